@@ -1,0 +1,154 @@
+"""Mixtures from what people have: weights, means and covariances, or several mixtures to be handled as one."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmmjax._gmm import GMM, as_float, check_shapes
+
+
+def from_covariances(weights, means, covariances) -> GMM:
+    r"""Build a mixture from weights, means and covariances (not standard deviations); exact.
+
+    Args:
+      weights: `(K,)` non-negative, normalised for you; 0 makes a component absent (logit −inf).
+      means: `(K, D)`.
+      covariances: `(K, D, D)` matrices, `(K, D)` variances or `(K,)` variances; a leading 1 in place of K
+        is one covariance for all components (tied). For scikit-learn's tied `(D, D)` pass `covariances[None]`.
+
+    Returns:
+      A `GMM` in the dtype JAX gives the input (float32 unless `jax_enable_x64`), integers converted. It is
+      differentiable in all three arguments.
+
+    Raises:
+      ValueError: shapes disagree; weights are negative, not finite or all 0; means are not finite;
+        covariances are not finite, not symmetric or not positive definite. Under `jit` only shapes can be
+        checked, and bad values give NaN.
+
+    Example:
+      >>> import gmmjax
+      >>> g = gmmjax.from_covariances([0.3, 0.7], [[0.0], [2.0]], [1.0, 4.0])
+      >>> print(g.scale)
+      [1. 2.]
+    """
+    arrays = {"weights": weights, "means": means, "covariances": covariances}
+    arrays = {name: _as_real(name, value) for name, value in arrays.items()}
+    _check_layout(*(value.shape for value in arrays.values()))
+    factor = None
+    if not any(isinstance(value, jax.core.Tracer) for value in arrays.values()):
+        concrete = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
+        _check_values(**concrete)
+        factor = _checked_factor(concrete["covariances"], means_ndim=2)
+    dtype = jnp.result_type(*(jax.dtypes.canonicalize_dtype(value.dtype) for value in arrays.values()))
+    w, mu, cov = (jnp.asarray(value, dtype) for value in arrays.values())
+    present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
+    logits = jnp.where(present, jnp.log(jnp.where(present, w, 1.0) / jnp.sum(w)), -jnp.inf)
+    if factor is not None:  # factorised in double precision: rounding to float32 first can lose definiteness
+        return GMM(logits, mu, jnp.asarray(factor, dtype))
+    return GMM(logits, mu, jnp.linalg.cholesky(cov) if cov.ndim == 3 else jnp.sqrt(cov))
+
+
+def stack(mixtures: Sequence[GMM]) -> GMM:
+    r"""One batch of mixtures, for `jax.vmap`: every leaf gains a leading axis of length B; exact.
+
+    Fewer components than the largest are padded with absent ones (logit −inf), and covariance types are
+    promoted to the smallest type that holds them all, so that each mixture keeps its density.
+
+    Args:
+      mixtures: B mixtures of one dimension D, of any numbers of components and types of covariance.
+
+    Returns:
+      A `GMM` of leaves `(B, K)`, `(B, K, D)` and `(B, …)`.
+
+    Raises:
+      ValueError: there are none, or their dimensions differ.
+      TypeError: one of them is not a `GMM`.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> a = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
+      >>> b = gmmjax.GMM(jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
+      >>> batch = gmmjax.stack([a, b])
+      >>> batch.scale.shape, jax.vmap(gmmjax.mean)(batch).shape
+      ((2, 3, 2), (2, 2))
+    """
+    if not len(mixtures):
+        raise ValueError("mixtures: expected at least one GMM, got none")
+    checked = [as_float(f"mixtures[{i}]", g) for i, g in enumerate(mixtures)]
+    dims = [g.dim for g in checked]
+    if len(set(dims)) > 1:
+        raise ValueError(f"mixtures: expected one dimension, got {dims}")
+    count = max(g.num_components for g in checked)
+    rank = max(g.scale.ndim for g in checked)
+    tied = all(g.scale.shape[0] == 1 for g in checked)
+    padded = [_pad(g, count, rank, 1 if tied else count) for g in checked]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+
+
+def _pad(g, count, rank, scale_count):
+    scale = g.scale
+    if scale.ndim < rank:
+        scale = jnp.broadcast_to(scale.reshape(scale.shape[0], -1), (scale.shape[0], g.dim))
+    if scale.ndim < rank:
+        scale = scale[:, :, None] * jnp.eye(g.dim, dtype=scale.dtype)[None]
+    if scale.shape[0] == 1 and scale_count > 1:
+        scale = jnp.broadcast_to(scale, (g.num_components, *scale.shape[1:]))
+    # Absent components repeat the last one: finite, and as well conditioned as the mixture itself.
+    missing = count - g.num_components
+    repeat = lambda leaf, n: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], n, axis=0)])  # noqa: E731
+    logits = jnp.concatenate([g.logits, jnp.full(missing, -jnp.inf, g.logits.dtype)])
+    return GMM(logits, repeat(g.means, missing), repeat(scale, scale_count - scale.shape[0]))
+
+
+def _as_real(name, value):
+    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+
+
+def _check_layout(weights, means, covariances):
+    if len(means) == 2 and len(covariances) == 2 and covariances != means and covariances[0] == covariances[1]:
+        if covariances[0] == means[1] and covariances[0] != 1:
+            raise ValueError(
+                f"covariances: one {covariances} matrix for {means[0]} components; "
+                "for a covariance that they share (tied) pass covariances[None]"
+            )
+    if len(covariances) == 0:
+        raise ValueError("covariances: expected an array of rank 1 to 3, got a scalar")
+    check_shapes("from_covariances", weights, means, covariances)
+
+
+def _check_values(weights, means, covariances):
+    bad = weights[~(np.isfinite(weights) & (weights >= 0))]
+    if bad.size:
+        raise ValueError(f"weights: expected finite and non-negative values, got {bad[0]}")
+    if weights.sum() <= 0:
+        raise ValueError(f"weights: all {weights.size} are 0; at least one must be positive")
+    for name, value in (("means", means), ("covariances", covariances)):
+        bad = value[~np.isfinite(value)]
+        if bad.size:
+            raise ValueError(f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}")
+
+
+def _checked_factor(covariances, means_ndim):
+    if covariances.ndim <= means_ndim:
+        if not (covariances > 0).all():
+            raise ValueError(f"covariances: expected positive variances, got {covariances.min()}")
+        return np.sqrt(covariances)
+    skew = np.abs(covariances - covariances.swapaxes(1, 2)).max(axis=(1, 2))
+    size = np.abs(covariances).max(axis=(1, 2))
+    for k in np.flatnonzero(skew > 1e-5 * size):
+        raise ValueError(f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {skew[k]:.3g}")
+    factors = np.empty_like(covariances)
+    for k, matrix in enumerate((covariances + covariances.swapaxes(1, 2)) / 2):
+        try:
+            factors[k] = np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            smallest = np.linalg.eigvalsh(matrix)[0]
+            raise ValueError(
+                f"covariances: matrix {k} is not positive definite, its smallest eigenvalue is {smallest:.3g}"
+            ) from None
+    return factors

@@ -1,0 +1,89 @@
+"""Parameters that any optimiser may move freely."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax._gmm import GMM, as_float
+
+
+class Unconstrained(NamedTuple):
+    """Free parameters of a mixture, of a type of their own so that they cannot be taken for one.
+
+    Attributes:
+      logits: as in `GMM`; −inf stays −inf.
+      means: as in `GMM`.
+      scale: as in `GMM`, with the logarithm of the absolute diagonal (of the standard deviations, for a
+        diagonal or spherical scale) and zeros above it.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> u = gmmjax.unconstrain(gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1)))
+      >>> type(u).__name__, float(u.scale[0])
+      ('Unconstrained', 0.0)
+    """
+
+    logits: jax.Array
+    means: jax.Array
+    scale: jax.Array
+
+
+def unconstrain(g: GMM) -> Unconstrained:
+    r"""Parameters without constraints, :math:`(\text{logits}, \mu, L \text{ with } \log|L_{ii}|)`; exact.
+
+    Args:
+      g: a mixture. Columns of a full factor with a negative diagonal are flipped, which changes no covariance.
+
+    Returns:
+      An `Unconstrained` of the same shapes: every value of its leaves is a mixture.
+
+    Raises:
+      TypeError: `g` is not a `GMM`.
+      ValueError: its shapes disagree.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.array([2.0]))
+      >>> print(gmmjax.constrain(gmmjax.unconstrain(g)).scale)
+      [2.]
+    """
+    g = as_float("g", g)
+    if g.scale.ndim <= g.means.ndim:
+        return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
+    diagonal = jnp.diagonal(g.scale, axis1=-2, axis2=-1)
+    positive = jnp.tril(g.scale, -1) * jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)[:, None, :]
+    return Unconstrained(g.logits, g.means, positive + _diagonal_matrix(jnp.log(jnp.abs(diagonal))))
+
+
+def constrain(u: Unconstrained) -> GMM:
+    r"""The mixture of free parameters, the inverse of `unconstrain`; exact.
+
+    Args:
+      u: an `Unconstrained`; entries of `u.scale` above the diagonal are ignored.
+
+    Returns:
+      A `GMM` of the same shapes.
+
+    Raises:
+      TypeError: `u` is not an `Unconstrained`.
+      ValueError: its shapes disagree.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.array([[[3.0, 0.0], [1.0, 2.0]]]))
+      >>> print(gmmjax.constrain(gmmjax.unconstrain(g)).scale.round(5))
+      [[[3. 0.]
+        [1. 2.]]]
+    """
+    if not isinstance(u, Unconstrained):
+        raise TypeError(f"u: expected the result of gmmjax.unconstrain, got {type(u).__name__}")
+    g = as_float("u", GMM(*u))
+    if g.scale.ndim <= g.means.ndim:
+        return g._replace(scale=jnp.exp(g.scale))
+    diagonal = jnp.exp(jnp.diagonal(g.scale, axis1=-2, axis2=-1))
+    return g._replace(scale=jnp.tril(g.scale, -1) + _diagonal_matrix(diagonal))
+
+
+def _diagonal_matrix(diagonal):
+    return diagonal[:, :, None] * jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)[None]

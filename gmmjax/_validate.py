@@ -1,0 +1,51 @@
+"""Arguments that are the same everywhere, checked with words a user can act on."""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+F = TypeVar("F", bound=Callable)
+
+
+def keyed(function: F) -> F:
+    """Check the key of a function before Python counts its arguments, for who forgot it: `f(p, q)`."""
+
+    @functools.wraps(function)
+    def checked(key, *args, **kwargs):
+        check_key(key)
+        return function(key, *args, **kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+def check_key(key) -> None:
+    """Refuse what is not one new-style JAX key."""
+    advice = "expected a JAX key such as jax.random.key(0)"
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape:
+            raise ValueError(f"key: {advice}, got an array of keys of shape {key.shape}; lift with jax.vmap")
+        return
+    if isinstance(key, jax.Array) and key.dtype == jnp.uint32:
+        raise TypeError(f"key: {advice}, got an old-style key; convert it with jax.random.wrap_key_data")
+    raise TypeError(f"key: {advice}, got {type(key).__name__}")
+
+
+def check_count(name: str, value) -> None:
+    """Refuse what is not a Python int of at least 1."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name}: is traced ({value.aval.str_short()}) but sets shapes and must be a Python int; bind it before "
+            f"jit or vmap, for example functools.partial(gmmjax.kl_divergence, {name}=4096)"
+        )
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    try:
+        operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {value!r} of type {type(value).__name__}") from None
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
