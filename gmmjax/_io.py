@@ -1,0 +1,155 @@
+"""Mixtures on disk: one .npz file in scikit-learn's words and shapes."""
+
+import os
+import secrets
+
+import numpy as np
+
+from gmmjax._build import _check_values, _checked_factor, from_covariances
+from gmmjax._gmm import GMM, as_float
+
+_ARRAYS = ("weights", "means", "covariances")
+
+
+def save(path, g: GMM) -> None:
+    r"""Write a mixture to an .npz file of `weights`, `means`, `covariances` and `covariance_type`; never pickle.
+
+    The arrays are float64 whatever the dtype of the mixture, with scikit-learn's names and shapes: 'full'
+    `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` variances, 'spherical' `(K,)` variances; a tied diagonal is
+    'diag' of shape `(1, D)`, a tied sphere 'spherical' of shape `(1,)`. The file appears whole or not at all.
+
+    Args:
+      path: where to write, taken as it is (no suffix is added); an existing file is replaced.
+      g: a mixture. Weights below 1e-308 become 0, which means absent.
+
+    Raises:
+      TypeError: `g` is not a `GMM`.
+      ValueError: its shapes disagree, or `load` would refuse it: leaves are not finite, or a covariance is not
+        positive definite in float64.
+      OSError: the file cannot be written.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp, numpy, tempfile
+      >>> path = tempfile.mkdtemp() + "/mixture.npz"
+      >>> gmmjax.save(path, gmmjax.GMM(jnp.zeros(2), jnp.zeros((2, 3)), jnp.ones(2)))
+      >>> print(numpy.load(path)["covariances"], numpy.load(path)["covariance_type"])
+      [1. 1.] spherical
+    """
+    path = os.path.abspath(path)
+    arrays = to_arrays(g)
+    _check_values(*(arrays[name] for name in _ARRAYS))
+    covariances = arrays["covariances"]
+    _checked_factor(covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2)
+    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def load(path) -> GMM:
+    r"""Read a mixture from an .npz file, written by `gmmjax.save` or by anyone who keeps to its names; exact.
+
+    Args:
+      path: a file with arrays `weights`, `means` and `covariances`, shaped as `gmmjax.save` says.
+        `covariance_type` may be missing where the shape of `covariances` leaves no doubt.
+
+    Returns:
+      A `GMM` in JAX's default dtype (float32 unless `jax_enable_x64`); weight 0 gives logit −inf.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is not an .npz file or is damaged, holds pickled objects, lacks an array, or its arrays
+        are not a mixture; the message starts with `path`.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp, tempfile
+      >>> path = tempfile.mkdtemp() + "/mixture.npz"
+      >>> gmmjax.save(path, gmmjax.GMM(jnp.zeros(2), jnp.zeros((2, 3)), jnp.ones((1, 3))))
+      >>> gmmjax.load(path).scale.shape
+      (1, 3)
+    """
+    path = os.fspath(path)
+    arrays = _read(path)
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        raise ValueError(f"{path}: has no array {', '.join(map(repr, missing))}; see gmmjax.save for the names")
+    kind = arrays.pop("covariance_type", None)
+    try:
+        return from_arrays(**arrays, covariance_type=None if kind is None else str(np.asarray(kind).astype(str)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def to_arrays(g: GMM) -> dict:
+    """The numpy arrays of a file, in float64; `covariances` and `covariance_type` as scikit-learn has them."""
+    # In numpy, which has float64 whatever JAX is set to: L Lᵀ in float32 need not be positive definite.
+    logits, means, scale = (np.asarray(leaf, np.float64) for leaf in as_float("g", g))
+    if not np.isfinite(logits.max()):
+        raise ValueError(f"g.logits: expected −inf or finite values, not all −inf, got a maximum of {logits.max()}")
+    weights = np.exp(logits - logits.max())
+    kind = covariance_type(g)
+    if scale.ndim == 3:
+        lower = np.tril(scale)
+        covariances = lower @ lower.swapaxes(1, 2)
+        covariances = covariances[0] if kind == "tied" else covariances
+    else:
+        covariances = scale**2
+    return {"weights": weights / weights.sum(), "means": means, "covariances": covariances, "covariance_type": kind}
+
+
+def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
+    """A mixture from arrays in scikit-learn's shapes."""
+    weights, means, covariances = (np.asarray(value) for value in (weights, means, covariances))
+    if means.ndim != 2:
+        raise ValueError(f"means: expected shape (K, D), got {means.shape}")
+    count, dim = means.shape
+    if weights.shape != (count,):
+        raise ValueError(f"weights: expected shape ({count},) to match means {means.shape}, got {weights.shape}")
+    if covariance_type is None:
+        if covariances.shape == (dim, dim) == (count, dim) != (1, 1):
+            raise ValueError(
+                f"covariances: shape {covariances.shape} is 'diag' or 'tied' for means of shape {means.shape}; "
+                "say which in covariance_type"
+            )
+        return from_covariances(weights, means, covariances)
+    shapes = {
+        "full": [(count, dim, dim)],
+        "tied": [(dim, dim)],
+        "diag": [(count, dim), (1, dim)],
+        "spherical": [(count,), (1,)],
+    }
+    if covariance_type not in shapes:
+        raise ValueError(f"covariance_type: expected one of {', '.join(shapes)}, got {covariance_type!r}")
+    if covariances.shape not in shapes[covariance_type]:
+        expected = " or ".join(map(str, shapes[covariance_type]))
+        raise ValueError(
+            f"covariances: expected shape {expected} for covariance_type {covariance_type!r} and means "
+            f"{means.shape}, got {covariances.shape}"
+        )
+    return from_covariances(weights, means, covariances[None] if covariance_type == "tied" else covariances)
+
+
+def covariance_type(g: GMM) -> str:
+    """scikit-learn's word for the structure of a scale."""
+    if g.scale.ndim > g.means.ndim:
+        return "tied" if g.scale.shape[0] < g.num_components else "full"
+    return "diag" if g.scale.ndim == g.means.ndim else "spherical"
+
+
+def _read(path):
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in (*_ARRAYS, "covariance_type") if name in archive}
+        except Exception as error:  # numpy, zipfile and zlib have a dozen types for a file that is not one of theirs
+            detail = " ".join(str(error).split())
+            if "pickle" in detail:
+                raise ValueError(f"{path}: not an .npz file of plain arrays; pickled objects are never loaded") from None
+            raise ValueError(f"{path}: not an .npz file, or damaged ({type(error).__name__}: {detail})") from None

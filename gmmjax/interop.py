@@ -1,0 +1,98 @@
+"""Mixtures from and to other libraries, which are imported only where they are needed."""
+
+import numpy as np
+
+from gmmjax._gmm import GMM
+from gmmjax._io import from_arrays, to_arrays
+
+_ATTRIBUTES = ("weights_", "means_", "covariances_")
+
+
+def from_sklearn(model) -> GMM:
+    r"""The mixture of a fitted `sklearn.mixture.GaussianMixture`, in the same covariance structure; exact.
+
+    Only attributes are read, and scikit-learn is not imported. A `BayesianGaussianMixture` gives the plug-in
+    mixture of its `weights_`, `means_` and `covariances_`: its own `score_samples` is another quantity, in which
+    expected log-weights and log-determinants stand for these, and not the log of that density.
+
+    Args:
+      model: an object with `weights_` `(K,)`, `means_` `(K, D)`, `covariances_` and `covariance_type`, one of
+        'full' `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` or 'spherical' `(K,)`.
+
+    Returns:
+      A `GMM` in JAX's default dtype (float32 unless `jax_enable_x64`).
+
+    Raises:
+      TypeError: `model` is not such an object.
+      ValueError: it is not fitted, or its attributes are not a mixture.
+
+    Example:
+      >>> import gmmjax, numpy
+      >>> from sklearn.mixture import GaussianMixture
+      >>> model = GaussianMixture(2, covariance_type="tied", random_state=0)
+      >>> g = gmmjax.interop.from_sklearn(model.fit(numpy.arange(12.0).reshape(6, 2) ** 2))
+      >>> g.means.shape, g.scale.shape
+      ((2, 2), (1, 2, 2))
+    """
+    if isinstance(model, type) or not hasattr(model, "covariance_type"):
+        got = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"model: expected a fitted sklearn.mixture.GaussianMixture, got {got}")
+    missing = [name for name in _ATTRIBUTES if not hasattr(model, name)]
+    if missing:
+        raise ValueError(f"model: is not fitted (no {', '.join(missing)}); call model.fit(X) first")
+    try:
+        return from_arrays(*(np.asarray(getattr(model, name)) for name in _ATTRIBUTES), str(model.covariance_type))
+    except ValueError as error:
+        raise ValueError(f"model: {error}") from None
+
+
+def to_sklearn(g: GMM):
+    r"""A fitted `sklearn.mixture.GaussianMixture` with the density of a mixture; exact, in float64.
+
+    Absent components (weight 0) are dropped. A tied diagonal or sphere, which scikit-learn does not have, is
+    repeated for every component. The model can score, predict and sample; `lower_bound_` is NaN, for no data
+    were seen.
+
+    Args:
+      g: a mixture of K components in D dimensions.
+
+    Returns:
+      A `GaussianMixture` of covariance type 'full', 'tied', 'diag' or 'spherical', as `g.scale` has it.
+
+    Raises:
+      ImportError: scikit-learn is not installed.
+      TypeError: `g` is not a `GMM`.
+      ValueError: its shapes disagree, or its logits are not those of a mixture.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
+      >>> print(gmmjax.interop.to_sklearn(g).score_samples([[0.0, 0.0]]).round(4))
+      [-1.8379]
+    """
+    arrays = to_arrays(g)
+    try:
+        from scipy.linalg import solve_triangular
+        from sklearn.mixture import GaussianMixture
+    except ImportError as error:
+        raise ImportError("to_sklearn needs scikit-learn: pip install gmmjax[sklearn]") from error
+    present = np.flatnonzero(arrays["weights"])
+    kind, covariances, scale = arrays["covariance_type"], arrays["covariances"], np.asarray(g.scale, np.float64)
+    if kind != "tied":  # a leading 1, shared, is repeated here
+        covariances, scale = (np.broadcast_to(v, (len(arrays["weights"]), *v.shape[1:])) for v in (covariances, scale))
+        covariances, scale = covariances[present], scale[present]
+    if scale.ndim == 3:
+        # From the factor that we have: a second Cholesky of L Lᵀ would double the digits lost.
+        positive = np.tril(scale) * np.sign(np.diagonal(scale, axis1=1, axis2=2))[:, None, :]
+        roots = np.stack([solve_triangular(lower, np.eye(len(lower)), lower=True).T for lower in positive])
+        precisions = roots @ roots.swapaxes(1, 2)
+        roots, precisions = (roots[0], precisions[0]) if kind == "tied" else (roots, precisions)
+    else:
+        roots = 1 / np.abs(scale)
+        precisions = roots**2
+    model = GaussianMixture(len(present), covariance_type=kind)
+    model.weights_, model.means_ = arrays["weights"][present], arrays["means"][present]
+    model.covariances_, model.precisions_, model.precisions_cholesky_ = covariances, precisions, roots
+    model.converged_, model.n_iter_, model.lower_bound_ = True, 0, np.nan
+    model.n_features_in_ = model.means_.shape[1]
+    return model
