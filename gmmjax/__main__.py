@@ -1,0 +1,5 @@
+"""`python -m gmmjax`."""
+
+from gmmjax._cli import main
+
+raise SystemExit(main())
