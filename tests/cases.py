@@ -1,0 +1,86 @@
+"""Mixtures that the tests share, and the one table of public functions."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gmmjax
+
+REFERENCE = json.loads((Path(__file__).parent / "pairs.json").read_text())
+LEAVES = ("logits", "means", "scale")
+
+
+def reference(name):
+    """Both mixtures of a published pair."""
+    sides = (REFERENCE[name][side] for side in "pq")
+    return tuple(gmmjax.from_covariances(s["weights"], s["means"], s["covariances"]) for s in sides)
+
+
+def random_mixture(seed, num_components, dim, spread=2.0, kind="full"):
+    """A mixture with random weights, means of size `spread`, and well-conditioned random covariances."""
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(num_components, dim, dim)) / np.sqrt(dim)
+    dense = 0.7 * factor @ factor.swapaxes(1, 2) + 0.3 * np.eye(dim)
+    variances = np.diagonal(dense, axis1=1, axis2=2)
+    shape = {
+        "full": dense,
+        "diagonal": variances,
+        "spherical": variances[:, 0],
+        "tied": dense[:1],
+        "tied diagonal": variances[:1],
+        "tied spherical": variances[:1, 0],
+    }[kind]
+    weights = rng.dirichlet(np.full(num_components, 2.0))
+    return gmmjax.from_covariances(weights, spread * rng.normal(size=(num_components, dim)), shape)
+
+
+KINDS = ("full", "diagonal", "spherical", "tied", "tied diagonal", "tied spherical")
+
+
+def densified(g):
+    """The same mixture with a full scale."""
+    return gmmjax.from_covariances(gmmjax.weights(g), g.means, gmmjax.covariances(g))
+
+
+def cast(tree, dtype):
+    """Floating leaves in another dtype."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+
+class Function(NamedTuple):
+    """One public function as `call(key, p, q)`, and what holds for it."""
+
+    name: str
+    call: object
+    zero_at_equality: bool = False
+    smooth: bool = True
+
+
+def _points(g):
+    return jnp.linspace(-1.0, 1.0, 5 * g.dim, dtype=g.means.dtype).reshape(5, g.dim)
+
+
+# Small sample counts: these tests ask for types and transformations, not for accuracy.
+TABLE = [
+    Function("weights", lambda key, p, q: gmmjax.weights(p)),
+    Function("covariances", lambda key, p, q: gmmjax.covariances(p)),
+    Function("mean", lambda key, p, q: gmmjax.mean(p)),
+    Function("covariance", lambda key, p, q: gmmjax.covariance(p)),
+    Function("from_covariances", lambda key, p, q: gmmjax.from_covariances(p.logits**2 + 1, p.means, p.means**2 + 1)),
+    Function("stack", lambda key, p, q: gmmjax.stack([p, q])),
+    Function("unconstrain", lambda key, p, q: gmmjax.unconstrain(p)),
+    Function("constrain", lambda key, p, q: gmmjax.constrain(gmmjax.unconstrain(p))),
+    Function("log_prob", lambda key, p, q: gmmjax.log_prob(p, _points(p))),
+    Function("component_log_prob", lambda key, p, q: gmmjax.component_log_prob(p, _points(p))),
+    Function("responsibilities", lambda key, p, q: gmmjax.responsibilities(p, _points(p))),
+    Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
+    Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
+    Function("kl_divergence", lambda key, p, q: gmmjax.kl_divergence(key, p, q, num_samples=256), True),
+    Function("js_divergence", lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=256), True),
+]
+
+NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}

@@ -1,0 +1,196 @@
+"""KL and JS against exact values, gradients and invariances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import KINDS, LEAVES, REFERENCE, cast, densified, random_mixture, reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gmmjax
+
+ROUNDING = 1e-9
+pairs = pytest.mark.parametrize("name", REFERENCE)
+CASES = {"kl_pq": (gmmjax.kl_divergence, False), "kl_qp": (gmmjax.kl_divergence, True), "js": (gmmjax.js_divergence, 0)}
+
+
+def ordered(name, swap):
+    p, q = reference(name)
+    return (q, p) if swap else (p, q)
+
+
+@pairs
+@pytest.mark.parametrize("quantity", CASES)
+@pytest.mark.parametrize("points", [gmmjax.sobol, gmmjax.iid], ids=["sobol", "iid"])
+def test_exact_values(name, quantity, points, key):
+    divergence, swap = CASES[quantity]
+    truth = REFERENCE[name]["exact"][quantity]
+    value, stderr = divergence(key, *ordered(name, swap), points=points)
+    assert abs(value - truth) <= 4 * stderr + ROUNDING * max(1, truth)
+
+
+@pairs
+@pytest.mark.parametrize("quantity", CASES)
+def test_stated_accuracy(name, quantity, key):
+    divergence, swap = CASES[quantity]
+    truth = REFERENCE[name]["exact"][quantity]
+    stderr = divergence(key, *ordered(name, swap), num_samples=65_536).stderr
+    assert 0 < stderr <= 1e-3 * max(1, truth)
+
+
+def gradients(divergence, p, q, **options):
+    """Mean and standard error of the gradient over independent keys."""
+
+    def gradient(key):
+        return jax.grad(lambda p, q: divergence(key, p, q, **options).value, argnums=(0, 1))(p, q)
+
+    draws = jax.lax.map(gradient, jax.random.split(jax.random.key(1), 16))
+    return jax.tree.map(lambda d: (d.mean(0), d.std(0, ddof=1) / 4), draws)
+
+
+@pairs
+@pytest.mark.parametrize("quantity", ["kl_pq", "js"])
+@pytest.mark.parametrize("landing", [True, False])
+def test_exact_gradients(name, quantity, landing):
+    p, q = reference(name)
+    found = gradients(CASES[quantity][0], p, q, num_samples=8192, stick_the_landing=landing)
+    for side, gradient in zip("pq", found, strict=True):
+        for leaf in LEAVES:
+            mean, stderr = getattr(gradient, leaf)
+            truth = np.asarray(REFERENCE[name]["grad"][quantity][side][leaf])
+            truth = np.tril(truth) if leaf == "scale" else truth
+            # 16 keys: 5.5 of their standard errors is a tail of about 1e-4 per entry, and there are 400.
+            slack = 1e-7 * max(1.0, np.abs(truth).max())
+            np.testing.assert_array_less(np.abs(mean - truth), 6.5 * stderr + slack)
+
+
+def test_naive_weight_gradient_is_wrong(key):
+    p, q = reference("two_by_two")
+    truth = np.asarray(REFERENCE["two_by_two"]["grad"]["kl_pq"]["p"]["logits"])
+
+    def naive(p):
+        x = gmmjax.sample(key, p, 100_000)
+        return jnp.mean(gmmjax.log_prob(jax.lax.stop_gradient(p), x) - gmmjax.log_prob(q, x))
+
+    assert np.abs(jax.grad(naive)(p).logits).max() == 0
+    ours = jax.grad(lambda p: gmmjax.kl_divergence(key, p, q).value)(p).logits
+    assert np.abs(truth).max() > 0.1
+    np.testing.assert_allclose(ours, truth, rtol=1e-3)
+
+
+@pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
+@pytest.mark.parametrize("kind", KINDS)
+def test_finite_differences_of_one_key(divergence, kind, key):
+    p, q = random_mixture(0, 4, 3, kind=kind), random_mixture(1, 3, 3, kind=kind)
+
+    def value(p, q):
+        return divergence(key, p, q, num_samples=1024, stick_the_landing=False).value
+
+    gradient = jax.grad(value, argnums=(0, 1))(p, q)
+    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
+    step = lambda h: jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction)  # noqa: E731
+    difference = (value(*step(1e-5)) - value(*step(-1e-5))) / 2e-5
+    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    np.testing.assert_allclose(slope, difference, rtol=1e-5)
+    landed = jax.grad(lambda p: divergence(key, p, q, num_samples=1024).value)(p)
+    assert np.abs(landed.means - gradient[0].means).max() > 1e-6  # the default leaves the score out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stick_the_landing_at_equality(kind, key):
+    p = random_mixture(3, 4, 3, kind=kind)
+    small = 1e-13
+    sampled = jax.grad(lambda p, q: gmmjax.kl_divergence(key, p, q).value, argnums=(0, 1))(p, p)
+    assert all(np.abs(leaf).max() < small for leaf in sampled[0])
+    assert np.abs(sampled[1].means).max() > small  # the other side keeps its noise
+    both = jax.grad(lambda p, q: gmmjax.js_divergence(key, p, q).value, argnums=(0, 1))(p, p)
+    assert all(np.abs(leaf).max() < small for leaf in jax.tree.leaves(both))
+
+
+@pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
+@pytest.mark.parametrize("kind", KINDS)
+def test_structure_is_its_dense_twin(divergence, kind, key):
+    p, q = random_mixture(0, 4, 3, kind=kind), random_mixture(1, 3, 3, kind=kind)
+
+    def through_covariances(divergence, *structured):
+        dense = [densified(g) for g in structured]
+        return divergence(key, *dense, num_samples=1024).value
+
+    def direct(*structured):
+        return divergence(key, *structured, num_samples=1024).value
+
+    value, gradient = jax.value_and_grad(direct, argnums=(0, 1))(p, q)
+    twin, twin_gradient = jax.value_and_grad(lambda *g: through_covariances(divergence, *g), argnums=(0, 1))(p, q)
+    np.testing.assert_allclose(value, twin, rtol=1e-11)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient, twin_gradient)
+
+
+def test_hessian_is_that_of_the_value(key):
+    p, q = random_mixture(0, 2, 1), random_mixture(1, 2, 1)
+    call = lambda m: gmmjax.kl_divergence(  # noqa: E731
+        key, p, q._replace(means=m), num_samples=256, stick_the_landing=False
+    ).value
+    hessian = jax.hessian(call)(q.means).reshape(2, 2)
+    gradient = jax.grad(call)
+    for i in range(2):
+        shift = jnp.zeros((2, 1)).at[i].set(1e-5)
+        column = (gradient(q.means + shift) - gradient(q.means - shift))[:, 0] / 2e-5
+        np.testing.assert_allclose(hessian[:, i], column, rtol=1e-6, atol=1e-9)
+
+
+seeds = st.integers(0, 10_000)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_affine_invariance(seed):
+    p, q = random_mixture(seed, 3, 2), random_mixture(seed + 1, 2, 2)
+    rng = np.random.default_rng(seed)
+    matrix, shift = rng.normal(size=(2, 2)) + 2 * np.eye(2), 10 * rng.normal(size=2)
+
+    def move(g):
+        moved = np.einsum("ij,kjl,ml->kim", matrix, gmmjax.covariances(g), matrix)
+        return gmmjax.from_covariances(gmmjax.weights(g), g.means @ matrix.T + shift, moved)
+
+    agree(gmmjax.kl_divergence, (p, q), (move(p), move(q)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_permutation_and_duplicates(seed):
+    p, q = random_mixture(seed, 3, 2), random_mixture(seed + 1, 3, 2)
+    order = np.random.default_rng(seed).permutation(3)
+    permuted = jax.tree.map(lambda leaf: leaf[order], p)
+    split = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), q)
+    split = split._replace(logits=split.logits.at[jnp.array([0, 3])].add(-jnp.log(2.0)))
+    agree(gmmjax.kl_divergence, (p, q), (permuted, split))
+    agree(gmmjax.js_divergence, (p, q), (permuted, split))
+
+
+def agree(divergence, first, second):
+    """Both estimates of one number, within five of their errors."""
+    a, b = divergence(jax.random.key(1), *first), divergence(jax.random.key(2), *second)
+    assert abs(a.value - b.value) <= 5 * np.hypot(a.stderr, b.stderr) + 1e-9
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_js_is_symmetric_and_bounded(seed):
+    p, q = random_mixture(seed, 3, 2, spread=4.0), random_mixture(seed + 1, 2, 2, spread=4.0)
+    there, back = gmmjax.js_divergence(jax.random.key(0), p, q), gmmjax.js_divergence(jax.random.key(0), q, p)
+    np.testing.assert_allclose(there.value, back.value, rtol=1e-9)
+    assert -4 * there.stderr <= there.value <= np.log(2) + 4 * there.stderr
+
+
+def test_kl_is_not_symmetric(key):
+    p, q = reference("crouse_10_to_4")
+    assert gmmjax.kl_divergence(key, p, q).value > 2 * gmmjax.kl_divergence(key, q, p).value
+
+
+@pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
+def test_float32_agrees_with_float64(divergence, key):
+    for seed in range(5):
+        p, q = random_mixture(seed, 5, 4), random_mixture(seed + 50, 4, 4)
+        wide, narrow = divergence(key, p, q), divergence(key, *cast((p, q), jnp.float32))
+        assert abs(wide.value - narrow.value) <= 5 * np.hypot(wide.stderr, narrow.stderr)

@@ -1,0 +1,83 @@
+"""Docstrings of public names say what they must, and their examples run; README's blocks too."""
+
+import ast
+import doctest
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gmmjax
+from gmmjax import interop
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = {
+    f"{module.__name__}.{name}": value
+    for module in (gmmjax, interop)
+    for name, value in vars(module).items()
+    if callable(value) and not name.startswith("_") and getattr(value, "__module__", "").startswith("gmmjax")
+}
+LAYERS = [
+    {"_linalg", "_validate"},
+    {"_gmm"},
+    {"_build", "_unconstrained", "_points", "_density"},
+    {"_sample", "_io"},
+    {"_estimate"},
+    {"_divergences"},
+    {"interop"},
+    {"__init__"},
+    {"_demo", "_cli"},
+    {"__main__"},
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_run(name):
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    (example,) = finder.find(PUBLIC[name], name, module=False, globs={})
+    assert example.examples, "no example"
+    code = "\n".join(e.source for e in example.examples)
+    assert runner.run(example).failed == 0, code
+
+
+@pytest.mark.parametrize("name", [n for n, value in PUBLIC.items() if inspect.isfunction(value)])
+def test_docstrings_are_complete(name):
+    text = inspect.getdoc(PUBLIC[name])
+    for section in ("Args:", "Returns:", "Raises:" if name != "gmmjax.iid" else "Args:", "Example:"):
+        assert section in text, section
+    for parameter in inspect.signature(PUBLIC[name]).parameters:
+        assert f"{parameter}:" in text, parameter
+    if inspect.signature(PUBLIC[name]).return_annotation is gmmjax.Estimate:
+        assert "Reference:" in text
+        assert "nats" in text or "units" in text
+
+
+def test_modules_import_in_one_direction():
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    files = {path.stem: path for path in (ROOT / "gmmjax").glob("*.py")}
+    assert set(files) == set(level)
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gmmjax"):
+                inner = node.module.removeprefix("gmmjax").removeprefix(".")
+                used = [inner] if inner else [a.name for a in node.names if a.name in level] or ["__init__"]
+                assert all(level[u] < level[name] for u in used), f"{name} imports {used}"
+        assert len(path.read_text().splitlines()) <= 250, name
+
+
+def test_importing_pulls_in_no_extra():
+    code = "import sys, gmmjax; print([m for m in ('sklearn', 'scipy.stats', 'matplotlib', 'tqdm') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_readme_examples_print_what_they_say():
+    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", (ROOT / "README.md").read_text(), re.S)
+    assert blocks
+    script = "\n".join(code for code, _ in blocks)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "".join(output for _, output in blocks)

@@ -1,0 +1,112 @@
+"""Every public function under jit, vmap, grad and both precisions, from one table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import KINDS, NOT_IN_TABLE, TABLE, cast, random_mixture
+
+import gmmjax
+
+every = pytest.mark.parametrize("function", TABLE, ids=lambda f: f.name)
+
+
+def scalar(result):
+    """A sum over the value of an estimate, or over all leaves of anything else."""
+    result = result.value if isinstance(result, gmmjax.Estimate) else result
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(result))
+
+
+def close(a, b, tolerance=1e-11):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+
+
+def test_table_is_complete():
+    public = {name for name in vars(gmmjax) if not name.startswith("_")} - {"metadata"}
+    assert {f.name for f in TABLE} | NOT_IN_TABLE == public
+
+
+@every
+def test_jit(function, key):
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
+    close(jax.jit(function.call)(key, p, q), function.call(key, p, q))
+
+
+@every
+def test_vmap_over_pairs_is_a_loop(function, key):
+    ps = [random_mixture(s, 3, 2) for s in range(3)]
+    qs = [random_mixture(s, 2, 2) for s in range(3, 6)]
+    batch = jax.vmap(function.call, in_axes=(None, 0, 0))(key, gmmjax.stack(ps), gmmjax.stack(qs))
+    for i in range(3):
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], batch), function.call(key, ps[i], qs[i]))
+
+
+@every
+def test_vmap_over_keys_is_a_loop(function, key):
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
+    keys = jax.random.split(key, 3)
+    batch = jax.vmap(function.call, in_axes=(0, None, None), axis_size=3)(keys, p, q)
+    for i in range(3):
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], batch), function.call(keys[i], p, q))
+
+
+@every
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dtype_in_is_dtype_out(function, dtype, key):
+    p, q = cast((random_mixture(0, 3, 2), random_mixture(1, 2, 2)), dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(function.call(key, p, q))} == {jnp.dtype(dtype)}
+    gradient = jax.grad(lambda p: scalar(function.call(key, p, q)))(p)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(dtype)}
+
+
+@every
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_finite_for_every_covariance_type(function, kind, key):
+    p, q = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 2, 2, kind=kind)
+    value, gradient = jax.value_and_grad(lambda p, q: scalar(function.call(key, p, q)), argnums=(0, 1))(p, q)
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@every
+def test_forward_mode_is_reverse_mode(function, key):
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
+    direction = cast(random_mixture(2, 3, 2), jnp.float64)
+    call = lambda p: scalar(function.call(key, p, q))  # noqa: E731
+    forward = jax.jvp(call, (p,), (direction,))[1]
+    gradient = jax.grad(call)(p)
+    reverse = sum(jnp.vdot(g, d) for g, d in zip(gradient, direction, strict=True))
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-9)
+
+
+@every
+def test_one_trace_per_shape(function, key):
+    calls = []
+
+    def counted(key, p, q):
+        calls.append(1)
+        return function.call(key, p, q)
+
+    compiled = jax.jit(counted)
+    for seed in range(3):
+        compiled(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "js_divergence"])
+def test_a_second_call_compiles_nothing(name, key):
+    divergence = getattr(gmmjax, name)
+    inner = getattr(gmmjax._divergences, "_" + name)
+    inner.clear_cache()
+    for seed in range(3):
+        divergence(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))
+    assert inner._cache_size() == 1
+
+
+@pytest.mark.parametrize("function", [f for f in TABLE if f.zero_at_equality], ids=lambda f: f.name)
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_at_equality(function, kind, key):
+    p, far = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 3, 2, kind=kind)
+    value, stderr = function.call(key, p, p)
+    assert abs(value) <= 3 * stderr + 1e-15
+    assert function.call(key, p, far).value > 0.01  # and it can tell two mixtures apart

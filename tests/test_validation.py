@@ -1,0 +1,117 @@
+"""Bad input gets an error that names the argument and shows what was seen."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import random_mixture
+
+import gmmjax
+
+W, M, C = [0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], np.stack([np.eye(2), np.eye(2)])
+BAD = {
+    "negative weight": ((([-0.1, 1.1]), M, C), "weights.*-0.1"),
+    "NaN weight": (([np.nan, 1], M, C), "weights.*nan"),
+    "no weight": (([0, 0], M, C), "weights: all 2 are 0"),
+    "NaN mean": ((W, [[np.nan, 0], [1, 1]], C), "means.*nan"),
+    "infinite mean": ((W, [[np.inf, 0], [1, 1]], C), "means.*inf"),
+    "NaN covariance": ((W, M, C * np.nan), "covariances.*nan"),
+    "asymmetric": ((W, M, C + np.array([[0, 0.1], [0, 0]])), "covariances: matrix 0 is not symmetric.*0.1"),
+    "not definite": ((W, M, C - 2 * np.eye(2)), "covariances: matrix 0 is not positive definite.*-1"),
+    "negative variance": ((W, M, [1.0, -1.0]), "covariances.*-1"),
+    "counts disagree": (([1.0], M, C), r"logits|weights.*\(1,\)"),
+    "dimensions disagree": ((W, M, np.stack([np.eye(3)] * 2)), r"\(2, 3, 3\)"),
+    "no components": ((np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2, 2))), r"means.*\(0, 2\)"),
+    "no dimensions": ((W, np.zeros((2, 0)), np.zeros((2, 0, 0))), r"means.*\(2, 0\)"),
+    "flat means": ((W, [0.0, 1.0], [1.0, 1.0]), r"means.*\(2,\)"),
+    "tied matrix": ((np.ones(3), np.zeros((3, 2)), np.eye(2)), r"covariances\[None\]"),
+    "complex": ((W, M, C * 1j), "covariances.*complex"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_from_covariances(name):
+    arguments, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        gmmjax.from_covariances(*arguments)
+    gmmjax.from_covariances(W, M, C)  # and good input passes
+
+
+def test_bad_values_under_jit_are_nan(key):
+    build = jax.jit(gmmjax.from_covariances)
+    p = build(jnp.array(W), jnp.array(M), jnp.array(C))
+    for w, m, c in (([-0.5, 1.5], M, C), ([np.nan, 1], M, C), (W, M, C - 2 * np.eye(2)), (W, [[np.nan, 0], [1, 1]], C)):
+        bad = build(jnp.array(w), jnp.array(m), jnp.array(c))
+        assert np.isnan(gmmjax.kl_divergence(key, bad, p, num_samples=64).value)
+        assert np.isnan(gmmjax.kl_divergence(key, p, bad, num_samples=64).value)
+        assert np.isnan(gmmjax.js_divergence(key, p, bad, num_samples=64).value)
+        assert np.isnan(gmmjax.expectation(key, lambda x: jnp.ones(len(x)), bad, num_samples=64).value) or w == W
+
+
+@pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
+class TestDivergences:
+    def test_dimensions_differ(self, divergence, key):
+        with pytest.raises(ValueError, match=r"q: has dimension 3.*p has dimension 2"):
+            divergence(key, random_mixture(0, 2, 2), random_mixture(0, 2, 3))
+
+    def test_not_a_mixture(self, divergence, key):
+        g = random_mixture(0, 2, 2)
+        with pytest.raises(TypeError, match="q: expected a gmmjax.GMM, got Unconstrained"):
+            divergence(key, g, gmmjax.unconstrain(g))
+
+    def test_batch(self, divergence, key):
+        g = random_mixture(0, 2, 2)
+        with pytest.raises(ValueError, match="p: is a batch.*jax.vmap"):
+            divergence(key, gmmjax.stack([g, g]), g)
+
+    def test_wrong_scale(self, divergence, key):
+        g = random_mixture(0, 2, 2)
+        with pytest.raises(ValueError, match=r"p.scale.*\(3, 2, 2\)"):
+            divergence(key, g._replace(scale=jnp.ones((3, 2, 2))), g)
+
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [(0, "at least 1, got 0"), (-5, "got -5"), (1e4, "10000.0 of type float"), ("9", "str"), (True, "True")],
+    )
+    def test_num_samples(self, divergence, bad, message, key):
+        g = random_mixture(0, 2, 2)
+        with pytest.raises((TypeError, ValueError), match=f"num_samples.*{message}"):
+            divergence(key, g, g, num_samples=bad)
+
+    @pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+    def test_traced_num_samples(self, divergence, transform, key):
+        g = random_mixture(0, 2, 2)
+        with pytest.raises(TypeError, match=r"num_samples.*functools\.partial"):
+            transform(lambda n: divergence(key, g, g, num_samples=n))(jnp.array([64]))
+        jax.jit(functools.partial(divergence, num_samples=64))(key, g, g)
+
+    def test_keys(self, divergence):
+        g = random_mixture(0, 2, 2)
+        with pytest.raises(TypeError, match="key.*old-style.*wrap_key_data"):
+            divergence(jax.random.PRNGKey(0), g, g)
+        for missing in (None, g, 0):
+            with pytest.raises(TypeError, match=f"key.*jax.random.key.*got {type(missing).__name__}"):
+                divergence(missing, g, g)
+        with pytest.raises(TypeError, match="key"):
+            divergence(g, g)
+        with pytest.raises(ValueError, match=r"key.*shape \(3,\).*vmap"):
+            divergence(jax.random.split(jax.random.key(0), 3), g, g)
+
+
+def test_points_outside_the_space():
+    with pytest.raises(ValueError, match=r"x: expected points of shape \(…, 2\), got \(5, 3\)"):
+        gmmjax.log_prob(random_mixture(0, 2, 2), jnp.zeros((5, 3)))
+
+
+def test_function_of_wrong_shape(key):
+    with pytest.raises(ValueError, match="fn: expected values of shape"):
+        gmmjax.expectation(key, lambda x: x, random_mixture(0, 2, 2))
+
+
+def test_stack_of_nothing_and_of_different_spaces():
+    with pytest.raises(ValueError, match="at least one"):
+        gmmjax.stack([])
+    with pytest.raises(ValueError, match=r"\[2, 3\]"):
+        gmmjax.stack([random_mixture(0, 2, 2), random_mixture(0, 2, 3)])
