@@ -30,12 +30,16 @@ def main(argv=None) -> int:
 
         jax.config.update("jax_enable_x64", True)
         arguments.command(arguments)
-    except (OSError, ValueError) as error:
-        named = isinstance(error, OSError) and error.filename is not None
-        message = f"{error.filename}: {error.strerror}" if named else str(error)
-        print(f"gmmjax: error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename is not None else str(error))
+    except ValueError as error:
+        return _fail(str(error))
     return 0
+
+
+def _fail(message):
+    print(f"gmmjax: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,7 +56,9 @@ def _parser():
     compare = commands.add_parser("compare", help="KL both ways and JS of two mixtures in .npz files")
     compare.add_argument("p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances")
     compare.add_argument("q", metavar="q.npz", help="the mixture to compare it with")
-    compare.add_argument("--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help="points, default 16384")
+    compare.add_argument(
+        "--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help="points, default 16384"
+    )
     compare.add_argument("--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0")
     compare.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     compare.set_defaults(command=_compare)
@@ -92,7 +98,7 @@ def _compare(arguments):
 
 
 def _as_json(estimates):
-    finite = lambda x: x if math.isfinite(x) else None  # noqa: E731  JSON has no infinity
+    finite = lambda x: x if math.isfinite(x) else None  # JSON has no infinity
     return json.dumps({name: {k: finite(v) for k, v in e.items()} for name, e in estimates.items()}, allow_nan=False)
 
 

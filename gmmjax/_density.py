@@ -25,12 +25,12 @@ def precision(g: GMM) -> Precision:
 
 
 def evaluate_components(d: Precision, x: jax.Array) -> jax.Array:
-    """log w_k N(x; μ_k, Σ_k) for points `(D, n)`, as `(K, n)`."""
+    """Log w_k N(x; μ_k, Σ_k) for points `(D, n)`, as `(K, n)`."""
     return d.log_peaks[:, None] - 0.5 * _linalg.squared_distances(d.inverse, d.means, x)
 
 
 def evaluate(d: Precision, x: jax.Array) -> jax.Array:
-    """log p(x) for points `(D, n)`, as `(n,)`."""
+    """Log p(x) for points `(D, n)`, as `(n,)`."""
     return jax.nn.logsumexp(evaluate_components(d, x), axis=0)
 
 
@@ -58,7 +58,7 @@ def log_prob(g: GMM, x) -> jax.Array:
 
 
 def component_log_prob(g: GMM, x) -> jax.Array:
-    r"""Log-density of each component with its weight, :math:`\log w_k + \log \mathcal N(x; \mu_k, \Sigma_k)`; exact, in nats.
+    r"""Log-density of each component, :math:`\log w_k + \log \mathcal N(x; \mu_k, \Sigma_k)`; exact, in nats.
 
     Args:
       g: a mixture of K components in D dimensions.

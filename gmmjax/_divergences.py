@@ -64,7 +64,7 @@ def _kl_divergence(key, p, q, num_samples, points, stick_the_landing):
 def js_divergence(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, points=_points.sobol, stick_the_landing: bool = True
 ) -> Estimate:
-    r"""Jensen–Shannon divergence, :math:`\tfrac12 \mathrm{KL}(p \| m) + \tfrac12 \mathrm{KL}(q \| m)`, in nats; an estimate.
+    r"""Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))`, in nats; an estimate.
 
     Here :math:`m = \tfrac12 (p + q)`, and the truth lies in [0, log 2]. Unbiased, as is its gradient in all leaves
     of `p` and `q`, weights included; symmetric for one key; never clamped. Both sides use the same points, and
@@ -89,7 +89,8 @@ def js_divergence(
       ValueError: shapes disagree, or `num_samples` < 1.
 
     Reference:
-      Lin (1991), "Divergence measures based on the Shannon entropy", equation 4.1; Roeder, Wu and Duvenaud (2017), "Sticking the landing", equation 7.
+      Lin (1991), "Divergence measures based on the Shannon entropy", equation 4.1; Roeder, Wu and
+      Duvenaud (2017), "Sticking the landing", equation 7.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -109,8 +110,8 @@ def _js_divergence(key, p, q, num_samples, points, stick_the_landing):
     p, q = _recentred(p, q)
     densities = tuple(_density.precision(_landed(g, stick_the_landing)) for g in (p, q))
     # log p − log m = log 2 − softplus(log q − log p): exactly 0 where the densities agree.
-    from_p = lambda d, x: 0.5 * (jnp.log(2.0).astype(x.dtype) - jax.nn.softplus(-_log_ratio(d, x)))  # noqa: E731
-    from_q = lambda d, x: 0.5 * (jnp.log(2.0).astype(x.dtype) - jax.nn.softplus(_log_ratio(d, x)))  # noqa: E731
+    from_p = lambda d, x: 0.5 * (jnp.log(2.0).astype(x.dtype) - jax.nn.softplus(-_log_ratio(d, x)))
+    from_q = lambda d, x: 0.5 * (jnp.log(2.0).astype(x.dtype) - jax.nn.softplus(_log_ratio(d, x)))
     return estimate(key, [(p, from_p), (q, from_q)], densities, num_samples, points)
 
 

@@ -151,5 +151,5 @@ def _read(path):
         except Exception as error:  # numpy, zipfile and zlib have a dozen types for a file that is not one of theirs
             detail = " ".join(str(error).split())
             if "pickle" in detail:
-                raise ValueError(f"{path}: not an .npz file of plain arrays; pickled objects are never loaded") from None
+                raise ValueError(f"{path}: not an .npz file of plain arrays, and pickles are never loaded") from None
             raise ValueError(f"{path}: not an .npz file, or damaged ({type(error).__name__}: {detail})") from None

@@ -94,7 +94,7 @@ def _round_to_powers(share):
     _, exponent = jnp.frexp(share)  # exact, where exp2 and log2 are not
     power = jnp.where(present, jnp.ldexp(jnp.ones_like(share), exponent - 1), 0.0)
     order = jnp.argsort(-share / jnp.where(present, power, 1.0))
-    double = lambda p, k: (p.at[k].multiply(jnp.where(jnp.sum(p) + p[k] <= 1, 2, 1).astype(p.dtype)), None)  # noqa: E731
+    double = lambda p, k: (p.at[k].multiply(jnp.where(jnp.sum(p) + p[k] <= 1, 2, 1).astype(p.dtype)), None)
     return jax.lax.scan(double, power, order)[0]
 
 
@@ -107,5 +107,6 @@ def choose(allocation: Allocation, position: jax.Array) -> jax.Array:
 def block_size(num_components: int, dim: int) -> int:
     """How many points to handle at once, a power of two."""
     # (K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
-    numbers = 1 << (19 if jax.default_backend() == "cpu" else 25)
-    return 1 << min(13 if jax.default_backend() == "cpu" else 17, max(8, (numbers // (num_components * dim)).bit_length() - 1))
+    numbers, most = (19, 13) if jax.default_backend() == "cpu" else (25, 17)
+    fitting = ((1 << numbers) // (num_components * dim)).bit_length() - 1
+    return 1 << min(most, max(8, fitting))

@@ -41,7 +41,7 @@ def from_sklearn(model) -> GMM:
     if missing:
         raise ValueError(f"model: is not fitted (no {', '.join(missing)}); call model.fit(X) first")
     try:
-        return from_arrays(*(np.asarray(getattr(model, name)) for name in _ATTRIBUTES), str(model.covariance_type))
+        return from_arrays(model.weights_, model.means_, model.covariances_, str(model.covariance_type))
     except ValueError as error:
         raise ValueError(f"model: {error}") from None
 
@@ -94,5 +94,5 @@ def to_sklearn(g: GMM):
     model.weights_, model.means_ = arrays["weights"][present], arrays["means"][present]
     model.covariances_, model.precisions_, model.precisions_cholesky_ = covariances, precisions, roots
     model.converged_, model.n_iter_, model.lower_bound_ = True, 0, np.nan
-    model.n_features_in_ = model.means_.shape[1]
+    model.n_features_in_ = model.means_.shape[1]  # type: ignore  (scikit-learn sets it while fitting)
     return model

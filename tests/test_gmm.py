@@ -38,7 +38,7 @@ def test_sign_of_the_diagonal_and_upper_entries_do_not_matter(key):
 
 
 def test_stack_keeps_every_density():
-    mixtures = [random_mixture(i, k, 2, kind=kind) for i, (k, kind) in enumerate(zip((1, 2, 3, 4), KINDS, strict=False))]
+    mixtures = [random_mixture(k, k, 2, kind=kind) for k, kind in zip((1, 2, 3, 4), KINDS, strict=False)]
     x = jnp.linspace(-3, 3, 14).reshape(7, 2)
     batch = gmmjax.stack(mixtures)
     assert batch.scale.shape == (4, 4, 2, 2)

@@ -23,7 +23,7 @@ def all_finite(tree):
 @both
 def test_absent_components_contribute_nothing(divergence, key):
     p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
-    add = lambda g: jax.tree.map(lambda leaf: jnp.concatenate([leaf[:1] * 50, leaf]), g)  # noqa: E731
+    add = lambda g: jax.tree.map(lambda leaf: jnp.concatenate([leaf[:1] * 50, leaf]), g)
     padded = [add(g)._replace(logits=jnp.concatenate([jnp.array([-jnp.inf]), g.logits])) for g in (p, q)]
     (value, _), gradients = value_and_gradients(divergence, key, p, q)
     (padded_value, _), padded_gradients = value_and_gradients(divergence, key, *padded)
@@ -76,8 +76,9 @@ def test_ill_conditioned_covariances(key):
     rotation = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     cov = rotation @ np.diag([1e8, 1e4, 1e2, 1.0]) @ rotation.T
     other = rotation @ np.diag([2e8, 1e4, 1e2, 0.5]) @ rotation.T
-    p, q = gmmjax.from_covariances([1.0], np.zeros((1, 4)), cov[None]), gmmjax.from_covariances(
-        [1.0], np.ones((1, 4)), other[None]
+    p, q = (
+        gmmjax.from_covariances([1.0], np.zeros((1, 4)), cov[None]),
+        gmmjax.from_covariances([1.0], np.ones((1, 4)), other[None]),
     )
     solved = np.linalg.solve(other, cov)
     ones = np.ones(4)
@@ -90,7 +91,7 @@ def test_ill_conditioned_covariances(key):
 @both
 def test_offset_in_float32(divergence, key):
     p, q = random_mixture(0, 3, 3), random_mixture(1, 2, 3)
-    shift = lambda g: cast(g._replace(means=g.means + 1e4), jnp.float32)  # noqa: E731
+    shift = lambda g: cast(g._replace(means=g.means + 1e4), jnp.float32)
     near, far = divergence(key, p, q), divergence(key, shift(p), shift(q))
     # Means near 1e4 are multiples of 2⁻¹⁰ in float32: that much of a shift is in the data, not in the method.
     assert abs(near.value - far.value) <= 5 * np.hypot(near.stderr, far.stderr) + 2e-3 * near.value
@@ -121,9 +122,7 @@ def test_few_samples_are_unbiased(divergence, num_samples):
 def test_no_clamping(key):
     p = random_mixture(0, 3, 4)
     q = p._replace(means=p.means + 1e-3)
-    values = jax.lax.map(
-        lambda k: gmmjax.kl_divergence(k, p, q, num_samples=64).value, jax.random.split(key, 200)
-    )
+    values = jax.lax.map(lambda k: gmmjax.kl_divergence(k, p, q, num_samples=64).value, jax.random.split(key, 200))
     assert (values < 0).any()
 
 

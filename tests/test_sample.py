@@ -75,16 +75,15 @@ def test_sample_shapes(kind, num_samples, key):
 def test_sample_follows_the_density(key):
     g = random_mixture(0, 3, 1)
     x = np.asarray(gmmjax.sample(key, g, 20_000))[:, 0]
-    cdf = lambda t: sum(  # noqa: E731
-        w * stats.norm.cdf(t, m, s)
-        for w, m, s in zip(gmmjax.weights(g), g.means[:, 0], g.scale[:, 0, 0], strict=True)
+    cdf = lambda t: sum(
+        w * stats.norm.cdf(t, m, s) for w, m, s in zip(gmmjax.weights(g), g.means[:, 0], g.scale[:, 0, 0], strict=True)
     )
     assert stats.kstest(x, cdf).pvalue > 1e-3
 
 
 def test_sample_has_no_weight_gradient_and_expectation_has(key):
     g = random_mixture(0, 3, 1)
-    second = lambda x: x[:, 0] ** 2  # noqa: E731
+    second = lambda x: x[:, 0] ** 2
     exact = jax.grad(lambda g: jnp.sum(gmmjax.weights(g) * (g.means[:, 0] ** 2 + g.scale[:, 0, 0] ** 2)))(g)
     through_draws = jax.grad(lambda g: second(gmmjax.sample(key, g, 100_000)).mean())(g)
     assert (through_draws.logits == 0).all()

@@ -12,7 +12,7 @@ def test_memory_does_not_grow_with_samples(gradient, key):
     p, q = (cast(random_mixture(s, 10, 10), "float32") for s in (0, 1))
 
     def temporary_bytes(num_samples):
-        call = lambda p, q: gmmjax.kl_divergence(key, p, q, num_samples=num_samples).value  # noqa: E731
+        call = lambda p, q: gmmjax.kl_divergence(key, p, q, num_samples=num_samples).value
         call = jax.value_and_grad(call, argnums=(0, 1)) if gradient else call
         return jax.jit(call).lower(p, q).compile().memory_analysis().temp_size_in_bytes
 

@@ -72,7 +72,7 @@ def test_gradient_is_finite_for_every_covariance_type(function, kind, key):
 def test_forward_mode_is_reverse_mode(function, key):
     p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
     direction = cast(random_mixture(2, 3, 2), jnp.float64)
-    call = lambda p: scalar(function.call(key, p, q))  # noqa: E731
+    call = lambda p: scalar(function.call(key, p, q))
     forward = jax.jvp(call, (p,), (direction,))[1]
     gradient = jax.grad(call)(p)
     reverse = sum(jnp.vdot(g, d) for g, d in zip(gradient, direction, strict=True))

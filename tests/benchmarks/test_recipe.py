@@ -1,0 +1,119 @@
+# ruff: noqa: T201
+"""Time × variance of `gmmjax.kl_divergence` against the usual recipe: 10⁵ draws with scikit-learn.
+
+Both run in turns in one process. What is compared is the cost of a given accuracy: an estimate of variance v in
+time t takes t·v/e² to reach the error e. The recipe runs
+with one BLAS thread where that is faster. Run with `python -m pytest -s tests/benchmarks/test_recipe.py`, and with
+`-k float32` for the default dtype alone. Nothing is asserted about time.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from measure import as_gmm, as_sklearn, best_blas_threads, seconds, setting, spread
+from pairs import study
+from threadpoolctl import threadpool_limits
+
+import gmmjax
+
+DRAWS = 100_000
+POINTS = 65_536
+REPETITIONS = 3  # turns of the two methods
+CALLS = 5  # of ours in each turn, each with a key of its own
+
+
+class Result(NamedTuple):
+    """Measurements on one pair; times and gains have one entry per repetition."""
+
+    recipe_times: np.ndarray
+    recipe_value: float
+    recipe_variance: float  # of one estimate
+    times: np.ndarray
+    values: np.ndarray  # one per key
+    variance: float  # of one estimate, the mean of stderr²
+
+    @property
+    def gains(self):
+        """How many times cheaper ours is at equal accuracy."""
+        return self.recipe_times * self.recipe_variance / (self.times * self.variance)
+
+
+def recipe(p, q):
+    """The recipe: mean over draws of log p − log q, and the terms for its variance."""
+    x, _ = p.sample(DRAWS)
+    terms = p.score_samples(x) - q.score_samples(x)
+    return terms.mean(), terms
+
+
+def measure(pair):
+    """Both methods on one pair, in turns."""
+    p, q = as_gmm(pair.p), as_gmm(pair.q)
+    theirs = as_sklearn(pair.p), as_sklearn(pair.q)
+    ours = lambda seed: gmmjax.kl_divergence(jax.random.key(seed), p, q, num_samples=POINTS)  # noqa: E731
+    seconds(lambda: ours(0))  # compile
+    threads = best_blas_threads(lambda: recipe(*theirs))
+    recipe_runs, our_runs = [], []
+    for turn in range(REPETITIONS):
+        with threadpool_limits(threads):
+            recipe_runs.append(seconds(lambda: recipe(*theirs)))
+        seeds = range(turn * CALLS, turn * CALLS + CALLS)
+        our_runs.append([seconds(lambda seed=seed: ours(seed)) for seed in seeds])
+    estimates = [estimate for runs in our_runs for _, estimate in runs]
+    return Result(
+        recipe_times=np.array([t for t, _ in recipe_runs]),
+        recipe_value=float(np.mean([value for _, (value, _) in recipe_runs])),
+        recipe_variance=float(np.mean([terms.var(ddof=1) for _, (_, terms) in recipe_runs])) / DRAWS,
+        times=np.array([np.median([t for t, _ in runs]) for runs in our_runs]),
+        values=np.array([float(e.value) for e in estimates]),
+        variance=float(np.mean([float(e.stderr) ** 2 for e in estimates])),
+    )
+
+
+def check(name, pair, result):
+    """Both methods agree within their errors, and with quadrature where there is one."""
+    value = result.values.mean()
+    error = np.sqrt(result.recipe_variance / REPETITIONS + result.variance)
+    assert abs(value - result.recipe_value) < 6 * error, name
+    if pair.exact is not None:
+        assert abs(value - pair.exact) < 6 * np.sqrt(result.variance), name
+
+
+def row(name, pair, result):
+    """One line of the table."""
+    recipe_ms, ours_ms = 1e3 * np.median(result.recipe_times), 1e3 * np.median(result.times)
+    left = f"{name:29s} {pair.dim:3d} {pair.counts:>6s} {result.values.mean():10.5f}"
+    middle = f"{recipe_ms:8.1f} {result.recipe_variance**0.5:9.2e} {ours_ms:8.2f} {result.variance**0.5:9.2e}"
+    return f"{left} {middle}  {spread(result.gains)}"
+
+
+def summary(pairs, results):
+    """Geometric means and the worst pair; the spread is over repetitions."""
+    gains = np.array([result.gains for result in results.values()])  # (pairs, repetitions)
+    high = np.array([pair.dim >= 3 for pair in pairs.values()])
+    means = lambda table: np.exp(np.log(table).mean(axis=0))  # noqa: E731
+    worst = int(np.argmin(np.median(gains, axis=1)))
+    return [
+        f"geometric mean, {len(gains)} pairs: {spread(means(gains))}",
+        f"geometric mean, {high.sum()} pairs of D >= 3: {spread(means(gains[high]))}",
+        f"worst: {spread(gains[worst])} ({list(results)[worst]})",
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_recipe(dtype):
+    """Print the table in one dtype of ours; the recipe is float64 in both."""
+    pairs = study()
+    with jax.enable_x64(dtype == "float64"):
+        print(f"\n\ngmmjax.kl_divergence, {dtype}, {POINTS} points, against scikit-learn's {DRAWS} draws")
+        print(setting("jax", "sklearn"))
+        print(f"ratio: time × variance of the recipe over ours, median [min–max] of {REPETITIONS} repetitions")
+        print(f"{'pair':29s}   D    K/L         KL   recipe ms    SE     ours ms    SE     ratio")
+        results = {}
+        for name, pair in pairs.items():
+            results[name] = measure(pair)
+            print(row(name, pair, results[name]), flush=True)
+    print("\n".join(summary(pairs, results)))
+    for name, pair in pairs.items():
+        check(name, pair, results[name])

@@ -1,0 +1,133 @@
+"""The command line as a user runs it, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gmmjax
+from gmmjax._cli import main
+
+
+def _run(*arguments, timeout=60, **options):
+    command = [sys.executable, "-W", "error", "-m", "gmmjax", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+@pytest.fixture
+def files(tmp_path):
+    p = gmmjax.from_covariances([0.4, 0.6], [[0.0, 0.0], [2.0, 1.0]], [np.eye(2), 2 * np.eye(2)])
+    q = gmmjax.from_covariances([1.0, 1.0, 1.0], [[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]], [[1.0, 2.0]])
+    paths = tmp_path / "p.npz", tmp_path / "q.npz"
+    for path, g in zip(paths, (p, q), strict=True):
+        gmmjax.save(path, g)
+    return *map(str, paths), p, q
+
+
+def _assert_one_line(error, words):
+    assert error.startswith("gmmjax: error: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_compare_json_in_a_process(files):
+    p_path, q_path, p, q = files
+    result = _run("compare", p_path, q_path, "--samples", 4096, "--seed", 7, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    printed = json.loads(result.stdout)
+    expected = {
+        "kl_pq": (gmmjax.kl_divergence, p, q),
+        "kl_qp": (gmmjax.kl_divergence, q, p),
+        "js": (gmmjax.js_divergence, p, q),
+    }
+    assert list(printed) == list(expected)
+    for name, (divergence, a, b) in expected.items():
+        assert list(printed[name]) == ["value", "stderr"]
+        other = divergence(jax.random.key(1), a, b, num_samples=4096)
+        assert abs(printed[name]["value"] - other.value) < 5 * np.hypot(printed[name]["stderr"], other.stderr)
+
+
+def test_user_errors_in_a_process(files):
+    missing = _run("compare", files[0], "missing.npz")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    _assert_one_line(missing.stderr, "missing.npz: No such file or directory")
+
+
+def test_demo_in_a_process(tmp_path):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "ascii"}
+    result = _run("demo", timeout=120, cwd=tmp_path, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert os.listdir(tmp_path) == []
+    values = {line[:8].strip(): line[8:].split() for line in result.stdout.splitlines() if "+/-" in line}
+    for name in ("KL(p||q)", "KL(q||p)", "JS(p, q)"):
+        ours, _, stderr, plain, _, plain_stderr, ratio = values[name]
+        assert abs(float(ours) - float(plain)) < 4 * np.hypot(float(stderr), float(plain_stderr))
+        assert float(ratio.rstrip("x").replace(",", "")) > 10
+    assert float(values["after"][0]) < 0.3 * float(values["before"][0])
+
+
+def test_compare_table(files, capsys):
+    assert main(["compare", *files[:2], "--samples", "4096"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["p", files[0], "K", "=", "2", "D", "=", "2", "full"]
+    assert lines[1].split() == ["q", files[1], "K", "=", "3", "D", "=", "2", "diag", "(tied)"]
+    assert len({len(line) for line in lines[3:7]}) == 1
+    assert [line[:8] for line in lines[4:7]] == ["KL(p||q)", "KL(q||p)", "JS(p, q)"]
+    assert "4096 samples" in lines[-1]
+
+
+def test_same_seed_same_numbers(files, capsys):
+    outputs = []
+    for seed in ("3", "3", "4"):
+        assert main(["compare", *files[:2], "--samples", "4096", "--seed", seed, "--json"]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_equal_mixtures_and_infinite_stderr(files, capsys):
+    assert main(["compare", files[0], files[0], "--samples", "1", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert all(abs(e["value"]) < 1e-12 and e["stderr"] is None for e in printed.values())
+    assert main(["compare", files[0], files[0], "--samples", "1"]) == 0
+    assert "inf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "{p}", "{q}", "--samples", "0"], "--samples: expected an integer"),
+        (["compare", "{p}", "{q}", "--samples", "many"], "got 'many'"),
+        (["compare", "{p}", "{q}", "--samples", "1e5"], "got '1e5'"),
+        (["compare", "{p}", "{q}", "--samples", "9" * 5000], "--samples: expected an integer"),
+        (["compare", "{p}", "{q}", "--seed", "-1"], "--seed"),
+        (["compare", "{p}"], "q.npz"),
+        (["compare", "{p}", "{bad}"], "bad.npz: not an .npz file"),
+        (["compare", "{p}", "{folder}"], "Is a directory"),
+        (["compare", "{p}", "{other}"], "has dimension 3"),
+        (["frobnicate"], "frobnicate"),
+        ([], "required"),
+    ],
+)
+def test_user_errors(files, tmp_path, capsys, arguments, words):
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and nothing else")
+    gmmjax.save(tmp_path / "other.npz", gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 3)), jnp.ones(1)))
+    names = {"p": files[0], "q": files[1], "folder": tmp_path}
+    names |= {name: tmp_path / f"{name}.npz" for name in ("bad", "other")}
+    assert main([argument.format(**names) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    _assert_one_line(captured.err, words)
+
+
+def test_version_and_help(capsys):
+    for option, words in (("--version", metadata.version("gmmjax")), ("--help", "compare")):
+        with pytest.raises(SystemExit) as exit_:
+            main([option])
+        assert exit_.value.code == 0
+        assert words in capsys.readouterr().out
