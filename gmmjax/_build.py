@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gmmjax._gmm import GMM, as_float, check_shapes
 
@@ -37,10 +38,10 @@ def from_covariances(weights, means, covariances) -> GMM:
     arrays = {name: _as_real(name, value) for name, value in arrays.items()}
     _check_layout(*(value.shape for value in arrays.values()))
     factor = None
-    if not any(isinstance(value, jax.core.Tracer) for value in arrays.values()):
+    if not any(isinstance(value, Tracer) for value in arrays.values()):
         concrete = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
-        _check_values(**concrete)
-        factor = _checked_factor(concrete["covariances"], means_ndim=2)
+        check_values(**concrete)
+        factor = checked_factor(concrete["covariances"], means_ndim=2)
     dtype = jnp.result_type(*(jax.dtypes.canonicalize_dtype(value.dtype) for value in arrays.values()))
     w, mu, cov = (jnp.asarray(value, dtype) for value in arrays.values())
     present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
@@ -121,7 +122,8 @@ def _check_layout(weights, means, covariances):
     check_shapes("from_covariances", weights, means, covariances)
 
 
-def _check_values(weights, means, covariances):
+def check_values(weights, means, covariances):
+    """Refuse concrete values that are not those of a mixture."""
     bad = weights[~(np.isfinite(weights) & (weights >= 0))]
     if bad.size:
         raise ValueError(f"weights: expected finite and non-negative values, got {bad[0]}")
@@ -133,7 +135,8 @@ def _check_values(weights, means, covariances):
             raise ValueError(f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}")
 
 
-def _checked_factor(covariances, means_ndim):
+def checked_factor(covariances, means_ndim):
+    """Cholesky factors or standard deviations of concrete covariances, which must be positive definite."""
     if covariances.ndim <= means_ndim:
         if not (covariances > 0).all():
             raise ValueError(f"covariances: expected positive variances, got {covariances.min()}")

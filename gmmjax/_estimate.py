@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer, eval_jaxpr
 
 from gmmjax import _linalg, _points, _sample
 from gmmjax._gmm import GMM, as_float
@@ -78,12 +79,12 @@ def expectation(key, fn: Callable, p: GMM, *, num_samples: int = 16_384, points=
     p = as_float("p", p)
     traced = {n: _trace(fn, n, p) for n in (p.num_components, _layout(num_samples, [p]).block)}
     constants = {n: jaxpr.consts for n, jaxpr in traced.items()}
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(constants)):
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
         return _expectation(key, p, {}, fn, num_samples, points)
 
     # What fn closes over becomes an argument, so that it can be differentiated and batched.
     def converted(x, constants):
-        return jax.core.eval_jaxpr(traced[len(x)].jaxpr, constants[len(x)], x)[0]
+        return eval_jaxpr(traced[len(x)].jaxpr, constants[len(x)], x)[0]
 
     return _expectation(key, p, constants, converted, num_samples, points)
 
@@ -148,7 +149,7 @@ def estimate(key, terms, params: Any, num_samples: int, points) -> Estimate:
 def _rates(g, allocation, num_points):
     """What a point of component k counts for in its replicate's mean."""
     share = allocation.upper - allocation.lower
-    return jax.nn.softmax(g.logits) / jnp.where(share > 0, share, 1.0) / num_points
+    return jax.nn.softmax(g.logits) / (share + (share == 0)) / num_points  # absent: 0 / 1
 
 
 def _pick(table, chosen):
@@ -222,7 +223,7 @@ def _accumulate(block, num_blocks):
         values = [leaves[i] for i in active]
         means, gradient = scan(step, primals[0], [jnp.zeros_like(v) for v in values])
         slopes = [jnp.vdot(g, directions[i], precision=_linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
-        return (jnp.mean(means), means), (sum(slopes), jnp.zeros_like(means))
+        return (jnp.mean(means), means), (sum(slopes, jnp.zeros((), means.dtype)), jnp.zeros_like(means))
 
     return total
 

@@ -5,7 +5,7 @@ import secrets
 
 import numpy as np
 
-from gmmjax._build import _check_values, _checked_factor, from_covariances
+from gmmjax._build import check_values, checked_factor, from_covariances
 from gmmjax._gmm import GMM, as_float
 
 _ARRAYS = ("weights", "means", "covariances")
@@ -37,9 +37,9 @@ def save(path, g: GMM) -> None:
     """
     path = os.path.abspath(path)
     arrays = to_arrays(g)
-    _check_values(*(arrays[name] for name in _ARRAYS))
+    check_values(*(arrays[name] for name in _ARRAYS))
     covariances = arrays["covariances"]
-    _checked_factor(covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2)
+    checked_factor(covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2)
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

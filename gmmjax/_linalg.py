@@ -24,8 +24,9 @@ def tril_inverse(lower: jax.Array) -> jax.Array:
     padded = 1 << (dim - 1).bit_length()
     if padded != dim:
         lower = jnp.pad(lower, [(0, 0)] * (lower.ndim - 2) + [(0, padded - dim)] * 2)
-    diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)[..., None, None]
-    blocks = 1.0 / jnp.where(np.arange(padded).reshape((1,) * (lower.ndim - 2) + (-1, 1, 1)) < dim, diagonal, 1.0)
+    diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
+    beyond = (np.arange(padded) >= dim).astype(lower.dtype).reshape((1,) * (lower.ndim - 2) + (-1,))
+    blocks = (1.0 / (diagonal + beyond))[..., None, None]
     size = 1
     while size < padded:
         corners = np.arange(0, padded, 2 * size)[:, None, None]

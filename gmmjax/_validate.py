@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 F = TypeVar("F", bound=Callable)
 
@@ -36,7 +37,7 @@ def check_key(key) -> None:
 
 def check_count(name: str, value) -> None:
     """Refuse what is not a Python int of at least 1."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise TypeError(
             f"{name}: is traced ({value.aval.str_short()}) but sets shapes and must be a Python int; bind it before "
             f"jit or vmap, for example functools.partial(gmmjax.kl_divergence, {name}=4096)"
