@@ -119,7 +119,7 @@ def _check_layout(weights, means, covariances):
             )
     if len(covariances) == 0:
         raise ValueError("covariances: expected an array of rank 1 to 3, got a scalar")
-    check_shapes("from_covariances", weights, means, covariances)
+    check_shapes(["weights", "means", "covariances"], weights, means, covariances)
 
 
 def check_values(weights, means, covariances):

@@ -1,5 +1,6 @@
 """The model: a Gaussian mixture is a NamedTuple of three arrays, and everything else is a function of it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -148,7 +149,7 @@ def as_float(name: str, g: GMM) -> GMM:
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)
     logits, means, scale = (leaf.astype(dtype) for leaf in leaves)
-    check_shapes(name, logits.shape, means.shape, scale.shape)
+    check_shapes([f"{name}.{leaf}" for leaf in GMM._fields], logits.shape, means.shape, scale.shape)
     return GMM(logits, means, scale)
 
 
@@ -166,21 +167,21 @@ def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
     return tuple(GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked.values())
 
 
-def check_shapes(name: str, logits: tuple, means: tuple, scale: tuple) -> None:
-    """Refuse shapes that are not those of one mixture."""
+def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:
+    """Refuse shapes that are not those of one mixture; `names` are what the three arrays are called."""
     if len(logits) > 1 and len(means) == len(logits) + 1:
         raise ValueError(
-            f"{name}: is a batch of mixtures (logits {logits}, means {means}); "
+            f"{names[1]}: is a batch of mixtures, of shape {means} with {names[0]} {logits}; "
             "this function takes one: lift it with jax.vmap"
         )
     if len(means) != 2 or 0 in means:
-        raise ValueError(f"{name}.means: expected shape (K, D) with K, D ≥ 1, got {means}")
+        raise ValueError(f"{names[1]}: expected shape (K, D) with K, D ≥ 1, got {means}")
     count, dim = means
     if logits != (count,):
-        raise ValueError(f"{name}.logits: expected shape ({count},) to match means {means}, got {logits}")
+        raise ValueError(f"{names[0]}: expected shape ({count},) to match means {means}, got {logits}")
     allowed = {(k, *rest) for k in (count, 1) for rest in ((dim, dim), (dim,), ())}
     if scale not in allowed:
         raise ValueError(
-            f"{name}.scale: expected ({count}, {dim}, {dim}) full, ({count}, {dim}) diagonal or ({count},) "
+            f"{names[2]}: expected ({count}, {dim}, {dim}) full, ({count}, {dim}) diagonal or ({count},) "
             f"spherical, or a leading 1 for tied, to match means {means}, got {scale}"
         )

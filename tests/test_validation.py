@@ -21,7 +21,7 @@ BAD = {
     "asymmetric": ((W, M, C + np.array([[0, 0.1], [0, 0]])), "covariances: matrix 0 is not symmetric.*0.1"),
     "not definite": ((W, M, C - 2 * np.eye(2)), "covariances: matrix 0 is not positive definite.*-1"),
     "negative variance": ((W, M, [1.0, -1.0]), "covariances.*-1"),
-    "counts disagree": (([1.0], M, C), r"logits|weights.*\(1,\)"),
+    "counts disagree": (([1.0], M, C), r"weights.*\(1,\)"),
     "dimensions disagree": ((W, M, np.stack([np.eye(3)] * 2)), r"\(2, 3, 3\)"),
     "no components": ((np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2, 2))), r"means.*\(0, 2\)"),
     "no dimensions": ((W, np.zeros((2, 0)), np.zeros((2, 0, 0))), r"means.*\(2, 0\)"),
@@ -63,7 +63,7 @@ class TestDivergences:
 
     def test_batch(self, divergence, key):
         g = random_mixture(0, 2, 2)
-        with pytest.raises(ValueError, match="p: is a batch.*jax.vmap"):
+        with pytest.raises(ValueError, match="p.means: is a batch.*jax.vmap"):
             divergence(key, gmmjax.stack([g, g]), g)
 
     def test_wrong_scale(self, divergence, key):
