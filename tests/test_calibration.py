@@ -20,6 +20,7 @@ def share_covered(divergence, p, q, truth, spread=0.0, num_samples=2048):
     return (exact | (error <= 2 * np.hypot(np.asarray(found.stderr), np.asarray(spread)))).mean()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
 def test_coverage(divergence):
     shares = []
