@@ -30,7 +30,8 @@ def test_coverage(divergence):
         truth = jax.lax.map(lambda g: divergence(jax.random.key(7), *g, num_samples=1 << 16), (p, q))
         shares.append(share_covered(divergence, p, q, truth.value, truth.stderr))
     assert 0.92 <= np.mean(shares) <= 0.98
-    assert min(shares) > 0.90
+    # Pairs of one shape share their 50 keys and thus their points, so a shape's share has an error of about 3 %.
+    assert min(shares) > 0.85
 
 
 def test_coverage_of_a_rare_mode():
