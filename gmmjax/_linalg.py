@@ -48,6 +48,36 @@ def _tril_inverse_jvp(primals, tangents):
     return inverse, -jnp.matmul(inverse, product, precision=HIGHEST)
 
 
+@jax.custom_jvp
+def cholesky(matrix: jax.Array) -> jax.Array:
+    """Lower Cholesky factors of matrices `(..., D, D)`, NaN where one is not positive definite; no LAPACK call."""
+    # One column of all matrices at a time: the batch is the long axis here, not D.
+    dim = matrix.shape[-1]
+
+    def column(j, state):
+        rest, lower = state
+        pivot = jax.lax.dynamic_slice_in_dim(rest, j, 1, axis=-1)[..., 0]
+        here = (jnp.arange(dim) == j).reshape((1,) * (matrix.ndim - 2) + (dim,))
+        below = (jnp.arange(dim) >= j).reshape(here.shape)
+        root = jnp.sqrt(jnp.sum(jnp.where(here, pivot, 0.0), axis=-1, keepdims=True))
+        pivot = jnp.where(below, pivot, 0.0) / root
+        return rest - pivot[..., :, None] * pivot[..., None, :], jnp.where(here[..., None, :], pivot[..., None], lower)
+
+    return jax.lax.fori_loop(0, dim, column, (matrix, jnp.zeros_like(matrix)))[1]
+
+
+@cholesky.defjvp
+def _cholesky_jvp(primals, tangents):
+    lower = cholesky(*primals)
+    inverse = tril_inverse(lower)
+    symmetric = (tangents[0] + tangents[0].mT) / 2
+    inner = jnp.tril(jnp.matmul(jnp.matmul(inverse, symmetric, precision=HIGHEST), inverse.mT, precision=HIGHEST))
+    halved = inner * (1 - 0.5 * np.eye(inner.shape[-1])).astype(inner.dtype).reshape(
+        (1,) * (inner.ndim - 2) + inner.shape[-2:]
+    )
+    return lower, jnp.matmul(lower, halved, precision=HIGHEST)
+
+
 def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
     """The inverse of each factor, in the same structure."""
     return tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale

@@ -25,7 +25,7 @@ PUBLIC = {
 LAYERS = [
     {"_linalg", "_validate"},
     {"_gmm"},
-    {"_build", "_unconstrained", "_points", "_density"},
+    {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
     {"_sample", "_io"},
     {"_estimate"},
     {"_divergences"},

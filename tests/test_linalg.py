@@ -1,0 +1,51 @@
+"""Factorisations without LAPACK against numpy's, with their derivatives, and Gaussians in closed form."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import KINDS, densified, random_mixture
+from jax.test_util import check_grads
+
+import gmmjax
+from gmmjax import _gaussian, _linalg
+
+
+def positive_definite(seed, count, dim):
+    factor = np.random.default_rng(seed).normal(size=(count, dim, dim))
+    return jnp.asarray(factor @ factor.swapaxes(1, 2) + 0.1 * np.eye(dim))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7, 33])
+def test_cholesky_is_that_of_numpy(dim):
+    matrices = positive_definite(0, 4, dim)
+    np.testing.assert_allclose(_linalg.cholesky(matrices), np.linalg.cholesky(matrices), rtol=1e-9, atol=1e-11)
+
+
+def test_cholesky_of_an_indefinite_matrix_is_nan():
+    assert np.isnan(_linalg.cholesky(jnp.array([[[1.0, 2.0], [2.0, 1.0]]]))).any()
+
+
+def test_cholesky_has_derivatives_in_both_modes():
+    check_grads(lambda m: _linalg.cholesky(m + m.mT), (positive_definite(1, 2, 4),), order=2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [1, 5, 16])
+def test_inverse_is_that_of_numpy(dim):
+    lower = jnp.asarray(np.linalg.cholesky(positive_definite(2, 3, dim)))
+    np.testing.assert_allclose(_linalg.tril_inverse(lower), np.linalg.inv(lower), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind_p", KINDS)
+@pytest.mark.parametrize("kind_q", KINDS)
+def test_pairwise_kl_is_that_of_dense_gaussians(kind_p, kind_q):
+    p, q = random_mixture(0, 3, 4, kind=kind_p), random_mixture(1, 2, 4, kind=kind_q)
+    covariances = np.asarray(gmmjax.covariances(p)), np.asarray(gmmjax.covariances(q))
+    expected = np.empty((3, 2))
+    for a, b in np.ndindex(expected.shape):
+        precision = np.linalg.inv(covariances[1][b])
+        shift = np.asarray(p.means[a] - q.means[b])
+        log_ratio = np.linalg.slogdet(covariances[1][b])[1] - np.linalg.slogdet(covariances[0][a])[1]
+        expected[a, b] = 0.5 * (np.trace(precision @ covariances[0][a]) + shift @ precision @ shift - 4 + log_ratio)
+    computed = _gaussian.pairwise_kl(p, q)
+    np.testing.assert_allclose(jnp.broadcast_to(computed, (3, 2)), expected, rtol=1e-10)
+    np.testing.assert_allclose(computed, _gaussian.pairwise_kl(densified(p), densified(q)), rtol=1e-10)
