@@ -1,19 +1,16 @@
 """The engine under every estimate: E_p[f] as a sum of blocks, with its gradient and its standard error."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer, eval_jaxpr
 
-from gmmjax import _linalg, _points, _sample
+from gmmjax import _allocation, _blocks, _controls, _linalg, _points
+from gmmjax._blocks import Sampling
 from gmmjax._gmm import GMM, as_float
-from gmmjax._validate import check_count, keyed
-
-NUM_REPLICATES = 32  # ±2 stderr of 8, 16, 32 replicates cover 92, 94, 95 % (a t distribution's tails)
+from gmmjax._validate import keyed
 
 
 class Estimate(NamedTuple):
@@ -42,7 +39,9 @@ class Estimate(NamedTuple):
 
 
 @keyed
-def expectation(key, fn: Callable, p: GMM, *, num_samples: int = 16_384, points=_points.sobol) -> Estimate:
+def expectation(
+    key, fn: Callable, p: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+) -> Estimate:
     r"""Expectation of a function under a mixture, :math:`\mathbb E_p[f] = \sum_k w_k\, \mathbb E_z[f(\mu_k + L_k z)]`.
 
     An unbiased estimate whose gradient is unbiased too, in all leaves of `p` and in everything that `fn`
@@ -53,8 +52,10 @@ def expectation(key, fn: Callable, p: GMM, *, num_samples: int = 16_384, points=
       key: a JAX key.
       fn: maps points `(n, D)` to values `(n,)`. Pass the same function object again to avoid recompilation.
       p: a mixture in D dimensions.
-      num_samples: number of points, a Python int, rounded up to 32·2ᵐ (below 32: taken as it is, one
+      num_samples: number of points, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
         replicate per point; 1 gives stderr = inf).
+      num_replicates: R, the independent replicates that `stderr` is taken from; fewer of them are more precise,
+        but ±2 stderr then covers less: 95 % at 32, 94 % at 16, 92 % at 8.
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
     Returns:
@@ -75,18 +76,18 @@ def expectation(key, fn: Callable, p: GMM, *, num_samples: int = 16_384, points=
       >>> print(f"{second_moment.value:.3f}")
       2.000
     """
-    check_count("num_samples", num_samples)
+    sampling = _blocks.sampling(num_samples, num_replicates, points)
     p = as_float("p", p)
-    traced = {n: _trace(fn, n, p) for n in (p.num_components, _layout(num_samples, [p]).block)}
+    traced = {n: _trace(fn, n, p) for n in (p.num_components, _blocks.layout(sampling, [p]).block)}
     constants = {n: jaxpr.consts for n, jaxpr in traced.items()}
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
-        return _expectation(key, p, {}, fn, num_samples, points)
+        return _expectation(key, p, {}, fn, sampling)
 
     # What fn closes over becomes an argument, so that it can be differentiated and batched.
     def converted(x, constants):
         return eval_jaxpr(traced[len(x)].jaxpr, constants[len(x)], x)[0]
 
-    return _expectation(key, p, constants, converted, num_samples, points)
+    return _expectation(key, p, constants, converted, sampling)
 
 
 def _trace(fn, count, p):
@@ -97,53 +98,80 @@ def _trace(fn, count, p):
     return jaxpr
 
 
-@jax.jit(static_argnums=(3, 4, 5))
-def _expectation(key, p, constants, fn, num_samples, points):
+@jax.jit(static_argnums=(3, 4))
+def _expectation(key, p, constants, fn, sampling):
     def integrand(constants, x):
         values = fn(x.T, constants) if constants else fn(x.T)
-        return values.astype(x.dtype)
+        return values.astype(x.dtype), None
 
-    return estimate(key, [(p, integrand)], constants, num_samples, points)
+    return estimate(key, [Term(p, integrand)], constants, sampling)
 
 
-def estimate(key, terms, params: Any, num_samples: int, points) -> Estimate:
-    """Σ_j E_{p_j}[f_j(params, x)] over one set of points, for terms `(p_j, f_j)` with f_j: `(D, n) -> (n,)`.
+class Term(NamedTuple):
+    """E_p[f]: a mixture, and an integrand `(params, x) -> (values, controls)` for points `(D, n)`.
 
-    The points are common to the terms, so that their errors may cancel. The f_j close over nothing traced.
+    Values are `(n,)`. Controls are None, or `(K, n)`: row k has mean zero under component k, whatever the
+    parameters. The integrand closes over nothing traced.
+    """
+
+    mixture: GMM
+    integrand: Callable
+
+
+def estimate(key, terms, params: Any, sampling: Sampling, fixed_fit: bool = True) -> Estimate:
+    """Σ_j E_{p_j}[f_j(params, x)] over one set of points, common to the terms so that their errors may cancel."""
+    value, means = replicates(key, terms, params, sampling, fixed_fit)
+    return Estimate(value, standard_error(means))
+
+
+def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True):
+    """The value of an estimate, and `(R,)` independent means that it is the average of, without a gradient.
+
+    With `fixed_fit` the coefficients of controls are constants of differentiation, which leaves the gradient
+    unbiased; without, the gradient is that of the returned value.
     """
     mixtures, integrands = zip(*terms, strict=True)
-    layout = _layout(num_samples, mixtures)
+    layout = _blocks.layout(sampling, mixtures)
     dtype, dim, n = mixtures[0].means.dtype, mixtures[0].dim, layout.per_replicate
-    key_points, key_shift = jax.random.split(key)
+    key_points, key_shift, key_fit = jax.random.split(key, 3)
+    fits = [_controls.fit(key_fit, *term, params, sampling, fixed_fit) for term in terms]
     # f at the means, known without noise, is taken out of what is averaged: weights then cost nothing where f
     # is flat, and a function that is constant on each component comes out exact.
-    levels = [f(params, g.means.T) for g, f in zip(mixtures, integrands, strict=True)]
+    levels = [_at_means(params, *both) for both in zip(mixtures, integrands, fits, strict=True)]
     known = sum(jnp.vdot(jax.nn.softmax(g.logits), level) for g, level in zip(mixtures, levels, strict=True))
 
     def block(arguments, index):
         """What one block adds to the mean of every replicate."""
-        mixtures, params, levels, allocations, shifts, key = arguments
+        mixtures, params, levels, fits, allocations, shifts, key = arguments
         rows, start = layout.position(index)
-        z, weight = points(key, rows, start, layout.columns, dim, dtype)
+        z, weight = sampling.points(key, rows, start, layout.columns, dim, dtype)
         z, weight = z.reshape(dim, -1), weight.reshape(-1)
         place = ((start + jnp.arange(layout.columns, dtype=dtype))[None] + shifts[rows][:, None]).reshape(-1) / n
         total = jnp.zeros(layout.block, dtype)
-        for g, f, level, allocation in zip(mixtures, integrands, levels, allocations, strict=True):
-            chosen = _sample.choose(allocation, place)
-            x = _linalg.place(chosen, g.means, g.scale, z)
-            rate, offset = _pick(jnp.stack([_rates(g, allocation, n), level]), chosen)
-            total += rate * weight * (f(params, x) - offset)
+        for g, f, level, fit, allocation in zip(mixtures, integrands, levels, fits, allocations, strict=True):
+            chosen = _allocation.choose(allocation, place)
+            values, controls = f(params, _linalg.place(chosen, g.means, g.scale, z))
+            if controls is not None:
+                values -= jnp.sum(chosen * fit[:, None] * controls, axis=0)
+            rate, offset = _linalg.pick(jnp.stack([_rates(g, allocation, n), level]), chosen)
+            total += rate * weight * (values - offset)
         return jnp.zeros(layout.replicates, dtype).at[rows].add(jnp.sum(total.reshape(layout.rows, -1), axis=1))
 
     # With whole powers of two per component any point may stand anywhere; otherwise a common shift of the
     # positions makes each component's expected number of points exact.
-    aligned = all(_sample.is_dyadic(g.num_components, n) for g in mixtures)
+    aligned = all(_allocation.is_dyadic(g.num_components, n) for g in mixtures)
     shape = (layout.replicates,)
     shifts = jnp.full(shape, 0.5, dtype) if aligned else jax.random.uniform(key_shift, shape, dtype)
-    allocations = [_sample.allocate(g, n) for g in mixtures]
-    arguments = (mixtures, params, levels, allocations, shifts, key_points)
-    value, means = _accumulate(block, layout.num_blocks)(arguments)
-    return Estimate(known + value, _standard_error(known + means))
+    allocations = [_allocation.allocate(g, n) for g in mixtures]
+    arguments = (mixtures, params, levels, fits, allocations, shifts, key_points)
+    value, means = _blocks.accumulate(block, layout.num_blocks)(arguments)
+    return known + value, jax.lax.stop_gradient(known) + means
+
+
+def _at_means(params, g, integrand, fit):
+    """The integrand less its control at the mean of each component, `(K,)`."""
+    values, controls = integrand(params, g.means.T)
+    return values if controls is None else values - fit * jnp.diagonal(controls)
 
 
 def _rates(g, allocation, num_points):
@@ -152,83 +180,7 @@ def _rates(g, allocation, num_points):
     return jax.nn.softmax(g.logits) / (share + (share == 0)) / num_points  # absent: 0 / 1
 
 
-def _pick(table, chosen):
-    """Each point's entry of `(m, K)` tables, by its one-hot choice `(K, n)`."""
-    return jnp.matmul(table, chosen, precision=_linalg.HIGHEST)
-
-
-class Layout(NamedTuple):
-    """How R replicates of n points are cut into blocks of `rows` replicates by `columns` points."""
-
-    replicates: int
-    per_replicate: int
-    rows: int
-    columns: int
-
-    @property
-    def block(self):
-        return self.rows * self.columns
-
-    @property
-    def num_blocks(self):
-        return self.replicates * self.per_replicate // self.block
-
-    def position(self, index):
-        """The replicates of a block, and the index of its first point in each."""
-        across = self.per_replicate // self.columns
-        return index // across * self.rows + jnp.arange(self.rows), index % across * self.columns
-
-
-def _layout(num_samples, mixtures):
-    replicates = min(NUM_REPLICATES, num_samples)
-    per_replicate = 1 << (-(-num_samples // replicates) - 1).bit_length()
-    size = min(_sample.block_size(g.num_components, g.dim) for g in mixtures)
-    columns = min(per_replicate, size)
-    rows = max(r for r in range(1, replicates + 1) if replicates % r == 0 and (r == 1 or r * columns <= size))
-    return Layout(replicates, per_replicate, rows, columns)
-
-
-def _accumulate(block, num_blocks):
-    """Sum blocks in constant memory, forward and in either mode of differentiation.
-
-    The sum is linear in its blocks, so each block's gradient is taken while its points are at hand; a scan
-    differentiated from outside would store all points or draw them twice.
-    """
-    indices = np.arange(num_blocks, dtype=np.int32)  # a constant: the rule below may close over no tracer
-
-    def scan(step, arguments, *more):
-        shape = jax.eval_shape(block, arguments, indices[0])
-        return jax.lax.scan(step, (jnp.zeros(shape.shape, shape.dtype), *more), indices)[0]
-
-    @jax.custom_jvp
-    def total(arguments):
-        (means,) = scan(lambda carry, i: ((carry[0] + block(arguments, i),), None), arguments)
-        return jnp.mean(means), means
-
-    @functools.partial(total.defjvp, symbolic_zeros=True)
-    def _total_jvp(primals, tangents):
-        leaves, tree = jax.tree.flatten(primals[0])
-        directions = jax.tree.leaves(tangents[0], is_leaf=_linalg.is_zero)
-        active = [i for i, direction in enumerate(directions) if not _linalg.is_zero(direction)]
-
-        def share(values, index):
-            moved = dict(zip(active, values, strict=True))
-            means = block(jax.tree.unflatten(tree, [moved.get(i, leaf) for i, leaf in enumerate(leaves)]), index)
-            return jnp.mean(means), means
-
-        def step(carry, index):
-            (_, means), gradient = jax.value_and_grad(share, has_aux=True)(values, index)
-            return jax.tree.map(jnp.add, carry, (means, gradient)), None
-
-        values = [leaves[i] for i in active]
-        means, gradient = scan(step, primals[0], [jnp.zeros_like(v) for v in values])
-        slopes = [jnp.vdot(g, directions[i], precision=_linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
-        return (jnp.mean(means), means), (sum(slopes, jnp.zeros((), means.dtype)), jnp.zeros_like(means))
-
-    return total
-
-
-def _standard_error(means):
+def standard_error(means):
     """Standard error of the mean of independent replicates, with a floor at rounding level."""
     means = jax.lax.stop_gradient(means)
     count = means.shape[0]

@@ -7,13 +7,24 @@ from gmmjax import _linalg
 from gmmjax._gmm import GMM
 
 
+def entropies(p: GMM) -> jax.Array:
+    """Differential entropy of each component, `(K,)`."""
+    constant = 0.5 * p.dim * jnp.log(2 * jnp.pi * jnp.e).astype(p.means.dtype)
+    return jnp.broadcast_to(constant + _linalg.log_abs_det(p.scale, p.means), p.logits.shape)
+
+
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
-    inverse = _linalg.inverse_scale(q.scale, q.means)
-    distances = _linalg.squared_distances(inverse, q.means, p.means.T).T
     log_dets = _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
-    traces = _pairwise_trace(p.scale, p.means, inverse, q.means)
-    return log_dets + 0.5 * (traces + distances - p.dim)
+    return log_dets + 0.5 * (expected_distances(p, q) - p.dim)
+
+
+def expected_distances(p: GMM, q: GMM) -> jax.Array:
+    """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a for the components q_b, `(K_p, K_q)`."""
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    return (
+        _pairwise_trace(p.scale, p.means, inverse, q.means) + _linalg.squared_distances(inverse, q.means, p.means.T).T
+    )
 
 
 def _pairwise_trace(scale, means, inverse, other_means):

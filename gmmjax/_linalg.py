@@ -160,6 +160,11 @@ def place(weighting: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array
     return located + jnp.matmul(flat, spread, precision=HIGHEST)
 
 
+def pick(table: jax.Array, choice: jax.Array) -> jax.Array:
+    """Each point's entry of `(m, K)` tables, by its one-hot choice `(K, n)`."""
+    return jnp.matmul(table, choice, precision=HIGHEST)
+
+
 def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
     """Covariance matrices `(K, D, D)` of any scale."""
     count, dim = means.shape

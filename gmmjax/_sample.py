@@ -1,11 +1,9 @@
-"""Points of a mixture: plain draws, and the allocation on which every estimate rests."""
-
-from typing import NamedTuple
+"""Plain draws from a mixture."""
 
 import jax
-import jax.numpy as jnp
 
 from gmmjax import _linalg
+from gmmjax._allocation import block_size
 from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import check_count, keyed
 
@@ -53,60 +51,3 @@ def _sample(key, g, num_samples):
         return _linalg.place(jax.nn.one_hot(chosen, g.num_components, axis=0, dtype=z.dtype), g.means, g.scale, z).T
 
     return jax.lax.map(draw, jax.random.split(key, count)).reshape(-1, g.dim)[:num_samples]
-
-
-class Allocation(NamedTuple):
-    """The part [lower_k, upper_k) of the points 0 … 1 of a replicate that goes to each component."""
-
-    lower: jax.Array
-    upper: jax.Array
-
-
-def allocate(g: GMM, num_points: int) -> Allocation:
-    """Give three quarters of the points by weight and one evenly, so that a rare mode is never missed.
-
-    Where there are enough of them, shares are rounded to powers of two and laid out from large to small: aligned
-    blocks of 2ᵐ points of a Sobol sequence are nets in their own right, and so is then what each component gets.
-    The allocation is a choice, not a part of the integral: it carries no gradient.
-    """
-    w = jax.lax.stop_gradient(jax.nn.softmax(g.logits))
-    present = w > 0
-    share = 0.75 * w + 0.25 * present / jnp.sum(present).astype(w.dtype)
-    if is_dyadic(g.num_components, num_points):
-        share = _round_to_powers(share)
-    order = jnp.argsort(-share)
-    upper = jnp.cumsum(share[order])
-    # Absent components come last and own nothing; the last present one owns what is left.
-    upper = jnp.where(jnp.arange(len(w)) >= jnp.sum(present) - 1, 1.0, upper)
-    lower = jnp.concatenate([jnp.zeros(1, w.dtype), upper[:-1]])
-    rank = jnp.argsort(order)
-    return Allocation(lower[rank], upper[rank])
-
-
-def is_dyadic(num_components: int, num_points: int) -> bool:
-    """Whether every component can own 2ᵐ ≥ 1 of the points."""
-    return num_points >= 8 * num_components
-
-
-def _round_to_powers(share):
-    """Powers of two near the shares that sum to at most 1: rounded down, then doubled, most short-changed first."""
-    present = share > 0
-    _, exponent = jnp.frexp(share)  # exact, where exp2 and log2 are not
-    power = jnp.where(present, jnp.ldexp(jnp.ones_like(share), exponent - 1), 0.0)
-    order = jnp.argsort(-share / jnp.where(present, power, 1.0))
-    double = lambda p, k: (p.at[k].multiply(jnp.where(jnp.sum(p) + p[k] <= 1, 2, 1).astype(p.dtype)), None)
-    return jax.lax.scan(double, power, order)[0]
-
-
-def choose(allocation: Allocation, position: jax.Array) -> jax.Array:
-    """One-hot choice `(K, n)` of the component that owns each of `(n,)` positions in [0, 1)."""
-    inside = (position[None] >= allocation.lower[:, None]) & (position[None] < allocation.upper[:, None])
-    return inside.astype(position.dtype)
-
-
-def block_size(num_components: int, dim: int) -> int:
-    """How many points to handle at once, a power of two."""
-    # (K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
-    numbers, most = (19, 13) if jax.default_backend() == "cpu" else (25, 17)
-    fitting = ((1 << numbers) // (num_components * dim)).bit_length() - 1
-    return 1 << min(most, max(8, fitting))

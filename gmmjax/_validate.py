@@ -50,3 +50,11 @@ def check_count(name: str, value) -> None:
         raise TypeError(f"{name}: expected an int, got {value!r} of type {type(value).__name__}") from None
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+def check_between(name: str, value, low: float, high: float) -> None:
+    """Refuse what is not one real number in (low, high]; of a tracer only the shape can be checked."""
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name}: expected a scalar, got shape {jnp.shape(value)}; lift with jax.vmap")
+    if not isinstance(value, Tracer) and not low < value <= high:
+        raise ValueError(f"{name}: expected a number above {low} and at most {high}, got {value}")

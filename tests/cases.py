@@ -78,6 +78,16 @@ def _points(g):
     return jnp.linspace(-1.0, 1.0, 5 * g.dim, dtype=g.means.dtype).reshape(5, g.dim)
 
 
+def _forward(t):
+    return t * jnp.exp(t)
+
+
+def estimate(name, zero_at_equality=False):
+    """A public estimate of two mixtures."""
+    function = getattr(gmmjax, name)
+    return Function(name, lambda key, p, q: function(key, p, q, num_samples=256), zero_at_equality)
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -93,8 +103,38 @@ TABLE = [
     Function("responsibilities", lambda key, p, q: gmmjax.responsibilities(p, _points(p))),
     Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
     Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
-    Function("kl_divergence", lambda key, p, q: gmmjax.kl_divergence(key, p, q, num_samples=256), True),
-    Function("js_divergence", lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=256), True),
+    estimate("kl_divergence", True),
+    estimate("jeffreys_divergence", True),
+    Function(
+        "skew_kl_divergence", lambda key, p, q: gmmjax.skew_kl_divergence(key, p, q, alpha=0.3, num_samples=256), True
+    ),
+    estimate("js_divergence", True),
+    Function(
+        "generalised_js_divergence",
+        lambda key, p, q: gmmjax.generalised_js_divergence(key, [p, q], [1.0, 2.0], num_samples=256),
+        True,
+    ),
+    estimate("cross_entropy"),
+    Function("entropy", lambda key, p, q: gmmjax.entropy(key, p, num_samples=256)),
+    Function("mutual_information", lambda key, p, q: gmmjax.mutual_information(key, p, num_samples=256)),
+    estimate("total_variation", True),
+    estimate("squared_hellinger", True),
+    Function("f_divergence", lambda key, p, q: gmmjax.f_divergence(key, p, q, _forward, num_samples=256), True),
+    estimate("bhattacharyya_distance", True),
+    estimate("chi2_divergence", True),
+    Function("renyi_divergence", lambda key, p, q: gmmjax.renyi_divergence(key, p, q, 0.7, num_samples=256), True),
+    Function("tsallis_divergence", lambda key, p, q: gmmjax.tsallis_divergence(key, p, q, 0.7, num_samples=256), True),
 ]
 
-NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}
+NOT_IN_TABLE = {
+    "GMM",
+    "Estimate",
+    "ToleranceEstimate",
+    "estimate_to",
+    "Unconstrained",
+    "iid",
+    "sobol",
+    "save",
+    "load",
+    "interop",
+}

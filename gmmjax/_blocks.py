@@ -1,0 +1,100 @@
+"""Sums over blocks of points, in constant memory, forward and in either mode of differentiation."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmmjax import _linalg
+from gmmjax._allocation import block_size
+from gmmjax._validate import check_count
+
+
+class Sampling(NamedTuple):
+    """What all estimates can be asked, static under `jit`: how many points, in how many replicates, of which set."""
+
+    num_samples: int
+    num_replicates: int
+    points: Callable
+
+
+def sampling(num_samples, num_replicates, points) -> Sampling:
+    """The same, checked."""
+    check_count("num_samples", num_samples)
+    check_count("num_replicates", num_replicates)
+    return Sampling(num_samples, num_replicates, points)
+
+
+class Layout(NamedTuple):
+    """How R replicates of n points are cut into blocks of `rows` replicates by `columns` points."""
+
+    replicates: int
+    per_replicate: int
+    rows: int
+    columns: int
+
+    @property
+    def block(self):
+        return self.rows * self.columns
+
+    @property
+    def num_blocks(self):
+        return self.replicates * self.per_replicate // self.block
+
+    def position(self, index):
+        """The replicates of a block, and the index of its first point in each."""
+        across = self.per_replicate // self.columns
+        return index // across * self.rows + jnp.arange(self.rows), index % across * self.columns
+
+
+def layout(settings: Sampling, mixtures) -> Layout:
+    """The layout of at least `num_samples` points, in blocks that suit the largest of the mixtures."""
+    replicates = min(settings.num_replicates, settings.num_samples)
+    per_replicate = 1 << (-(-settings.num_samples // replicates) - 1).bit_length()
+    size = min(block_size(g.num_components, g.dim) for g in mixtures)
+    columns = min(per_replicate, size)
+    rows = max(r for r in range(1, replicates + 1) if replicates % r == 0 and (r == 1 or r * columns <= size))
+    return Layout(replicates, per_replicate, rows, columns)
+
+
+def accumulate(block, num_blocks):
+    """Sum blocks in constant memory, forward and in either mode of differentiation.
+
+    The sum is linear in its blocks, so each block's gradient is taken while its points are at hand; a scan
+    differentiated from outside would store all points or draw them twice.
+    """
+    indices = np.arange(num_blocks, dtype=np.int32)  # a constant: the rule below may close over no tracer
+
+    def scan(step, arguments, *more):
+        shape = jax.eval_shape(block, arguments, indices[0])
+        return jax.lax.scan(step, (jnp.zeros(shape.shape, shape.dtype), *more), indices)[0]
+
+    @jax.custom_jvp
+    def total(arguments):
+        (means,) = scan(lambda carry, i: ((carry[0] + block(arguments, i),), None), arguments)
+        return jnp.mean(means), means
+
+    @functools.partial(total.defjvp, symbolic_zeros=True)
+    def _total_jvp(primals, tangents):
+        leaves, tree = jax.tree.flatten(primals[0])
+        directions = jax.tree.leaves(tangents[0], is_leaf=_linalg.is_zero)
+        active = [i for i, direction in enumerate(directions) if not _linalg.is_zero(direction)]
+
+        def share(values, index):
+            moved = dict(zip(active, values, strict=True))
+            means = block(jax.tree.unflatten(tree, [moved.get(i, leaf) for i, leaf in enumerate(leaves)]), index)
+            return jnp.mean(means), means
+
+        def step(carry, index):
+            (_, means), gradient = jax.value_and_grad(share, has_aux=True)(values, index)
+            return jax.tree.map(jnp.add, carry, (means, gradient)), None
+
+        values = [leaves[i] for i in active]
+        means, gradient = scan(step, primals[0], [jnp.zeros_like(v) for v in values])
+        slopes = [jnp.vdot(g, directions[i], precision=_linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
+        return (jnp.mean(means), means), (sum(slopes, jnp.zeros((), means.dtype)), jnp.zeros_like(means))
+
+    return total

@@ -1,0 +1,106 @@
+"""Estimates of Σ_j E_{p_j}[Σ_i ± log density_i]: what divergences and entropies of Shannon's kind have in common."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax import _blocks, _controls, _density, _gaussian, _linalg
+from gmmjax._estimate import Estimate, Term, estimate
+from gmmjax._gmm import GMM, mean
+
+BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
+
+
+class Share(NamedTuple):
+    """scale · E_{p_j}[Σ_i sign_i log density_i], for densities named by the position of their mixture."""
+
+    sampled: int
+    signs: tuple[tuple[int, int], ...]
+
+
+class Logs(NamedTuple):
+    """What the integrand of one share needs, computed once. Dictionaries go by (mixture, landed)."""
+
+    scale: jax.Array
+    log_blend: jax.Array  # (L,)
+    densities: dict[tuple[int, bool], _density.Precision]
+    slopes: dict[tuple[int, bool], jax.Array]  # (K, K_l): the control is −½ Σ slopes · squared distances + centre
+    centre: jax.Array  # (K,)
+
+
+class Options(NamedTuple):
+    """Static under `jit`."""
+
+    stick_the_landing: bool
+    control_variate: bool
+
+
+@functools.partial(jax.jit, static_argnums=(2, 5, 6))
+def estimate_logs(
+    key, mixtures: Sequence[GMM], shares: tuple[Share, ...], scales, blend, sampling: _blocks.Sampling, options: Options
+) -> Estimate:
+    """Σ_j scale_j E_{p_j}[Σ_i sign_ji log density_i], in nats; `scales` belong to the shares, `blend` to the mixtures.
+
+    A mixture's score has mean zero under itself, and sticking the landing leaves it out of the gradient: in the
+    logarithm of the sampled mixture, and in that of the blend where all mixtures together sample it.
+    """
+    dtype = mixtures[0].means.dtype
+    # Divergences do not change under a common shift, and float32 has no digits to spare for an offset.
+    origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
+    mixtures = [g._replace(means=g.means - origin) for g in mixtures]
+    log_blend = jnp.log(jnp.asarray(blend, dtype))
+    terms, params = [], []
+    for i, share in enumerate(shares):
+        parts = _parts(share, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures))
+        params.append(_prepare(mixtures, share, parts, jnp.asarray(scales[i], dtype), log_blend, options))
+        integrand = lambda params, x, i=i, share=share, parts=parts: _integrand(params[i], x, share, parts)
+        terms.append(Term(mixtures[share.sampled], integrand))
+    return estimate(key, terms, params, sampling, options.stick_the_landing)
+
+
+def _parts(share, count, stick_the_landing, sampled_by_all):
+    """Each logarithm as (sign, mixtures that it is of, landed)."""
+    landed = {share.sampled, BLEND} if sampled_by_all and count > 1 else {share.sampled}
+    members = lambda i: tuple(range(count)) if i == BLEND else (i,)
+    return [(sign, members(i), stick_the_landing and i in landed) for i, sign in share.signs]
+
+
+def _prepare(mixtures, share, parts, scale, log_blend, options):
+    stopped = [jax.tree.map(jax.lax.stop_gradient, g) for g in mixtures]
+    used = {(i, landed): (stopped if landed else mixtures)[i] for _, members, landed in parts for i in members}
+    densities = {name: _density.precision(g) for name, g in used.items()}
+    p = mixtures[share.sampled]
+    slopes, centre = {}, jnp.zeros(p.num_components, p.means.dtype)
+    if options.control_variate:
+        slopes = {name: jnp.zeros((p.num_components, g.num_components), p.means.dtype) for name, g in used.items()}
+        for sign, members, landed in parts:
+            among = [(i, landed) for i in members]
+            offsets = log_blend[jnp.asarray(members)] if len(members) > 1 else jnp.zeros(1, p.means.dtype)
+            found = _controls.responsibilities(p, [used[name] for name in among], offsets)
+            for name, share_of in zip(among, found, strict=True):
+                slopes[name] += sign * (jax.lax.stop_gradient(share_of) if options.stick_the_landing else share_of)
+        expected = {name: _gaussian.expected_distances(p, used[name]) for name in slopes}
+        centre = 0.5 * sum(jnp.sum(slopes[name] * expected[name], axis=1) for name in slopes)
+    return Logs(scale, log_blend, densities, slopes, centre)
+
+
+def _integrand(logs, x, share, parts):
+    distances = {name: _linalg.squared_distances(d.inverse, d.means, x) for name, d in logs.densities.items()}
+    tables = {name: d.log_peaks[:, None] - 0.5 * distances[name] for name, d in logs.densities.items()}
+    densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in tables.items()}
+    balanced = sum(sign for sign, _, _ in parts) == 0
+    # Relative to the sampled density, so that equal mixtures give exactly 0.
+    reference = densities[next(name for name in densities if name[0] == share.sampled)] if balanced else 0.0
+    values = jnp.zeros(x.shape[1], x.dtype)
+    for sign, members, landed in parts:
+        relative = [densities[i, landed] - reference for i in members]
+        if len(members) > 1:
+            relative = [jax.nn.logsumexp(logs.log_blend[:, None] + jnp.stack(relative), axis=0)]
+        values += sign * relative[0]
+    if not logs.slopes:
+        return logs.scale * values, None
+    control = sum(jnp.matmul(slope, distances[name], precision=_linalg.HIGHEST) for name, slope in logs.slopes.items())
+    return logs.scale * values, logs.scale * (logs.centre[:, None] - 0.5 * control)

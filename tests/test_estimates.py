@@ -1,0 +1,236 @@
+"""Every estimate against quadrature, its error against its spread, and the inequalities between them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import REFERENCE, alike, padded_reference, random_mixture, reference
+
+import gmmjax
+
+
+def forward(t):
+    return t * jnp.exp(t)
+
+
+# Estimate, and what it is in terms of the published integrals.
+ESTIMATES = {
+    "jeffreys": (gmmjax.jeffreys_divergence, lambda e: e["kl_pq"] + e["kl_qp"]),
+    "skew KL": (functools.partial(gmmjax.skew_kl_divergence, alpha=1.0), lambda e: e["kl_pq"]),
+    "cross-entropy": (gmmjax.cross_entropy, lambda e: e["cross_entropy_pq"]),
+    "entropy": (lambda key, p, q, **k: gmmjax.entropy(key, p, **k), lambda e: e["entropy_p"]),
+    "generalised JS": (lambda key, p, q, **k: gmmjax.generalised_js_divergence(key, [p, q], **k), lambda e: e["js"]),
+    "total variation": (gmmjax.total_variation, lambda e: e["tv"]),
+    "hellinger": (gmmjax.squared_hellinger, lambda e: e["hellinger2"]),
+    "bhattacharyya": (gmmjax.bhattacharyya_distance, lambda e: e["renyi_half"] / 2),
+    "renyi": (lambda *a, **k: gmmjax.renyi_divergence(*a, 0.5, **k), lambda e: e["renyi_half"]),
+    "renyi 1": (lambda *a, **k: gmmjax.renyi_divergence(*a, 1.0, **k), lambda e: e["kl_pq"]),
+    "tsallis": (lambda *a, **k: gmmjax.tsallis_divergence(*a, 0.5, **k), lambda e: 2 * e["hellinger2"]),
+    "f": (lambda *a, **k: gmmjax.f_divergence(*a, forward, **k), lambda e: e["kl_pq"]),
+    "KL with control": (gmmjax.kl_divergence, lambda e: e["kl_pq"]),
+    "KL without": (functools.partial(gmmjax.kl_divergence, control_variate=False), lambda e: e["kl_pq"]),
+    "JS with control": (functools.partial(gmmjax.js_divergence, control_variate=True), lambda e: e["js"]),
+}
+
+
+@functools.cache
+def errors(name):
+    """Errors and standard errors over 40 keys of every published pair, `(pairs, keys)`."""
+    call, exact = ESTIMATES[name]
+    found = []
+    for dim in (1, 2):
+        pairs = padded_reference(dim)
+        p, q = (gmmjax.stack([pair[side] for pair in pairs.values()]) for side in (0, 1))
+        truth = np.array([exact(REFERENCE[pair]["exact"]) for pair in pairs])[:, None]
+        run = jax.jit(jax.vmap(functools.partial(call, num_samples=4096), (None, 0, 0)))
+        value, stderr = jax.lax.map(lambda key: run(key, p, q), jax.random.split(jax.random.key(dim), 40))  # noqa: B023
+        found.append((np.asarray(value).T - truth, np.asarray(stderr).T, truth))
+    return (np.concatenate(part) for part in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_exact_values_and_calibration(name):
+    error, stderr, truth = errors(name)
+    rounding = 1e-9 * np.maximum(1, np.abs(truth))
+    assert (np.abs(error) <= 6 * stderr + rounding).all()
+    # A logarithm of a mean is biased by half its squared relative error, which the mean over keys could show.
+    allowed = 5 * np.sqrt(np.mean(stderr**2, axis=1) / stderr.shape[1]) + np.mean(stderr**2, axis=1) + rounding[:, 0]
+    assert (np.abs(error.mean(axis=1)) <= allowed).all()
+    covered = (np.abs(error) <= 2 * stderr + rounding).mean()
+    assert 0.91 <= covered <= 0.99
+    resolved = (stderr > rounding).any(axis=1)
+    assert (np.abs(error[resolved]) > 0.7 * stderr[resolved]).any()  # the error is not overstated
+
+
+@pytest.mark.parametrize("name", [n for n in ESTIMATES if n not in ("KL without", "renyi 1", "skew KL")])
+def test_gradient_is_that_of_the_value(name, key):
+    call = ESTIMATES[name][0]
+    options = {"num_samples": 256}
+    if not {"hell", "tota", "bhat", "reny", "tsal", "f", "cros"} & {name[:4]}:
+        options["stick_the_landing"] = False
+    p, q = random_mixture(0, 2, 2), random_mixture(1, 2, 2)
+    value = jax.jit(lambda p, q: call(key, p, q, **options).value)
+    gradient = jax.grad(value, argnums=(0, 1))(p, q)
+    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
+    step = lambda h: jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction)
+    difference = (value(*step(1e-5)) - value(*step(-1e-5))) / 2e-5
+    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    # The kink of the total variation costs it a digit.
+    np.testing.assert_allclose(slope, difference, rtol=1e-3 if name == "total variation" else 1e-5)
+
+
+def within(a, b, stderr, count=5):
+    assert abs(a - b) <= count * stderr + 1e-9 * max(1, abs(b))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_identities_and_inequalities(seed, key):
+    p, q = random_mixture(seed, 3, 2, spread=1.0), random_mixture(seed + 1, 3, 2, spread=1.0)
+    there, back = gmmjax.kl_divergence(key, p, q), gmmjax.kl_divergence(key, q, p)
+    jeffreys = gmmjax.jeffreys_divergence(key, p, q)
+    within(jeffreys.value, there.value + back.value, np.hypot(jeffreys.stderr, np.hypot(there.stderr, back.stderr)))
+    entropy, cross = gmmjax.entropy(key, p), gmmjax.cross_entropy(key, p, q)
+    within(there.value, cross.value - entropy.value, np.hypot(entropy.stderr, cross.stderr) + there.stderr)
+    variation, hellinger = gmmjax.total_variation(key, p, q), gmmjax.squared_hellinger(key, p, q)
+    slack = 5 * (variation.stderr + hellinger.stderr + there.stderr)
+    assert variation.value <= np.sqrt(there.value / 2) + slack  # Pinsker
+    assert variation.value <= np.sqrt(1 - np.exp(-there.value)) + slack  # Bretagnolle and Huber
+    assert hellinger.value - slack <= variation.value <= np.sqrt(2 * hellinger.value) + slack
+    orders = [gmmjax.renyi_divergence(key, p, q, a).value for a in (0.3, 0.7, 1.0)]
+    assert orders[0] < orders[1] < orders[2]  # Rényi increases with its order, to KL
+    within(gmmjax.renyi_divergence(key, p, q, 1 + 1e-6).value, there.value, 2 * there.stderr)
+    js = gmmjax.js_divergence(key, p, q)
+    assert 0 < js.value < np.log(2)
+    weighted = gmmjax.js_divergence(key, p, q, weight=0.3)
+    several = gmmjax.generalised_js_divergence(key, [p, q], [0.7, 0.3])
+    np.testing.assert_allclose(weighted.value, several.value, rtol=1e-12)
+    assert weighted.value != js.value
+
+
+def test_renyi_in_its_order_is_differentiable(key):
+    p, q = random_mixture(0, 3, 2, spread=1.0), random_mixture(1, 3, 2, spread=1.0)
+    value = jax.jit(lambda a: gmmjax.renyi_divergence(key, p, q, a, num_samples=1024).value)
+    for alpha in (0.5, 1.0, 1.2):
+        difference = (value(alpha + 1e-4) - value(alpha - 1e-4)) / 2e-4
+        np.testing.assert_allclose(jax.grad(value)(alpha), difference, rtol=1e-4)
+
+
+def test_mutual_information_is_between_none_and_all(key):
+    apart = random_mixture(0, 3, 2, spread=100.0)
+    weights = gmmjax.weights(apart)
+    np.testing.assert_allclose(gmmjax.mutual_information(key, apart).value, -jnp.vdot(weights, jnp.log(weights)))
+    together = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), apart)._replace(logits=apart.logits)
+    assert abs(gmmjax.mutual_information(key, together).value) < 1e-12
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, 64])
+def test_single_gaussians_are_exact(num_samples, key):
+    p, q = random_mixture(0, 1, 5), random_mixture(1, 1, 5)
+    exact = gmmjax._gaussian.pairwise_kl(p, q)[0, 0]
+    value, gradient = jax.value_and_grad(
+        lambda p: gmmjax.kl_divergence(key, p, q, num_samples=num_samples, stick_the_landing=False).value
+    )(p)
+    np.testing.assert_allclose(value, exact, rtol=1e-12)
+    wanted = jax.grad(lambda p: gmmjax._gaussian.pairwise_kl(p, q)[0, 0])(p)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), gradient, wanted)
+    plain = gmmjax.kl_divergence(key, p, q, num_samples=num_samples, control_variate=False)
+    assert abs(plain.value - exact) > 1e-6 * exact
+
+
+def test_control_pays_where_components_are_separated(key):
+    p, q = random_mixture(0, 5, 10, spread=4.0), random_mixture(1, 5, 10, spread=4.0)
+    errors = {
+        (points, control): gmmjax.kl_divergence(key, p, q, points=points, control_variate=control).stderr
+        for points in (gmmjax.iid, gmmjax.sobol)
+        for control in (True, False)
+    }
+    assert errors[gmmjax.iid, True] < 0.1 * errors[gmmjax.iid, False]
+    assert errors[gmmjax.sobol, True] < 0.5 * errors[gmmjax.sobol, False]
+
+
+def gaussian(mean, scale):
+    return gmmjax.GMM(jnp.zeros(1), jnp.full((1, 1), mean), jnp.full(1, scale))
+
+
+def test_power_divergences_of_gaussians(key):
+    p, q = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
+    for alpha in (0.3, 0.9, 1.5, 2.0):
+        variance = alpha * 1.2**2 + (1 - alpha)
+        exact = np.log(1.2) + 0.5 * np.log(1.2**2 / variance) / (alpha - 1) + 0.125 * alpha / variance
+        found = gmmjax.renyi_divergence(key, p, q, alpha)
+        within(found.value, exact, found.stderr)
+    chi2 = gmmjax.chi2_divergence(key, p, q)
+    within(chi2.value, np.expm1(exact), chi2.stderr)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tails_that_were_not_seen_are_confessed(seed):
+    key = jax.random.key(seed)
+    wide, narrow = gaussian(0.0, 2.0), gaussian(0.0, 1.0)  # ∫ p²/q diverges
+    assert gmmjax.chi2_divergence(key, wide, narrow).stderr == np.inf
+    assert gmmjax.renyi_divergence(key, wide, narrow, 2.0).stderr == np.inf
+    assert gmmjax.bhattacharyya_distance(key, gaussian(-7.0, 1.0), gaussian(7.0, 1.0)).stderr == np.inf
+    assert np.isfinite(gmmjax.chi2_divergence(key, narrow, wide).stderr)
+
+
+def test_far_mixtures_stay_finite(key):
+    p, q = gaussian(-500.0, 1.0), gaussian(500.0, 1.0)
+    for dtype in (jnp.float32, jnp.float64):
+        sides = [jax.tree.map(lambda leaf: leaf.astype(dtype), g) for g in (p, q)]  # noqa: B023
+        np.testing.assert_allclose(gmmjax.f_divergence(key, *sides, forward).value, 5e5, rtol=1e-5)
+        np.testing.assert_allclose(gmmjax.kl_divergence(key, *sides).value, 5e5, rtol=1e-5)
+        np.testing.assert_allclose(gmmjax.total_variation(key, *sides).value, 1.0, rtol=1e-6)
+        assert np.isfinite(gmmjax.bhattacharyya_distance(key, *sides).value)
+        slope = jax.grad(lambda p: gmmjax.squared_hellinger(key, p, sides[1]).value)(sides[0])  # noqa: B023
+        assert all(np.isfinite(leaf).all() for leaf in slope)
+
+
+def test_bad_arguments_are_named(key):
+    p, q = reference("two_by_two")
+    with pytest.raises(ValueError, match="alpha: expected a number above 0"):
+        gmmjax.renyi_divergence(key, p, q, 0.0)
+    with pytest.raises(ValueError, match="alpha: expected a number above 0"):
+        gmmjax.skew_kl_divergence(key, p, q, alpha=1.5)
+    with pytest.raises(ValueError, match="weight: expected"):
+        gmmjax.js_divergence(key, p, q, weight=-0.1)
+    with pytest.raises(ValueError, match="mixtures: expected a sequence"):
+        gmmjax.generalised_js_divergence(key, p)
+    with pytest.raises(ValueError, match=r"weights: expected shape \(2,\)"):
+        gmmjax.generalised_js_divergence(key, [p, q], [1.0])
+    with pytest.raises(TypeError, match="generator: expected a function"):
+        gmmjax.f_divergence(key, p, q, 2.0)
+    with pytest.raises(ValueError, match="num_replicates: expected at least 1"):
+        gmmjax.kl_divergence(key, p, q, num_replicates=0)
+
+
+def test_one_key_draws_the_points_once(key):
+    """Under one key the normals of all pairs are those of one; the twin shows what it costs if they are not."""
+    qs = gmmjax.stack([random_mixture(s, 3, 2) for s in range(7)])
+    p = random_mixture(9, 3, 2)
+    normals = lambda axes, keys: jax.make_jaxpr(jax.vmap(gmmjax.kl_divergence, axes))(keys, p, qs).pretty_print()
+    shared = normals((None, None, 0), key)
+    apart = normals((0, None, 0), jax.random.split(key, 7))
+    drawn = lambda text: [line for line in text.splitlines() if "erf_inv" in line]
+    assert drawn(shared)
+    assert not any("[7," in line for line in drawn(shared))
+    assert any("[7," in line for line in drawn(apart))
+
+
+def test_common_random_numbers_resolve_small_differences():
+    p, q = alike("planar_3_to_2")
+    moved = q._replace(means=q.means + 1e-3)
+    keys = jax.random.split(jax.random.key(0), 32)
+    value = jax.jit(jax.vmap(lambda k, g: gmmjax.kl_divergence(k, p, g, num_samples=1024).value, (0, None)))
+    first, same = value(keys, q), value(keys, moved)
+    assert np.std(same - first) < 0.02 * np.std(value(jax.random.split(jax.random.key(1), 32), moved) - first)
+
+
+@pytest.mark.parametrize("mode", ["forward", "gradient"])
+def test_memory_is_bounded(mode, key):
+    p, q = random_mixture(0, 10, 10), random_mixture(1, 10, 10)
+    value = lambda p, q: gmmjax.kl_divergence(key, p, q, num_samples=10**7).value
+    call = value if mode == "forward" else jax.grad(value, argnums=(0, 1))
+    memory = jax.jit(call).lower(p, q).compile().memory_analysis()
+    assert 0 < memory.temp_size_in_bytes + memory.output_size_in_bytes < 1 << 28
