@@ -5,13 +5,16 @@ softmax_b(log w_b − KL(N_k ‖ N_b)), and that has a mean in closed form. Refe
 (2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models".
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gmmjax import _allocation, _gaussian, _linalg
+from gmmjax import _gaussian, _linalg
 from gmmjax._gmm import GMM
 
-PRIOR = 8  # points that the common coefficient counts for in that of each component
+NUM_POINTS = 64  # around each component, for its coefficient
 
 
 def responsibilities(p: GMM, mixtures, log_weights) -> list[jax.Array]:
@@ -24,39 +27,37 @@ def responsibilities(p: GMM, mixtures, log_weights) -> list[jax.Array]:
     return jnp.split(jax.nn.softmax(jnp.concatenate(scores, axis=1), axis=1), ends, axis=1)
 
 
-def fit(key, p: GMM, integrand, params, sampling, fixed: bool):
-    """The coefficient of the controls of each component, `(K,)`, from points of its own; None without controls."""
-    # An eighth more points, independent of the estimate: fitting on the same points would bias it.
-    smallest = 16 * p.num_components
-    count = (
-        1
-        << (
-            max(smallest, min(sampling.num_samples // 8, _allocation.block_size(p.num_components, p.dim))) - 1
-        ).bit_length()
-    )
-    if jax.eval_shape(integrand, params, jax.ShapeDtypeStruct((p.dim, 1), p.means.dtype))[1] is None:
-        return None
-    dtype = p.means.dtype
-    z, weight = sampling.points(key, jnp.arange(1), 0, count, p.dim, dtype)
-    chosen = _allocation.choose(_allocation.allocate(p, count), (jnp.arange(count, dtype=dtype) + 0.5) / count)
-    x = _linalg.place(chosen, p.means, p.scale, z.reshape(p.dim, count))
+def levels(p: GMM, integrand, params, fixed: bool):
+    """The integrand less its control at the mean of each component, `(K,)`, and the coefficients of the control.
+
+    Those come from a few fixed points around each mean, None without controls: from points of the estimate they
+    would bias it.
+    """
+    count, dim = p.means.shape
+    at_means = jax.ShapeDtypeStruct((dim, count), p.means.dtype)
+    if jax.eval_shape(integrand, params, at_means)[1] is None:
+        return integrand(params, p.means.T)[0], None
+    around = jnp.asarray(_fixed_normals(dim), p.means.dtype)
+    own = np.repeat(np.eye(count), around.shape[1], axis=1)  # component by component
+    x = _linalg.place(jnp.asarray(own, around.dtype), p.means, p.scale, jnp.tile(around, (1, count)))
     values, controls = integrand(params, x)
-    coefficients = _regress(values, jnp.sum(chosen * controls, axis=0), chosen * weight)
-    return jax.lax.stop_gradient(coefficients) if fixed else coefficients
+    values = values.reshape(count, -1)
+    controls = jnp.diagonal(controls.reshape(count, count, -1), axis1=0, axis2=1).T  # each component's own
+    slope = _regress(values, controls)
+    slope = jax.lax.stop_gradient(slope) if fixed else slope
+    return values[:, 0] - slope * controls[:, 0], slope
 
 
-def _regress(values, controls, membership):
-    """Slopes of values on controls within each component, drawn towards the common slope where points are few."""
-    counts = jnp.sum(membership, axis=1)
-    counts = jnp.where(counts > 0, counts, 1.0)
-    centre = lambda y: y - _linalg.pick((membership @ y / counts)[None], (membership > 0).astype(y.dtype))[0]
-    values, controls = centre(values), centre(controls)
-    covariance = jnp.matmul(membership, values * controls, precision=_linalg.HIGHEST)
-    variance = jnp.matmul(membership, controls * controls, precision=_linalg.HIGHEST)
-    pooled = _ratio(jnp.sum(covariance), jnp.sum(variance), 1.0)
-    prior = PRIOR / counts
-    return (_ratio(covariance, variance, pooled) + prior * pooled) / (1 + prior)
+@functools.cache
+def _fixed_normals(dim):
+    """The origin, and normal numbers in opposite pairs, `(dim, 1 + NUM_POINTS)`."""
+    half = np.random.default_rng(dim).normal(size=(dim, NUM_POINTS // 2))
+    return np.concatenate([np.zeros((dim, 1)), half, -half], axis=1)
 
 
-def _ratio(a, b, otherwise):
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), otherwise)
+def _regress(values, controls):
+    """Slopes of values on controls, both `(K, points)`, within each component."""
+    values, controls = (y - jnp.mean(y, axis=1, keepdims=True) for y in (values, controls))
+    variance = jnp.sum(controls * controls, axis=1)
+    varies = variance > 0
+    return jnp.where(varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0)

@@ -36,8 +36,7 @@ def kl_divergence(
         all for `p` where p = q. With
         False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -93,8 +92,7 @@ def jeffreys_divergence(
       stick_the_landing: leave out of the gradient the scores of the sampled mixtures, whose mean is zero: less noise.
         With False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -158,8 +156,7 @@ def skew_kl_divergence(
       stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise. With
         False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
 
     Returns:
       An `Estimate` with scalar leaves.

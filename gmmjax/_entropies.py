@@ -36,8 +36,7 @@ def entropy(
       stick_the_landing: leave out of the gradient the score, whose mean is zero: less noise. With
         False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -86,8 +85,7 @@ def cross_entropy(
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -139,8 +137,7 @@ def mutual_information(
       stick_the_landing: leave out of the gradient the score, whose mean is zero: less noise. With
         False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
 
     Returns:
       An `Estimate` with scalar leaves.

@@ -133,11 +133,10 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     mixtures, integrands = zip(*terms, strict=True)
     layout = _blocks.layout(sampling, mixtures)
     dtype, dim, n = mixtures[0].means.dtype, mixtures[0].dim, layout.per_replicate
-    key_points, key_shift, key_fit = jax.random.split(key, 3)
-    fits = [_controls.fit(key_fit, *term, params, sampling, fixed_fit) for term in terms]
+    key_points, key_shift = jax.random.split(key)
     # f at the means, known without noise, is taken out of what is averaged: weights then cost nothing where f
     # is flat, and a function that is constant on each component comes out exact.
-    levels = [_at_means(params, *both) for both in zip(mixtures, integrands, fits, strict=True)]
+    levels, fits = zip(*(_controls.levels(*term, params, fixed_fit) for term in terms), strict=True)
     known = sum(jnp.vdot(jax.nn.softmax(g.logits), level) for g, level in zip(mixtures, levels, strict=True))
 
     def block(arguments, index):
@@ -166,12 +165,6 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     arguments = (mixtures, params, levels, fits, allocations, shifts, key_points)
     value, means = _blocks.accumulate(block, layout.num_blocks)(arguments)
     return known + value, jax.lax.stop_gradient(known) + means
-
-
-def _at_means(params, g, integrand, fit):
-    """The integrand less its control at the mean of each component, `(K,)`."""
-    values, controls = integrand(params, g.means.T)
-    return values if controls is None else values - fit * jnp.diagonal(controls)
 
 
 def _rates(g, allocation, num_points):

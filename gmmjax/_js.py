@@ -43,8 +43,8 @@ def js_divergence(
         p = q. With
         False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own (measured: little gain here).
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean (little
+        gain was measured here).
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -102,8 +102,8 @@ def generalised_js_divergence(
       stick_the_landing: leave out of the gradient the scores, whose means cancel: less noise. With
         False the gradient is the derivative of the returned value for this key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients from an eighth more points of
-        their own (measured: little gain here).
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean (little
+        gain was measured here).
 
     Returns:
       An `Estimate` with scalar leaves.
