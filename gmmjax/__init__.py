@@ -11,6 +11,9 @@
 from importlib import metadata
 
 from gmmjax import interop as interop
+from gmmjax._algebra import affine as affine
+from gmmjax._algebra import marginal as marginal
+from gmmjax._algebra import mix as mix
 from gmmjax._build import from_covariances as from_covariances
 from gmmjax._build import stack as stack
 from gmmjax._density import component_log_prob as component_log_prob

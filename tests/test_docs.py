@@ -26,7 +26,7 @@ LAYERS = [
     {"_linalg", "_validate"},
     {"_gmm"},
     {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
-    {"_sample", "_io"},
+    {"_sample", "_io", "_algebra"},
     {"_estimate"},
     {"_divergences"},
     {"interop"},
