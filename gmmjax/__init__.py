@@ -33,8 +33,12 @@ from gmmjax._io import save as save
 from gmmjax._points import iid as iid
 from gmmjax._points import sobol as sobol
 from gmmjax._sample import sample as sample
+from gmmjax._sliced import sliced_w2_squared as sliced_w2_squared
 from gmmjax._unconstrained import Unconstrained as Unconstrained
 from gmmjax._unconstrained import constrain as constrain
 from gmmjax._unconstrained import unconstrain as unconstrain
+from gmmjax._wasserstein import gaussian_w2_squared as gaussian_w2_squared
+from gmmjax._wasserstein import mw2_coupling as mw2_coupling
+from gmmjax._wasserstein import mw2_squared as mw2_squared
 
 __version__ = metadata.version("gmmjax")

@@ -202,3 +202,10 @@ def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
         variances = jnp.broadcast_to((scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim))
         dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
     return jnp.broadcast_to(dense, (count, dim, dim))
+
+
+def dense_factors(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """Lower factors `(K or 1, D, D)` of any scale."""
+    if scale.ndim > means.ndim:
+        return jnp.tril(scale)
+    return scale.reshape(scale.shape[0], -1, 1) * jnp.eye(means.shape[-1], dtype=scale.dtype)[None]

@@ -78,6 +78,10 @@ def _points(g):
     return jnp.linspace(-1.0, 1.0, 5 * g.dim, dtype=g.means.dtype).reshape(5, g.dim)
 
 
+def _first(g):
+    return jax.tree.map(lambda leaf: leaf[:1], g)
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -98,6 +102,10 @@ TABLE = [
     Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
     Function("kl_divergence", lambda key, p, q: gmmjax.kl_divergence(key, p, q, num_samples=256), True),
     Function("js_divergence", lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=256), True),
+    Function("gaussian_w2_squared", lambda key, p, q: gmmjax.gaussian_w2_squared(_first(p), _first(q))),
+    Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
+    Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
+    Function("sliced_w2_squared", lambda key, p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256), True),
 ]
 
 NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}

@@ -23,12 +23,13 @@ PUBLIC = {
     and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else "gmmjax.interop")
 }
 LAYERS = [
-    {"_linalg", "_validate"},
+    {"_linalg", "_validate", "_transport"},
     {"_gmm"},
-    {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
+    {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein"},
     {"_sample", "_io", "_algebra"},
     {"_estimate"},
     {"_divergences"},
+    {"_sliced"},
     {"interop"},
     {"__init__"},
     {"_demo"},
