@@ -30,6 +30,7 @@ from gmmjax._gmm import mean as mean
 from gmmjax._gmm import weights as weights
 from gmmjax._io import load as load
 from gmmjax._io import save as save
+from gmmjax._pairwise import pairwise as pairwise
 from gmmjax._points import iid as iid
 from gmmjax._points import sobol as sobol
 from gmmjax._sample import sample as sample

@@ -82,6 +82,11 @@ def _first(g):
     return jax.tree.map(lambda leaf: leaf[:1], g)
 
 
+def _gap(p, q):
+    moments = [(gmmjax.mean(g)[None], gmmjax.covariance(g)) for g in (p, q)]
+    return sum(jnp.sum((a - b) ** 2) for a, b in zip(*moments, strict=True))
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -106,6 +111,7 @@ TABLE = [
     Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
     Function("sliced_w2_squared", lambda key, p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256), True),
+    Function("pairwise", lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q]))),
 ]
 
 NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}

@@ -25,7 +25,7 @@ PUBLIC = {
 LAYERS = [
     {"_linalg", "_validate", "_transport"},
     {"_gmm"},
-    {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein"},
+    {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein", "_pairwise"},
     {"_sample", "_io", "_algebra"},
     {"_estimate"},
     {"_divergences"},
