@@ -57,8 +57,8 @@ def pairwise(
       ps: M mixtures as one batch, see `gmmjax.stack`.
       qs: N mixtures as one batch. Without them all pairs of `ps`; the diagonal of a function of this package that is
         a divergence is then exactly 0, with stderr 0.
-      chunk: how many pairs are evaluated at a time, at most, which bounds the memory: a Python int. By default as many
-        as a processor's cache likes: fewer the larger the mixtures, and more on accelerators.
+      chunk: how many pairs are evaluated at a time, at most, which bounds the memory: a Python int. By default
+        4 on a CPU, where more would leave the cache, and 64 elsewhere.
       symmetric: whether d(p, q) = d(q, p), so that without `qs` half of the pairs are enough. By default what is known
         of the functions of this package, and False for others.
       progress: show a bar, row by row (needs `tqdm`; not under `jit` or `grad`).
@@ -98,7 +98,7 @@ def pairwise(
     call = _Call(divergence, key is not None, tuple((k, v) for k, v in keywords.items() if k not in arrays))
     keys = jax.random.split(jax.random.key(0) if key is None else key, rows)
     compute = _loop if progress else _map
-    blocks = layout.blocks(chunk or _cached_pairs(*ps.means.shape[1:]))
+    blocks = layout.blocks(chunk or (4 if jax.default_backend() == "cpu" else 64))
     table = compute(call, (keys, ps, blocks), ps if qs is None else qs, arrays)
     return jax.tree.map(layout.gather, table)
 
@@ -134,11 +134,6 @@ class _Layout(NamedTuple):
         entries = table.reshape(table.shape[0], -1, *table.shape[3:])[self.row, self.place]
         zero = (self.place < 0).reshape(self.place.shape + (1,) * (entries.ndim - 2))
         return jnp.where(zero, 0, entries)
-
-
-def _cached_pairs(num_components, dim):
-    """How many pairs to evaluate at once: measured, on a CPU 5 at K = D = 10 and 64 or more at K = D = 2."""
-    return max(1, (512 if jax.default_backend() == "cpu" else 4096) // (num_components * dim))
 
 
 def _rectangle(rows, others):

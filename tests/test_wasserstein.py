@@ -34,7 +34,7 @@ def problem(kind, n=12, m=9):
     return cost, supply, demand
 
 
-solve = jax.jit(transport)
+solve, pairs = jax.jit(transport), jax.jit(pairwise_w2_squared)
 
 
 @pytest.mark.parametrize("kind", ["plain", "ties", "even", "absent"])
@@ -87,9 +87,9 @@ def test_gaussian_distance_takes_gaussians_only():
 def test_every_structure_is_its_dense_form(kind):
     p, q = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 2, 2, kind=kind)
     p = p._replace(scale=p.scale * -1.0)  # signs do not matter
-    dense = pairwise_w2_squared(densified(p), densified(q))
+    dense = pairs(densified(p), densified(q))
     for a, b in ((p, q), (p, densified(q)), (densified(p), q)):
-        np.testing.assert_allclose(pairwise_w2_squared(a, b), dense, rtol=1e-12)
+        np.testing.assert_allclose(pairs(a, b), dense, rtol=1e-12)
 
 
 def numerical_gradient(function, g, step=1e-5):
@@ -110,7 +110,7 @@ def numerical_gradient(function, g, step=1e-5):
 @pytest.mark.parametrize("kind", ["full", "spherical"])
 def test_mixture_distance_and_its_gradient(kind):
     p, q = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 2, 2, kind=kind)
-    cost = np.asarray(pairwise_w2_squared(p, q))
+    cost = np.asarray(pairs(p, q))
     truth = linear_programme(cost, gmmjax.weights(p), gmmjax.weights(q))
     np.testing.assert_allclose(gmmjax.mw2_squared(p, q), truth, rtol=1e-12)
     np.testing.assert_allclose(np.sum(gmmjax.mw2_coupling(p, q) * cost), truth, rtol=1e-12)
@@ -137,20 +137,26 @@ def with_absent(g, factor):
     return wide._replace(logits=wide.logits.at[0].set(-jnp.inf))
 
 
-@pytest.mark.parametrize("name", ["mw2_squared", "sliced_w2_squared"])
-def test_absent_components_get_no_mass_and_no_gradient(name, key):
-    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
-    call = gmmjax.mw2_squared
-    if name == "sliced_w2_squared":
-        call = lambda p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256).value
-    both = jax.jit(jax.value_and_grad(call, argnums=(0, 1)))
-    value, gradient = both(with_absent(p, 1), with_absent(q, 1))
-    far, far_gradient = both(with_absent(p, 50), with_absent(q, -30))
-    np.testing.assert_allclose([value, far], call(p, q), rtol=1e-11)
+sliced = jax.jit(
+    jax.value_and_grad(
+        lambda p, q, key: gmmjax.sliced_w2_squared(key, p, q, num_samples=1024), argnums=(0, 1), has_aux=True
+    )
+)
+mixture = jax.jit(jax.value_and_grad(lambda p, q, key: (gmmjax.mw2_squared(p, q), 0.0), argnums=(0, 1), has_aux=True))
+
+
+@pytest.mark.parametrize("both", [sliced, mixture], ids=["sliced", "mixture"])
+def test_absent_components_get_no_mass_and_no_gradient(both, key):
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    (value, _), gradient = both(with_absent(p, 1), with_absent(q, 1), key)
+    (far, _), far_gradient = both(with_absent(p, 50), with_absent(q, -30), key)
+    np.testing.assert_allclose(far, value, rtol=1e-11)
     for near, leaf in zip(jax.tree.leaves(gradient), jax.tree.leaves(far_gradient), strict=True):
         assert not np.any(leaf[0])
         assert np.any(leaf[1])
         np.testing.assert_allclose(leaf, near, rtol=1e-8, atol=1e-9)
+    (present, _), _ = both(with_absent(p, 50)._replace(logits=jnp.zeros(4)), with_absent(q, 1), key)
+    assert present > value + 1  # they would have been seen
 
 
 def quantiles(g, score):
@@ -182,8 +188,8 @@ def w2_squared(p, q):
 
 
 def slopes(p, q, keys):
-    sliced = lambda p, q, key: gmmjax.sliced_w2_squared(key, p, q, num_samples=2048).value
-    return jax.lax.map(lambda key: jax.grad(sliced, argnums=(0, 1))(p, q, key), keys)
+    value = lambda p, q, key: gmmjax.sliced_w2_squared(key, p, q, num_samples=2048).value
+    return jax.lax.map(lambda key: jax.grad(value, argnums=(0, 1))(p, q, key), keys)
 
 
 slopes = jax.jit(slopes)
@@ -223,23 +229,21 @@ def test_quantiles_alone_would_lose_the_weight_gradient():
 def test_sliced_distance_of_round_gaussians_is_closed(key):
     p = gmmjax.from_covariances([1.0], np.zeros((1, 4)), [1.0])
     q = gmmjax.from_covariances([1.0], [[1.0, 2.0, 0.0, 0.0]], [9.0])
-    value, stderr = gmmjax.sliced_w2_squared(key, p, q)
-    assert abs(value - (5 / 4 + 4)) <= 4 * stderr
-    near, far = (cast(g._replace(means=g.means + 1e4), jnp.float32) for g in (p, q))
-    value, stderr = gmmjax.sliced_w2_squared(key, near, far, points=gmmjax.iid)
-    assert abs(value - (5 / 4 + 4)) <= 4 * stderr + 1e-3  # a common offset does no harm
+    near, far = (cast(g._replace(means=g.means + 1e4), jnp.float32) for g in (p, q))  # an offset does no harm
+    value, stderr = gmmjax.sliced_w2_squared(key, near, far)
+    assert abs(value - (5 / 4 + 4)) <= 4 * stderr + 1e-3
+    assert stderr < 0.05
 
 
-def test_sliced_distance_is_below_the_mixture_distance(key):
-    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
-    value, stderr = gmmjax.sliced_w2_squared(key, p, q)
-    assert 0.01 < value + 4 * stderr < gmmjax.mw2_squared(p, q) / 2 * (1 + 1e-9) + 4 * stderr
+def test_sliced_distance_is_symmetric_and_below_the_mixture_distance(key):
+    p, q = (with_absent(random_mixture(s, 3, 2), 1) for s in (0, 1))
+    (value, stderr), _ = sliced(p, q, key)
+    np.testing.assert_allclose(sliced(q, p, key)[0], (value, stderr), rtol=1e-9)
+    assert 0.01 < value - 4 * stderr < mixture(p, q, key)[0][0] / 2  # the mean of (θᵀx)² is |x|² / D
 
 
 def test_sliced_distance_of_a_mixture_to_itself_is_exactly_zero(key):
-    p = random_mixture(0, 3, 2)
-    estimate, gradient = jax.value_and_grad(
-        lambda p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256), argnums=(0, 1), has_aux=True
-    )(p, p)
+    p = with_absent(random_mixture(0, 3, 2), 1)
+    estimate, gradient = sliced(p, p, key)
     assert estimate == (0, 0)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-12
