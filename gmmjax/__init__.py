@@ -11,6 +11,9 @@
 from importlib import metadata
 
 from gmmjax import interop as interop
+from gmmjax._algebra import affine as affine
+from gmmjax._algebra import marginal as marginal
+from gmmjax._algebra import mix as mix
 from gmmjax._build import from_covariances as from_covariances
 from gmmjax._build import stack as stack
 from gmmjax._density import component_log_prob as component_log_prob
@@ -34,6 +37,7 @@ from gmmjax._io import load as load
 from gmmjax._io import save as save
 from gmmjax._js import generalised_js_divergence as generalised_js_divergence
 from gmmjax._js import js_divergence as js_divergence
+from gmmjax._pairwise import pairwise as pairwise
 from gmmjax._points import iid as iid
 from gmmjax._points import sobol as sobol
 from gmmjax._powers import bhattacharyya_distance as bhattacharyya_distance
@@ -44,10 +48,14 @@ from gmmjax._ratios import f_divergence as f_divergence
 from gmmjax._ratios import squared_hellinger as squared_hellinger
 from gmmjax._ratios import total_variation as total_variation
 from gmmjax._sample import sample as sample
+from gmmjax._sliced import sliced_w2_squared as sliced_w2_squared
 from gmmjax._tolerance import ToleranceEstimate as ToleranceEstimate
 from gmmjax._tolerance import estimate_to as estimate_to
 from gmmjax._unconstrained import Unconstrained as Unconstrained
 from gmmjax._unconstrained import constrain as constrain
 from gmmjax._unconstrained import unconstrain as unconstrain
+from gmmjax._wasserstein import gaussian_w2_squared as gaussian_w2_squared
+from gmmjax._wasserstein import mw2_coupling as mw2_coupling
+from gmmjax._wasserstein import mw2_squared as mw2_squared
 
 __version__ = metadata.version("gmmjax")

@@ -35,7 +35,7 @@ def from_covariances(weights, means, covariances) -> GMM:
       [1. 2.]
     """
     arrays = {"weights": weights, "means": means, "covariances": covariances}
-    arrays = {name: _as_real(name, value) for name, value in arrays.items()}
+    arrays = {name: as_real(name, value) for name, value in arrays.items()}
     _check_layout(*(value.shape for value in arrays.values()))
     factor = None
     if not any(isinstance(value, Tracer) for value in arrays.values()):
@@ -44,8 +44,7 @@ def from_covariances(weights, means, covariances) -> GMM:
         factor = checked_factor(concrete["covariances"], means_ndim=2)
     dtype = jnp.result_type(*(jax.dtypes.canonicalize_dtype(value.dtype) for value in arrays.values()))
     w, mu, cov = (jnp.asarray(value, dtype) for value in arrays.values())
-    present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
-    logits = jnp.where(present, jnp.log(jnp.where(present, w, 1.0) / jnp.sum(w)), -jnp.inf)
+    logits = log_weights(w)
     if factor is not None:  # factorised in double precision: rounding to float32 first can lose definiteness
         return GMM(logits, mu, jnp.asarray(factor, dtype))
     return GMM(logits, mu, jnp.linalg.cholesky(cov) if cov.ndim == 3 else jnp.sqrt(cov))
@@ -75,20 +74,29 @@ def stack(mixtures: Sequence[GMM]) -> GMM:
       >>> batch.scale.shape, jax.vmap(gmmjax.mean)(batch).shape
       ((2, 3, 2), (2, 2))
     """
-    if not len(mixtures):
-        raise ValueError("mixtures: expected at least one GMM, got none")
+    checked = check_mixtures(mixtures)
+    count = max(g.num_components for g in checked)
+    rank = max(g.scale.ndim for g in checked)
+    tied = all(g.scale.shape[0] == 1 for g in checked)
+    padded = [pad(g, count, rank, 1 if tied else count) for g in checked]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+
+
+def check_mixtures(mixtures):
+    """Several mixtures of one space."""
+    if isinstance(mixtures, GMM) or not len(mixtures):
+        raise ValueError(
+            f"mixtures: expected at least one GMM in a sequence, got {'a GMM' if len(mixtures) else 'none'}"
+        )
     checked = [as_float(f"mixtures[{i}]", g) for i, g in enumerate(mixtures)]
     dims = [g.dim for g in checked]
     if len(set(dims)) > 1:
         raise ValueError(f"mixtures: expected one dimension, got {dims}")
-    count = max(g.num_components for g in checked)
-    rank = max(g.scale.ndim for g in checked)
-    tied = all(g.scale.shape[0] == 1 for g in checked)
-    padded = [_pad(g, count, rank, 1 if tied else count) for g in checked]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+    return checked
 
 
-def _pad(g, count, rank, scale_count):
+def pad(g, count, rank, scale_count):
+    """`g` with absent components up to `count`, and its scale of a rank and a leading length that hold it."""
     scale = g.scale
     if scale.ndim < rank:
         scale = jnp.broadcast_to(scale.reshape(scale.shape[0], -1), (scale.shape[0], g.dim))
@@ -103,7 +111,7 @@ def _pad(g, count, rank, scale_count):
     return GMM(logits, repeat(g.means, missing), repeat(scale, scale_count - scale.shape[0]))
 
 
-def _as_real(name, value):
+def as_real(name, value):
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
@@ -122,17 +130,28 @@ def _check_layout(weights, means, covariances):
     check_shapes(["weights", "means", "covariances"], weights, means, covariances)
 
 
+def log_weights(w: jax.Array) -> jax.Array:
+    """Logarithms of normalised weights, −inf for 0."""
+    present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
+    return jnp.where(present, jnp.log(jnp.where(present, w, 1.0) / jnp.sum(w)), -jnp.inf)
+
+
 def check_values(weights, means, covariances):
     """Refuse concrete values that are not those of a mixture."""
+    check_weights(weights)
+    for name, value in (("means", means), ("covariances", covariances)):
+        bad = value[~np.isfinite(value)]
+        if bad.size:
+            raise ValueError(f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}")
+
+
+def check_weights(weights):
+    """Refuse concrete values that are not those of weights."""
     bad = weights[~(np.isfinite(weights) & (weights >= 0))]
     if bad.size:
         raise ValueError(f"weights: expected finite and non-negative values, got {bad[0]}")
     if weights.sum() <= 0:
         raise ValueError(f"weights: all {weights.size} are 0; at least one must be positive")
-    for name, value in (("means", means), ("covariances", covariances)):
-        bad = value[~np.isfinite(value)]
-        if bad.size:
-            raise ValueError(f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}")
 
 
 def checked_factor(covariances, means_ndim):

@@ -167,6 +167,13 @@ def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
     return tuple(GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked.values())
 
 
+def recentred(*mixtures: GMM) -> tuple[GMM, ...]:
+    """All mixtures moved so that the first has its mean at 0, which changes no divergence between them."""
+    # float32 has no digits to spare for an offset.
+    origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
+    return tuple(g._replace(means=g.means - origin) for g in mixtures)
+
+
 def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:
     """Refuse shapes that are not those of one mixture; `names` are what the three arrays are called."""
     if len(logits) > 1 and len(means) == len(logits) + 1:

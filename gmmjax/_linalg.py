@@ -70,12 +70,44 @@ def cholesky(matrix: jax.Array) -> jax.Array:
 def _cholesky_jvp(primals, tangents):
     lower = cholesky(*primals)
     inverse = tril_inverse(lower)
-    symmetric = (tangents[0] + tangents[0].mT) / 2
-    inner = jnp.tril(jnp.matmul(jnp.matmul(inverse, symmetric, precision=HIGHEST), inverse.mT, precision=HIGHEST))
-    halved = inner * (1 - 0.5 * np.eye(inner.shape[-1])).astype(inner.dtype).reshape(
-        (1,) * (inner.ndim - 2) + inner.shape[-2:]
-    )
-    return lower, jnp.matmul(lower, halved, precision=HIGHEST)
+    half = jnp.matmul(jnp.matmul(inverse, tangents[0] / 2, precision=HIGHEST), inverse.mT, precision=HIGHEST)
+    return lower, _factor_tangent(lower, half)
+
+
+@jax.custom_jvp
+def lower_factor(rows: jax.Array) -> jax.Array:
+    """The lower-triangular L with L Lᵀ = B Bᵀ and a positive diagonal, for B `(..., E, D)` of rank E ≤ D."""
+    # Modified Gram–Schmidt on the rows. Its triangular factor is as accurate as Householder's (Björck 1967), and
+    # forming B Bᵀ would square the condition number.
+    count = rows.shape[-2]
+
+    def column(j, state):
+        rest, lower = state
+        here = (jnp.arange(count) == j).reshape((1,) * (rows.ndim - 2) + (count,))
+        below = (jnp.arange(count) >= j).reshape(here.shape)
+        row = jax.lax.dynamic_slice_in_dim(rest, j, 1, axis=-2)
+        unit = row / jnp.sqrt(jnp.sum(row * row, axis=-1, keepdims=True))
+        along = jnp.where(below, jnp.sum(rest * unit, axis=-1), 0.0)
+        return rest - along[..., None] * unit, jnp.where(here[..., None, :], along[..., None], lower)
+
+    square = jnp.zeros((*rows.shape[:-1], count), rows.dtype)
+    return jax.lax.fori_loop(0, count, column, (rows, square))[1]
+
+
+@lower_factor.defjvp
+def _lower_factor_jvp(primals, tangents):
+    lower = lower_factor(*primals)
+    inverse = tril_inverse(lower)
+    orthogonal = jnp.matmul(inverse, primals[0], precision=HIGHEST)
+    half = jnp.matmul(jnp.matmul(inverse, tangents[0], precision=HIGHEST), orthogonal.mT, precision=HIGHEST)
+    return lower, _factor_tangent(lower, half)
+
+
+def _factor_tangent(lower, half):
+    """The tangent of L where that of L Lᵀ is L (H + Hᵀ) Lᵀ."""
+    inner = jnp.tril(half + half.mT)
+    diagonal = np.eye(inner.shape[-1]).reshape((1,) * (inner.ndim - 2) + inner.shape[-2:])
+    return jnp.matmul(lower, inner * (1 - 0.5 * diagonal).astype(inner.dtype), precision=HIGHEST)
 
 
 def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
@@ -175,3 +207,10 @@ def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
         variances = jnp.broadcast_to((scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim))
         dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
     return jnp.broadcast_to(dense, (count, dim, dim))
+
+
+def dense_factors(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """Lower factors `(K or 1, D, D)` of any scale."""
+    if scale.ndim > means.ndim:
+        return jnp.tril(scale)
+    return scale.reshape(scale.shape[0], -1, 1) * jnp.eye(means.shape[-1], dtype=scale.dtype)[None]

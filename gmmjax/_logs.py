@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gmmjax import _blocks, _controls, _density, _gaussian, _linalg
 from gmmjax._estimate import Estimate, Term, estimate
-from gmmjax._gmm import GMM, mean
+from gmmjax._gmm import GMM, recentred
 
 BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
 
@@ -48,9 +48,7 @@ def estimate_logs(
     logarithm of the sampled mixture, and in that of the blend where all mixtures together sample it.
     """
     dtype = mixtures[0].means.dtype
-    # Divergences do not change under a common shift, and float32 has no digits to spare for an offset.
-    origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
-    mixtures = [g._replace(means=g.means - origin) for g in mixtures]
+    mixtures = recentred(*mixtures)
     log_blend = jnp.log(jnp.asarray(blend, dtype))
     terms, params = [], []
     for i, share in enumerate(shares):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gmmjax import _blocks, _density, _points
 from gmmjax._estimate import Estimate, Term, replicates, standard_error
-from gmmjax._gmm import GMM, common_float, mean
+from gmmjax._gmm import GMM, common_float, recentred
 from gmmjax._validate import keyed
 
 LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
@@ -163,9 +163,7 @@ def _balanced(key, p, q, function, sampling):
 
 def balanced_replicates(key, p, q, function, extra, sampling: _blocks.Sampling):
     """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing traced."""
-    # A common shift changes no ratio, and float32 has no digits to spare for an offset.
-    origin = jax.lax.stop_gradient(mean(p))[None]
-    p, q = (g._replace(means=g.means - origin) for g in (p, q))
+    p, q = recentred(p, q)
     integrand = lambda params, x: (0.5 * function(log_ratio(params, x), params[2]), None)
     params = (_density.precision(p), _density.precision(q), extra)
     return replicates(key, [Term(p, integrand), Term(q, integrand)], params, sampling)

@@ -88,6 +88,15 @@ def estimate(name, zero_at_equality=False):
     return Function(name, lambda key, p, q: function(key, p, q, num_samples=256), zero_at_equality)
 
 
+def _first(g):
+    return jax.tree.map(lambda leaf: leaf[:1], g)
+
+
+def _gap(p, q):
+    moments = [(gmmjax.mean(g)[None], gmmjax.covariance(g)) for g in (p, q)]
+    return sum(jnp.sum((a - b) ** 2) for a, b in zip(*moments, strict=True))
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -96,6 +105,9 @@ TABLE = [
     Function("covariance", lambda key, p, q: gmmjax.covariance(p)),
     Function("from_covariances", lambda key, p, q: gmmjax.from_covariances(p.logits**2 + 1, p.means, p.means**2 + 1)),
     Function("stack", lambda key, p, q: gmmjax.stack([p, p])),
+    Function("marginal", lambda key, p, q: gmmjax.marginal(p, [1])),
+    Function("mix", lambda key, p, q: gmmjax.mix([p, q], gmmjax.weights(p)[:2])),
+    Function("affine", lambda key, p, q: gmmjax.affine(p, q.means, q.means[0])),
     Function("unconstrain", lambda key, p, q: gmmjax.unconstrain(p)),
     Function("constrain", lambda key, p, q: gmmjax.constrain(gmmjax.unconstrain(p))),
     Function("log_prob", lambda key, p, q: gmmjax.log_prob(p, _points(p))),
@@ -124,6 +136,11 @@ TABLE = [
     estimate("chi2_divergence", True),
     Function("renyi_divergence", lambda key, p, q: gmmjax.renyi_divergence(key, p, q, 0.7, num_samples=256), True),
     Function("tsallis_divergence", lambda key, p, q: gmmjax.tsallis_divergence(key, p, q, 0.7, num_samples=256), True),
+    Function("gaussian_w2_squared", lambda key, p, q: gmmjax.gaussian_w2_squared(_first(p), _first(q))),
+    Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
+    Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
+    Function("sliced_w2_squared", lambda key, p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256), True),
+    Function("pairwise", lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q]))),
 ]
 
 NOT_IN_TABLE = {
@@ -131,6 +148,7 @@ NOT_IN_TABLE = {
     "Estimate",
     "ToleranceEstimate",
     "estimate_to",
+    "gradient",
     "Unconstrained",
     "iid",
     "sobol",

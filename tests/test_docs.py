@@ -23,15 +23,14 @@ PUBLIC = {
     and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else "gmmjax.interop")
 }
 LAYERS = [
-    {"_linalg", "_validate"},
+    {"_linalg", "_validate", "_transport"},
     {"_gmm"},
-    {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
-    {"_allocation"},
-    {"_sample", "_blocks", "_io"},
+    {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein", "_pairwise", "_allocation"},
+    {"_sample", "_io", "_algebra", "_blocks"},
     {"_controls"},
     {"_estimate"},
     {"_logs"},
-    {"_divergences", "_js", "_entropies", "_ratios"},
+    {"_divergences", "_js", "_entropies", "_ratios", "_sliced"},
     {"_powers", "_tolerance", "_gradient"},
     {"interop"},
     {"__init__"},

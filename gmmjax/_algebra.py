@@ -1,0 +1,175 @@
+"""Mixtures out of mixtures: some coordinates of one, several as one, an affine map of one."""
+
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from gmmjax import _linalg
+from gmmjax._build import as_real, check_mixtures, check_weights, log_weights, pad
+from gmmjax._gmm import GMM, as_float
+
+
+def marginal(g: GMM, dims: Sequence[int]) -> GMM:
+    r"""Distribution of some coordinates of a mixture, :math:`p(x_{d_1}, \dots, x_{d_E})`; exact.
+
+    The type of covariance stays what it is: full, diagonal or spherical, tied or not.
+
+    Args:
+      g: a mixture in D dimensions.
+      dims: which coordinates to keep, in the order in which they are wanted: Python ints, negative ones count from
+        the end (static under `jit`).
+
+    Returns:
+      A `GMM` in E = len(dims) dimensions, differentiable in all leaves of `g`.
+
+    Raises:
+      TypeError: `g` is not a `GMM`, or `dims` is not a sequence of ints.
+      ValueError: shapes disagree, or `dims` is empty, names a coordinate twice or one that does not exist.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[3.0, 4.0, 5.0]]))
+      >>> last = gmmjax.marginal(g, [-1])
+      >>> print(last.means, last.scale)
+      [[2.]] [[5.]]
+    """
+    g = as_float("g", g)
+    kept = _check_dims(dims, g.dim)
+    return _marginal(g, kept)
+
+
+@jax.jit(static_argnums=1)
+def _marginal(g, kept):
+    kept, scale = np.array(kept), g.scale
+    if scale.ndim == g.means.ndim:
+        scale = scale[:, kept]
+    elif scale.ndim > g.means.ndim:
+        scale = _linalg.lower_factor(jnp.tril(scale)[:, kept])
+    return GMM(g.logits, g.means[:, kept], scale)
+
+
+def _check_dims(dims, dim):
+    try:
+        kept = tuple(operator.index(d) for d in dims)
+    except TypeError:
+        raise TypeError(f"dims: expected a sequence of ints, got {dims!r}") from None
+    if not kept or not all(-dim <= d < dim for d in kept):
+        raise ValueError(f"dims: expected at least one of the coordinates {-dim} … {dim - 1}, got {list(kept)}")
+    kept = tuple(d % dim for d in kept)
+    if len(set(kept)) < len(kept):
+        raise ValueError(f"dims: names a coordinate twice: {list(kept)}")
+    return kept
+
+
+def mix(mixtures: Sequence[GMM], weights) -> GMM:
+    r"""Mixture of mixtures, :math:`\sum_j v_j\, p_j(x)`, with the components of all of them; exact.
+
+    Types of covariance are promoted to the smallest that holds them all.
+
+    Args:
+      mixtures: J mixtures of one dimension, of any numbers of components and types of covariance.
+      weights: `(J,)` non-negative numbers, normalised for you; 0 makes a mixture's components absent.
+
+    Returns:
+      A `GMM` of :math:`\sum_j K_j` components, in the order given, differentiable in all leaves and in `weights`.
+
+    Raises:
+      TypeError: one of the mixtures is not a `GMM`.
+      ValueError: there are none; their shapes or dimensions disagree; there is not one weight each; weights are
+        negative, not finite or all 0 (under `jit` only shapes can be checked, and bad weights give NaN).
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.zeros((2, 1)), jnp.ones(2))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.ones((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.weights(gmmjax.mix([p, q], [1.0, 3.0])).round(4))
+      [0.125 0.125 0.75 ]
+    """
+    checked = check_mixtures(mixtures)
+    weights = as_real("weights", weights)
+    if weights.shape != (len(checked),):
+        raise ValueError(f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}")
+    if not isinstance(weights, Tracer):
+        check_weights(np.asarray(weights, np.float64))
+    dtype = jnp.result_type(*(g.means for g in checked))
+    return _mix([GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked], jnp.asarray(weights, dtype))
+
+
+@jax.jit
+def _mix(mixtures, weights):
+    rank = max(g.scale.ndim for g in mixtures)
+    alike = [pad(g, g.num_components, rank, g.num_components) for g in mixtures]
+    shares = [jax.nn.log_softmax(g.logits) + v for g, v in zip(alike, log_weights(weights), strict=True)]
+    _, means, scales = zip(*alike, strict=True)
+    return GMM(jnp.concatenate(shares), jnp.concatenate(means), jnp.concatenate(scales))
+
+
+def affine(g: GMM, A, b=0.0) -> GMM:
+    r"""Distribution of :math:`A x + b` where x is drawn from a mixture; exact.
+
+    A number scales all coordinates and keeps every type of covariance; `(D,)` numbers are the diagonal of a
+    matrix, and keep full and diagonal scales what they are; an `(E, D)` matrix makes every scale full. Tied scales
+    stay tied.
+
+    Args:
+      g: a mixture in D dimensions.
+      A: a number, `(D,)`, or `(E, D)` with E ≤ D and of rank E: otherwise the result has no density.
+      b: a number, or `(E,)`.
+
+    Returns:
+      A `GMM` in E dimensions, differentiable in all leaves of `g`, in `A` and in `b`.
+
+    Raises:
+      TypeError: `g` is not a `GMM`.
+      ValueError: shapes disagree, or `A` is not of full rank (under `jit` only shapes can be checked).
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.array([[1.0, 2.0]]), jnp.ones(1))
+      >>> total = gmmjax.affine(g, [[1.0, 1.0]], 5.0)
+      >>> print(total.means, gmmjax.covariances(total).round(4))
+      [[8.]] [[[2.]]]
+    """
+    g = as_float("g", g)
+    A, b = as_real("A", A), as_real("b", b)
+    if A.shape not in ((), (g.dim,)) and not (A.ndim == 2 and 1 <= A.shape[0] <= A.shape[1] == g.dim):
+        raise ValueError(f"A: expected a number, ({g.dim},) or (E, {g.dim}) with E ≤ {g.dim}, got shape {A.shape}")
+    size = A.shape[0] if A.ndim == 2 else g.dim
+    if b.shape not in ((), (size,)):
+        raise ValueError(f"b: expected a number or shape ({size},), got {b.shape}")
+    if not isinstance(A, Tracer):
+        _check_rank(np.asarray(A, np.float64))
+    return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype))
+
+
+def _check_rank(A):
+    if A.ndim < 2 and not (np.isfinite(A) & (A != 0)).all():
+        raise ValueError(f"A: expected finite numbers other than 0, got {A}")
+    if A.ndim == 2 and not (np.isfinite(A).all() and np.linalg.matrix_rank(A) == len(A)):
+        raise ValueError(f"A: the {A.shape} matrix is not of rank {len(A)}, and A x + b would have no density")
+
+
+@jax.jit
+def _affine(g, A, b):
+    means, scale = g.means, jnp.tril(g.scale) if g.scale.ndim > g.means.ndim else g.scale
+    if A.ndim == 2:
+        means, scale = jnp.matmul(means, A.T, precision=_linalg.HIGHEST), _factor(A, scale, means)
+    elif A.ndim == 1:
+        rows = A[None, :, None] * scale if scale.ndim > means.ndim else A[None] * scale.reshape(scale.shape[0], -1)
+        means, scale = A[None] * means, rows
+    else:
+        means, scale = A * means, A * scale
+    return GMM(g.logits, means + (b[None] if b.ndim else b), scale)
+
+
+def _factor(A, scale, means):
+    """Lower factors of the covariances A L_k L_kᵀ Aᵀ, `(K or 1, E, E)`."""
+    if scale.ndim < means.ndim:
+        return jnp.abs(scale)[:, None, None] * _linalg.lower_factor(A)[None]
+    if scale.ndim == means.ndim:
+        return _linalg.lower_factor(A[None] * scale[:, None])
+    return _linalg.lower_factor(jnp.matmul(A[None], scale, precision=_linalg.HIGHEST))

@@ -1,0 +1,180 @@
+"""Sliced Wasserstein distance: random directions, and along each of them one random level of both quantiles."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax import _blocks, _linalg, _points
+from gmmjax._estimate import Estimate, standard_error
+from gmmjax._gmm import GMM, common_float, recentred
+from gmmjax._validate import keyed
+
+
+@keyed
+def sliced_w2_squared(
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+) -> Estimate:
+    r"""Squared sliced Wasserstein distance, :math:`\mathbb E_\theta[W_2^2(\theta^\top p, \theta^\top q)]`; an estimate.
+
+    The direction :math:`\theta` is uniform on the sphere (no factor D), and along it
+    :math:`W_2^2 = \int_0^1 (F_p^{-1}(u) - F_q^{-1}(u))^2\, du` of the two projected mixtures. Each point draws
+    one direction and one level u, and solves for both quantiles to rounding: unbiased, without a grid. In squared units
+    of x; not negative, and exactly 0 at p = q. The gradient is unbiased in all leaves of `p` and `q`. For means and
+    scales it is the derivative of the returned value; for the weights it integrates the optimal potentials instead,
+    because quantiles in the gap between two modes move without bound. Do not take second derivatives.
+
+    Args:
+      key: a JAX key.
+      p: a mixture.
+      q: a mixture of the same dimension.
+      num_samples: number of directions, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
+        replicate per direction; 1 gives stderr = inf).
+      num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
+      points: `gmmjax.sobol` (D ≤ 1023) or `gmmjax.iid`.
+
+    Returns:
+      An `Estimate` with scalar leaves.
+
+    Raises:
+      TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
+      ValueError: shapes disagree, or a count is below 1.
+
+    Reference:
+      Bonneel, Rabin, Peyré and Pfister (2015), "Sliced and Radon Wasserstein barycenters of measures", definition 2.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.ones((1, 2)), jnp.full(1, 3.0))
+      >>> value, stderr = gmmjax.sliced_w2_squared(jax.random.key(0), p, q)  # |μ|² / 2 + (3 − 1)²
+      >>> print(f"{value:.2f}", bool(stderr < 1e-2))
+      5.00 True
+    """
+    p, q = common_float(p=p, q=q)
+    return _sliced_w2_squared(key, p, q, _blocks.sampling(num_samples, num_replicates, points))
+
+
+@jax.jit(static_argnums=3)
+def _sliced_w2_squared(key, p, q, sampling):
+    p, q = recentred(p, q)
+    layout = _blocks.layout(sampling, (p, q))
+    dtype = p.means.dtype
+
+    def block(arguments, index):
+        p, q, key = arguments
+        rows, start = layout.position(index)
+        z, weight = sampling.points(key, rows, start, layout.columns, p.dim + 1, dtype)
+        z, weight = z.reshape(p.dim + 1, -1), weight.reshape(-1)
+        direction = z[:-1] / jnp.sqrt(jnp.sum(z[:-1] ** 2, axis=0))[None]
+        gaps = _squared_gap(z[-1], _project(p, direction), _project(q, direction))
+        sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
+        return jnp.zeros(layout.replicates, dtype).at[rows].add(sums / layout.per_replicate)
+
+    value, means = _blocks.accumulate(block, layout.num_blocks)((p, q, key))
+    return Estimate(value, standard_error(means))
+
+
+class _Projected(NamedTuple):
+    """A mixture seen along n directions at once."""
+
+    weights: jax.Array  # (K,)
+    means: jax.Array  # (K, n)
+    deviations: jax.Array  # (K, n)
+
+
+def _project(g, direction):
+    transposed = jnp.tril(g.scale).mT if g.scale.ndim > g.means.ndim else g.scale
+    variances = _linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
+    means = jnp.matmul(g.means, direction, precision=_linalg.HIGHEST)
+    return _Projected(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))
+
+
+@jax.custom_jvp
+def _squared_gap(level, p, q):
+    """(F_p⁻¹(Φ(t)) − F_q⁻¹(Φ(t)))² at normal scores t `(n,)`, whose mean over t is W₂²."""
+    return (_quantile(p, level) - _quantile(q, level)) ** 2
+
+
+@functools.partial(_squared_gap.defjvp, symbolic_zeros=True)
+def _squared_gap_jvp(primals, tangents):
+    level, p, q = primals
+    x, y = _quantile(p, level), _quantile(q, level)
+    tangent = jnp.zeros_like(level)
+    for here, there, moved, at, gap in ((p, q, tangents[1], x, x - y), (q, p, tangents[2], y, y - x)):
+        tangent += 2 * gap * _quantile_tangent(here, moved, at)
+        if not _linalg.is_zero(moved.weights):
+            tangent += _weight_tangent(here, there, moved.weights, level)
+    return (x - y) ** 2, tangent
+
+
+def _quantile_tangent(p, moved, x):
+    """How the quantiles x of fixed levels follow means and deviations: each component's by its responsibility."""
+    z = (x[None] - p.means) / p.deviations
+    shares = jax.nn.softmax(jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0)
+    tangent = jnp.zeros_like(x)
+    if not _linalg.is_zero(moved.means):
+        tangent += jnp.sum(shares * moved.means, axis=0)
+    if not _linalg.is_zero(moved.deviations):
+        tangent += jnp.sum(shares * z * moved.deviations, axis=0)
+    return tangent
+
+
+def _weight_tangent(p, q, moved, level):
+    """Unbiased for −∫ 2(s − T(s)) Σ_k dw_k Φ_k(s) ds, T the optimal map: s is drawn so as to cover the gaps of p."""
+    # Along quantiles this integrand would be divided by the density at s, which vanishes between the modes.
+    present = (p.weights > 0)[:, None]
+    lowest = jnp.min(p.means, axis=0, where=present, initial=jnp.inf)
+    highest = jnp.max(p.means, axis=0, where=present, initial=-jnp.inf)
+    reach = (highest - lowest) / 2 + 1.5 * jnp.max(p.deviations, axis=0, where=present, initial=0.0)
+    s = (lowest + highest) / 2 + reach * level
+    z = (s[None] - p.means) / p.deviations
+    # The dw_k sum to 0, so that 1 may be taken from all Φ_k: on the right that leaves the small tails.
+    right = level[None] > 0
+    mass = jnp.where(right, -1.0, 1.0) * _lower_tail(jnp.where(right, -z, z))
+    density = jnp.exp(-0.5 * level**2) / jnp.sqrt(2 * jnp.pi).astype(level.dtype)
+    rate = -2 * (s - _quantile(q, _score(p, s)[0])) * reach / density
+    return rate * jnp.matmul(moved, mass, precision=_linalg.HIGHEST)
+
+
+def _lower_tail(z):
+    return 0.5 * jax.lax.erfc(-z * 0.5**0.5)
+
+
+def _score(p, x):
+    """The normal score Φ⁻¹(F_p(x)), which is linear in x for a single Gaussian, and its slope."""
+    z = (x[None] - p.means) / p.deviations
+    tail = _lower_tail(-jnp.abs(z))
+    lower = jnp.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail), precision=_linalg.HIGHEST)
+    upper = jnp.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail), precision=_linalg.HIGHEST)
+    smaller = jnp.maximum(jnp.minimum(lower, upper), 1e-33)  # beyond 12 deviations nothing has weight
+    score = jnp.where(lower < upper, 1.0, -1.0) * jax.scipy.special.ndtri(smaller)
+    density = jnp.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations, precision=_linalg.HIGHEST)
+    return score, density * jnp.exp(0.5 * score**2)
+
+
+def _quantile(p, score):
+    """The x with F_p(x) = Φ(score), by Newton's method on the score inside a bracket that shrinks."""
+    present = (p.weights > 0)[:, None]
+    each = p.means + p.deviations * score[None]  # the quantile of a mixture lies among those of its components
+    low = jnp.min(each, axis=0, where=present, initial=jnp.inf)
+    high = jnp.max(each, axis=0, where=present, initial=-jnp.inf)
+    tolerance = 2 * jnp.finfo(score.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+
+    def step(state):
+        x, low, high, last, count = state
+        here, slope = _score(p, x)
+        low, high = jnp.where(here <= score, x, low), jnp.where(here >= score, x, high)
+        move = (score - here) / slope
+        # Halve where Newton leaves the bracket or gains too little on the step before; NaN leaves it too.
+        good = (x + move >= low) & (x + move <= high) & (jnp.abs(move) <= 0.5 * jnp.abs(last))
+        following = jnp.where(good, x + move, low + 0.5 * (high - low))
+        return following, low, high, following - x, count + 1
+
+    def unfinished(state):
+        _, _, _, last, count = state
+        return jnp.any(jnp.abs(last) > tolerance) & (count < 100)
+
+    start = (low + 0.5 * (high - low), low, high, high - low, jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(unfinished, step, start)[0]
