@@ -29,6 +29,9 @@ from gmmjax._io import load as load
 from gmmjax._io import save as save
 from gmmjax._points import iid as iid
 from gmmjax._points import sobol as sobol
+from gmmjax._quadrature import entropy_quadrature as entropy_quadrature
+from gmmjax._quadrature import js_quadrature as js_quadrature
+from gmmjax._quadrature import kl_quadrature as kl_quadrature
 from gmmjax._sample import sample as sample
 from gmmjax._unconstrained import Unconstrained as Unconstrained
 from gmmjax._unconstrained import constrain as constrain

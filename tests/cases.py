@@ -78,6 +78,11 @@ def _points(g):
     return jnp.linspace(-1.0, 1.0, 5 * g.dim, dtype=g.means.dtype).reshape(5, g.dim)
 
 
+def _first(g):
+    """The marginal of the first coordinate: quadrature in the plane has tests of its own, for it compiles slowly."""
+    return gmmjax.GMM(g.logits, g.means[:, :1], g.scale[(slice(None), *(slice(1),) * (g.scale.ndim - 1))])
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -95,6 +100,9 @@ TABLE = [
     Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
     Function("kl_divergence", lambda key, p, q: gmmjax.kl_divergence(key, p, q, num_samples=256), True),
     Function("js_divergence", lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=256), True),
+    Function("kl_quadrature", lambda key, p, q: gmmjax.kl_quadrature(_first(p), _first(q))),
+    Function("js_quadrature", lambda key, p, q: gmmjax.js_quadrature(_first(p), _first(q))),
+    Function("entropy_quadrature", lambda key, p, q: gmmjax.entropy_quadrature(_first(p))),
 ]
 
 NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}
