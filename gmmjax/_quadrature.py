@@ -113,7 +113,7 @@ def entropy_quadrature(p: GMM) -> jax.Array:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
       >>> print(gmmjax.entropy_quadrature(p).round(4))
-      1.7557
+      1.7558
     """
     p = as_float("p", p)
     _check_dimension("p", p)

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import gmmjax
-from gmmjax import interop
+from gmmjax import interop, plot
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
     f"{module.__name__}.{name}": value
-    for module in (gmmjax, interop)
+    for module in (gmmjax, interop, plot)
     for name, value in vars(module).items()
     if callable(value)
     and not name.startswith("_")
-    and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else "gmmjax.interop")
+    and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else module.__name__)
 }
 LAYERS = [
     {"_linalg", "_validate"},
@@ -29,7 +29,7 @@ LAYERS = [
     {"_sample", "_io", "_integrate"},
     {"_estimate"},
     {"_divergences", "_quadrature"},
-    {"interop"},
+    {"interop", "plot"},
     {"__init__"},
     {"_demo"},
     {"_cli"},
