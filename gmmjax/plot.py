@@ -185,6 +185,7 @@ def matrix(values, labels=None, ax=None, *, cmap="viridis_r"):
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
             ax.text(j, i, f"{value:.2g}", ha="center", va="center", color="white" if dark else "black", size=8)
+    ax.xaxis.set_label_position("top")  # long names leave no room for it below
     ax.set(xlabel="q", ylabel="p")
     return ax
 
