@@ -183,7 +183,7 @@ def test_absent_components_count_for_nothing(dim):
         assert (getattr(found, leaf)[2] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["full", "diagonal", "spherical", "tied", "tied diagonal", "tied spherical"])
+@pytest.mark.parametrize("kind", ["diagonal", "tied spherical"])
 def test_every_structure_in_the_plane(kind):
     p, q = random_mixture(0, 2, 2, kind=kind), random_mixture(1, 2, 2, kind=kind)
     dense = [from_covariances(gmmjax.weights(g), g.means, gmmjax.covariances(g)) for g in (p, q)]
