@@ -1,11 +1,9 @@
 """Integrals over one- and two-dimensional space of functions of the log-densities of mixtures.
 
-Restricted to a line, a mixture is again a mixture: of unnormalised Gaussians in one variable. All structure of an
-integrand on a line is therefore known in advance: the components themselves, and the places where the largest
-component changes (there log p has a soft kink, as sharp as the components are far apart). Gauss–Legendre panels
-are laid over those, so that nothing narrow or far can be missed. The plane is cut into parallel lines, placed in
-the same way and then bisected until the integral over each panel has converged.
-
+Restricted to a line, a mixture is again one of (unnormalised) Gaussians. So all structure of an integrand on a line
+is known in advance: the components, and the places where the largest of them changes (there log p has a soft kink, as
+sharp as the components are far apart). Gauss–Legendre panels are laid over those, so that nothing narrow or far can be
+missed. The plane is cut into parallel lines, placed in the same way and bisected until all panels have converged.
 Panels are chosen under `stop_gradient`: the derivative is the integral of the integrand's derivative.
 """
 
@@ -88,22 +86,28 @@ def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax
     # Integrals do not change under a common shift, and float32 has no digits to spare for an offset.
     origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
     mixtures = [g._replace(means=g.means - origin) for g in mixtures]
+    ends = np.cumsum([0] + [g.num_components for g in mixtures])
+    groups = [np.arange(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+    layout = _Layout(groups, [*groups, np.arange(ends[-1])] if joint else groups)
     if mixtures[0].dim == 1:
-        return _over_line(fn, [_line(g) for g in mixtures], joint, DENSITY[1])
-    planes = [_plane(g) for g in mixtures]
+        return _over_line(fn, _joined([_line(g) for g in mixtures]), layout, DENSITY[1])
+    plane = _joined([_plane(g) for g in mixtures])
 
-    def panel(planes, bounds):
+    def over_panel(plane, bounds):
         x, w = _nodes(bounds[0], bounds[1])
-        inner = lambda x1: _over_line(fn, [plane.cut(x1) for plane in planes], joint, DENSITY[2])
-        return w * jax.vmap(inner)(x)
+        masses = lambda: w * jax.vmap(lambda x1: _over_line(fn, plane.cut(x1), layout, DENSITY[2]))(x)
+        return jax.lax.cond(bounds[1] > bounds[0], masses, lambda: jnp.zeros_like(w))
 
-    def piece(bounds):
-        used = lambda: jnp.sum(panel(planes, bounds))
-        return jax.lax.cond(bounds[1] > bounds[0], used, lambda: jnp.zeros((), bounds.dtype))
+    fixed = jax.lax.stop_gradient(plane)
+    panels = _refine(lambda bounds: over_panel(fixed, bounds), _first_edges(fixed, layout))
+    return jnp.sum(jax.lax.map(jax.checkpoint(lambda bounds: over_panel(plane, bounds)), panels))
 
-    fixed = jax.lax.stop_gradient(planes)
-    bounds = _refine(lambda bounds: panel(fixed, bounds), _first_edges(fixed, joint))
-    return jnp.sum(jax.lax.map(jax.checkpoint(piece), bounds))
+
+class _Layout(NamedTuple):
+    """Which of all components make up each mixture, and among which the largest one is of interest."""
+
+    mixtures: list[np.ndarray]
+    envelopes: list[np.ndarray]
 
 
 def _line(g):
@@ -121,10 +125,18 @@ def _plane(g):
     return Plane(_line(g), g.means[:, 1], slopes, rest)
 
 
-def _over_line(fn, lines, joint, density):
-    edges = _edges(jax.lax.stop_gradient(lines), joint, density)
+def _joined(parts):
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _over_line(fn, line, layout, density):
+    fixed = jax.lax.stop_gradient(line)
+    x, scale, _ = _switches(fixed, layout.envelopes)
+    points = jnp.concatenate([_component_points(fixed), _around(x, scale)])
+    edges = _spread(points, int(points.size * density))
     x, w = (v.reshape(-1) for v in _nodes(edges[:-1], edges[1:]))
-    return jnp.sum(w * fn(*(jax.nn.logsumexp(line.components(x), axis=0) for line in lines)))
+    table = line.components(x)
+    return jnp.sum(w * fn(*(jax.nn.logsumexp(table[rows[0] : rows[-1] + 1], axis=0) for rows in layout.mixtures)))
 
 
 def _nodes(low, high):
@@ -134,40 +146,21 @@ def _nodes(low, high):
     return low[..., None] + half * (1 + t), half * w
 
 
-def _edges(lines, joint, density):
-    everything = _joined(lines)
-    points = [_component_points(everything)]
-    for line in [*lines, everything] if joint else lines:
-        x, scale, _ = _switches(line, everything)
-        points.append(_around(x, scale))
-    points = jnp.concatenate(points)
-    return _spread(points, int(points.size * density))
-
-
-def _first_edges(planes, joint):
+def _first_edges(plane, layout):
     """Edges of the first panels of lines: where a change of component crosses a ridge, it is crossed by all lines."""
-    everything = _joined(planes)
-    groups = [*planes, everything] if joint else planes
 
     def on_ridge(centre1, centre2, slope, width):
-        points = []
-        shadow = everything.along((centre1, centre2), slope)
-        for plane in groups:
-            x, scale, (a, b) = _switches(plane.along((centre1, centre2), slope), shadow)
-            # Away from the ridge the change moves along x₁, which blurs it once x₂ is integrated out.
-            missed = (centre2 + slope * (x - centre1))[None] - jax.vmap(plane.cut)(x).centres.T
-            pull = missed / plane.widths[:, None] ** 2
-            across = width * (pull[a, np.arange(x.size)] - pull[b, np.arange(x.size)])
-            points.append(_around(x, scale * jnp.sqrt(1 + across**2)))
-        return jnp.concatenate(points)
+        ridge = plane.along((centre1, centre2), slope)
+        x, scale, (a, b) = _switches(ridge, layout.envelopes)
+        # Away from the ridge the change moves along x₁, which blurs it once x₂ is integrated out.
+        missed = (centre2 + slope * (x - centre1))[None] - jax.vmap(plane.cut)(x).centres.T
+        pull = missed / plane.widths[:, None] ** 2
+        across = width * (pull[a, np.arange(x.size)] - pull[b, np.arange(x.size)])
+        return _around(x, scale * jnp.sqrt(1 + across**2))
 
-    first = everything.first
-    ridges = jax.vmap(on_ridge)(first.centres, everything.centres, everything.slopes, everything.widths)
+    first = plane.first
+    ridges = jax.vmap(on_ridge)(first.centres, plane.centres, plane.slopes, plane.widths)
     return _spread(jnp.concatenate([_component_points(first), ridges.reshape(-1)]), FIRST_PANELS)
-
-
-def _joined(parts):
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def _component_points(line):
@@ -180,28 +173,33 @@ def _around(x, scale):
     return (x[:, None] + scale[:, None] * SWITCH[None].astype(x.dtype)).reshape(-1)
 
 
-def _switches(line, everything):
-    """Where the largest of the components changes: positions, scales, and the two components; NaN for none.
+def _switches(line, envelopes):
+    """Where the largest of some components changes: positions, scales, and the two components; NaN for none.
 
     An envelope of K parabolas has at most 2(K − 1) of them: of all crossings of two components (and nearest
-    approaches, where they do not cross) those closest to the envelope are kept.
+    approaches, where they do not cross) those closest to their envelope are kept.
     """
-    count = line.centres.shape[0]
-    a, b = np.tile(np.triu_indices(count, 1), 2)  # once for each root
+    pairs = [np.stack(np.triu_indices(rows.size, 1)) + rows[0] for rows in envelopes]
+    a, b = np.concatenate([np.tile(pair, 2) for pair in pairs], axis=1)  # once for each root
+    second = np.concatenate([np.arange(2 * pair.shape[1]) >= pair.shape[1] for pair in pairs])
+    inner = [np.isin(np.arange(line.centres.size), rows)[:, None] for rows in envelopes]
+    member = np.concatenate([np.repeat(m, 2 * p.shape[1], axis=1) for m, p in zip(inner, pairs, strict=True)], axis=1)
     rate, gap = line.widths**-2, line.centres[b] - line.centres[a]
     # log-ratio = c₀ + c₁u + c₂u² in u = x − centre of a, with both roots free of cancellation
     c0 = line.log_peaks[a] - line.log_peaks[b] + 0.5 * gap**2 * rate[b]
     c1, c2 = -gap * rate[b], 0.5 * (rate[b] - rate[a])
     discriminant = c1**2 - 4 * c2 * c0
     far = -0.5 * (c1 + jnp.where(c1 < 0, -1, 1) * jnp.sqrt(jnp.maximum(discriminant, 0)))
-    u = jnp.where((discriminant < 0) | (np.arange(len(a)) < len(a) // 2), far / c2, c0 / far)
+    u = jnp.where(second & (discriminant >= 0), c0 / far, far / c2)
     x = line.centres[a] + u
     scale = jax.lax.rsqrt((c1 + 2 * c2 * u) ** 2 + 2 * jnp.abs(c2))
     table = line.components(x)
-    depth = jnp.max(table, axis=0) - jnp.minimum(*jnp.take_along_axis(table, np.stack([a, b]), axis=0))
-    inside = jnp.any(everything.squares(x) <= everything.reach[:, None], axis=0)
+    lower = jnp.minimum(*jnp.take_along_axis(table, np.stack([a, b]), axis=0))
+    depth = jnp.max(jnp.where(member, table, -jnp.inf), axis=0, initial=-jnp.inf) - lower
+    inside = jnp.any(line.squares(x) <= line.reach[:, None], axis=0)
     matters = jnp.isfinite(x) & jnp.isfinite(scale) & (depth < SWITCH[-1]) & inside
-    _, best = jax.lax.top_k(jnp.where(matters, -depth, -jnp.inf), min(2 * (count - 1), x.size))
+    kept = sum(2 * (rows.size - 1) for rows in envelopes)
+    _, best = jax.lax.top_k(jnp.where(matters, -depth, -jnp.inf), min(kept, x.size))
     return jnp.where(matters, x, jnp.nan)[best], scale[best], (jnp.asarray(a)[best], jnp.asarray(b)[best])
 
 
@@ -216,37 +214,37 @@ def _spread(points, count):
     return jnp.where(total > 0, edges, 0.0)
 
 
-def _refine(panel, edges):
+def _refine(masses, edges):
     """Bisect the worst panels until all have converged; unused room is panels of no width."""
     t, _ = np.polynomial.legendre.leggauss(ORDER)
     project = np.polynomial.legendre.legvander(t, ORDER - 1).T * (2 * np.arange(ORDER)[:, None] + 1)
+    precision = max(1e-12, 10 * float(jnp.finfo(edges.dtype).eps))
 
     def assess(bounds):
-        masses = panel(bounds)
-        series = jnp.abs(jnp.matmul(project.astype(masses.dtype), masses, precision=_linalg.HIGHEST))
+        mass = masses(bounds)
+        series = jnp.abs(jnp.matmul(project.astype(mass.dtype), mass, precision=_linalg.HIGHEST))
         size, tail = jnp.max(series), jnp.max(series[-2:])
         # Gauss's rule is exact to twice the degree: its error lies between the last coefficient and its square.
-        return jnp.sum(masses), tail * jnp.sqrt(tail / jnp.where(size > 0, size, 1))
-
-    room = edges.size - 1 + BISECTED * ROUNDS
-    bounds = jnp.stack([edges[:-1], edges[1:]], axis=1)
-    values, errors = jax.lax.map(assess, bounds)
-    tolerance = max(1e-12, 10 * float(jnp.finfo(edges.dtype).eps)) * jnp.sum(jnp.abs(values))
-    bounds = jnp.zeros((room, 2), edges.dtype).at[: edges.size - 1].set(bounds)
-    errors = jnp.zeros(room, edges.dtype).at[: edges.size - 1].set(errors)
+        return jnp.sum(mass), tail * jnp.sqrt(tail / jnp.where(size > 0, size, 1))
 
     def unfinished(state):
-        _, errors, used = state
-        return (used < room) & (jnp.max(errors) > tolerance)
+        _, values, errors, used = state
+        return (used < values.size) & (jnp.max(errors) > precision * jnp.sum(jnp.abs(values)))
 
     def bisect(state):
-        bounds, errors, used = state
-        _, worst = jax.lax.top_k(errors, BISECTED)
-        low, high = bounds[worst].T
-        middle = (low + high) / 2
-        halves = jnp.concatenate([jnp.stack([low, middle], axis=1), jnp.stack([middle, high], axis=1)])
-        _, found = jax.lax.map(assess, halves)
+        panels, values, errors, used = state
+        error, worst = jax.lax.top_k(errors, BISECTED)
+        low, high = panels[worst].T
+        middle = jnp.where(jnp.isinf(error), high, (low + high) / 2)  # a panel not seen before stays whole
+        parts = jnp.concatenate([jnp.stack([low, middle], axis=1), jnp.stack([middle, high], axis=1)])
+        found = jax.lax.map(assess, parts)
         place = jnp.concatenate([worst, used + jnp.arange(BISECTED)])
-        return bounds.at[place].set(halves), errors.at[place].set(found), used + BISECTED
+        values, errors = (old.at[place].set(new) for old, new in zip((values, errors), found, strict=True))
+        return panels.at[place].set(parts), values, errors, used + BISECTED
 
-    return jax.lax.while_loop(unfinished, bisect, (bounds, errors, jnp.asarray(edges.size - 1)))[0]
+    count = edges.size - 1
+    panels = jnp.zeros((2 * count + BISECTED * ROUNDS, 2), edges.dtype)
+    panels = panels.at[:count].set(jnp.stack([edges[:-1], edges[1:]], axis=1))
+    unseen = jnp.where(np.arange(len(panels)) < count, jnp.inf, 0.0).astype(edges.dtype)
+    state = panels, jnp.zeros_like(unseen), unseen, jnp.asarray(count)
+    return jax.lax.while_loop(unfinished, bisect, state)[0]

@@ -43,7 +43,7 @@ def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_quadrature(p, q):
-    return integrate(lambda log_p, log_q: _excess(log_p, log_q - log_p), [p, q])
+    return integrate(lambda log_p, log_q: _excess(log_p, log_q, log_q - log_p), [p, q])
 
 
 def js_quadrature(p: GMM, q: GMM) -> jax.Array:
@@ -84,8 +84,9 @@ def js_quadrature(p: GMM, q: GMM) -> jax.Array:
 def _js_quadrature(p, q):
     def fn(log_p, log_q):
         ratio, two = log_q - log_p, jnp.log(2.0).astype(log_p.dtype)
-        from_p = _excess(log_p, jax.nn.softplus(ratio) - two)
-        return 0.5 * (from_p + _excess(log_q, jax.nn.softplus(-ratio) - two))
+        log_m = jnp.logaddexp(log_p, log_q) - two
+        from_p = _excess(log_p, log_m, jax.nn.softplus(ratio) - two)
+        return 0.5 * (from_p + _excess(log_q, log_m, jax.nn.softplus(-ratio) - two))
 
     return integrate(fn, [p, q], joint=True)
 
@@ -125,19 +126,19 @@ def _entropy_quadrature(p):
     return integrate(lambda log_p: -jnp.exp(log_p) * log_p, [p])
 
 
-def _excess(log_p, ratio):
+def _excess(log_p, log_q, ratio):
     """The integrand p φ(t) for t = log q − log p and φ(t) = eᵗ − 1 − t ≥ 0, which integrates to KL(p‖q) as −p t does.
 
     A small divergence is then a sum of small terms and not a difference of large ones.
     """
     small = jnp.abs(ratio) < 0.5
-    t = jnp.where(small, ratio, 0.0)
-    series = jnp.ones_like(t)
+    near, far = jnp.where(small, ratio, 0.0), jnp.where(small, 0.0, ratio)
+    series = jnp.ones_like(near)
     for n in range(15, 2, -1):  # 1 + t/3 (1 + t/4 (1 + …))
-        series = 1 + t / n * series
-    t, p = jnp.where(small, 0.0, ratio), jnp.exp(log_p)
-    # q itself rather than p eᵗ, which is 0 · ∞ where q ≫ p
-    return jnp.where(small, p * (0.5 * jnp.where(small, ratio, 0.0) ** 2 * series), jnp.exp(log_p + t) - p * (1 + t))
+        series = 1 + near / n * series
+    p = jnp.exp(log_p)
+    # q itself and not p eᵗ, which is 0 · ∞ where q ≫ p
+    return jnp.where(small, p * (0.5 * near**2 * series), jnp.exp(log_q) - p * (1 + far))
 
 
 def _check_dimension(name, g):

@@ -39,6 +39,7 @@ def test_exact_gradients(name, divergence):
             truth = np.asarray(REFERENCE[name]["grad"][quantity][side][leaf])
             truth = np.tril(truth) if leaf == "scale" else truth
             np.testing.assert_allclose(getattr(found, leaf)[: len(truth)], truth, rtol=1e-7, atol=1e-10)
+            assert (getattr(found, leaf)[len(truth) :] == 0).all()  # of components that only fill up the shape
 
 
 def wild(seed, count, spread, decades):
@@ -150,12 +151,12 @@ def test_small_divergences_keep_their_digits(divergence):
     p = HARD["common far modes"][0]
     shifted = lambda step: p._replace(means=p.means.at[0].add(step))
     expected = 0.3 / (2 if divergence is kl_quadrature else 8)  # w · step² / 2, for modes that do not overlap
-    for step in (1e-3, 1e-5, 1e-7):
+    for step in (1e-3, 1e-5, 1e-8):
         np.testing.assert_allclose(divergence(p, shifted(step)) / step**2, expected, rtol=1e-4)
     x = jnp.linspace(-9.0, 9.0, 2001)[:, None]
-    ratio = gmmjax.log_prob(p, x) - gmmjax.log_prob(shifted(1e-7), x)
+    ratio = gmmjax.log_prob(p, x) - gmmjax.log_prob(shifted(1e-8), x)
     plain = jnp.sum(jnp.exp(gmmjax.log_prob(p, x)) * ratio) * 0.009
-    assert abs(plain / 1e-14 - 0.15) > 1e-2  # the textbook's integrand on the same line
+    assert abs(plain / 1e-16 - 0.15) > 1e-3  # the textbook's integrand on the same line
 
 
 def test_symmetry_and_equality():
@@ -171,10 +172,9 @@ def test_far_apart_is_log_2():
     np.testing.assert_allclose(js_quadrature(p, p._replace(means=p.means + 1000)), np.log(2), rtol=1e-12)
 
 
-@pytest.mark.parametrize("dim", [1, 2])
-def test_absent_components_count_for_nothing(dim):
-    p, q = (random_mixture(seed, 2, dim) for seed in (0, 1))
-    padded, _ = (jax.tree.map(lambda leaf: leaf[0], gmmjax.stack([p, random_mixture(2, 3, dim)])) for _ in "pq")
+def test_absent_components_count_for_nothing():
+    p, q = random_mixture(0, 2, 1), random_mixture(1, 2, 1)
+    padded = jax.tree.map(lambda leaf: leaf[0], gmmjax.stack([p, random_mixture(2, 3, 1)]))
     assert padded.num_components == 3
     np.testing.assert_allclose(kl_quadrature(padded, q), kl_quadrature(p, q), rtol=1e-10)
     found, expected = (gradient(kl_quadrature)(g, q)[0] for g in (padded, p))
@@ -194,21 +194,21 @@ def test_every_structure_in_the_plane(kind):
 
 def test_batches_and_forward_mode_in_the_plane():
     ps, qs = (gmmjax.stack([random_mixture(seed + i, 2, 2) for i in range(2)]) for seed in (0, 5))
-    along = lambda p, q: jax.jvp(lambda p: kl_quadrature(p, q), (p,), (q,))
-    values, slopes = jax.vmap(along)(ps, qs)
+    moved = lambda p, q, step: jax.tree.map(lambda a, b: a + step * b, p, q)
+    values, slopes = jax.vmap(lambda p, q: jax.jvp(lambda p: kl_quadrature(p, q), (p,), (q,)))(ps, qs)
     for i in range(2):
         p, q = jax.tree.map(lambda leaf, i=i: leaf[i], (ps, qs))
         np.testing.assert_allclose(values[i], kl_quadrature(p, q), rtol=1e-10)
-        slope = sum(jnp.vdot(*leaves) for leaves in zip(gradient(kl_quadrature)(p, q)[0], q, strict=True))
-        np.testing.assert_allclose(slopes[i], slope, rtol=1e-9)
+        difference = (kl_quadrature(moved(p, q, 1e-5), q) - kl_quadrature(moved(p, q, -1e-5), q)) / 2e-5
+        np.testing.assert_allclose(slopes[i], difference, rtol=1e-6)
 
 
 def test_second_derivatives():
     p, q = HARD["common far modes"]
-    slope = lambda step: jax.grad(lambda m: kl_quadrature(p, q._replace(means=q.means + m)))(step)[0, 0]
-    hessian = jax.hessian(lambda m: kl_quadrature(p, q._replace(means=q.means + m)))(jnp.zeros((2, 1)))[0, 0, 0, 0]
-    step = jnp.array([[1e-5], [0.0]])
-    np.testing.assert_allclose(hessian, (slope(step) - slope(-step)) / 2e-5, rtol=1e-7)
+    call = lambda step: kl_quadrature(p, q._replace(means=q.means.at[0, 0].add(step)))
+    slope = jax.jit(jax.grad(call))
+    difference = (slope(1e-5) - slope(-1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.jit(jax.grad(jax.grad(call)))(0.0), difference, rtol=1e-7)
 
 
 def test_other_dimensions_are_refused():
