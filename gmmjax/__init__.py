@@ -44,6 +44,9 @@ from gmmjax._powers import bhattacharyya_distance as bhattacharyya_distance
 from gmmjax._powers import chi2_divergence as chi2_divergence
 from gmmjax._powers import renyi_divergence as renyi_divergence
 from gmmjax._powers import tsallis_divergence as tsallis_divergence
+from gmmjax._quadrature import entropy_quadrature as entropy_quadrature
+from gmmjax._quadrature import js_quadrature as js_quadrature
+from gmmjax._quadrature import kl_quadrature as kl_quadrature
 from gmmjax._ratios import f_divergence as f_divergence
 from gmmjax._ratios import squared_hellinger as squared_hellinger
 from gmmjax._ratios import total_variation as total_variation

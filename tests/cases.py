@@ -92,6 +92,11 @@ def _first(g):
     return jax.tree.map(lambda leaf: leaf[:1], g)
 
 
+def _line(g):
+    """On the first axis: quadrature in the plane has tests of its own, for it compiles slowly."""
+    return gmmjax.marginal(g, (0,))
+
+
 def _gap(p, q):
     moments = [(gmmjax.mean(g)[None], gmmjax.covariance(g)) for g in (p, q)]
     return sum(jnp.sum((a - b) ** 2) for a, b in zip(*moments, strict=True))
@@ -141,6 +146,9 @@ TABLE = [
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
     Function("sliced_w2_squared", lambda key, p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256), True),
     Function("pairwise", lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q]))),
+    Function("kl_quadrature", lambda key, p, q: gmmjax.kl_quadrature(_line(p), _line(q))),
+    Function("js_quadrature", lambda key, p, q: gmmjax.js_quadrature(_line(p), _line(q))),
+    Function("entropy_quadrature", lambda key, p, q: gmmjax.entropy_quadrature(_line(p))),
 ]
 
 NOT_IN_TABLE = {

@@ -11,28 +11,32 @@ from pathlib import Path
 import pytest
 
 import gmmjax
-from gmmjax import interop
+from gmmjax import interop, plot
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
     f"{module.__name__}.{name}": value
-    for module in (gmmjax, interop)
+    for module in (gmmjax, interop, plot)
     for name, value in vars(module).items()
     if callable(value)
     and not name.startswith("_")
-    and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else "gmmjax.interop")
+    and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else module.__name__)
 }
 LAYERS = [
     {"_linalg", "_validate", "_transport"},
     {"_gmm"},
     {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein", "_pairwise", "_allocation"},
-    {"_sample", "_io", "_algebra", "_blocks"},
-    {"_controls"},
+    {"_sample", "_io", "_algebra", "_blocks", "_integrate"},
+    {"_controls", "_quadrature"},
     {"_estimate"},
     {"_logs"},
     {"_divergences", "_js", "_entropies", "_ratios", "_sliced"},
     {"_powers", "_tolerance", "_gradient"},
-    {"interop"},
+    {"interop._partner"},
+    {"interop._distributions", "interop._sklearn", "interop._ott", "interop._gmmx"},
+    {"interop._numpyro", "interop._distrax", "interop._tfp", "interop._torch"},
+    {"interop._any"},
+    {"interop", "plot"},
     {"__init__"},
     {"_demo"},
     {"_cli"},
@@ -40,8 +44,15 @@ LAYERS = [
 ]
 
 
+PARTNERS = {"numpyro": "numpyro", "distrax": "distrax", "torch": "torch", "ott": "ott", "gmmx": "gmmx"}
+PARTNERS["tfp"] = "tensorflow_probability.substrates.jax"
+
+
 @pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of partners
 def test_examples_run(name):
+    if (partner := name.rpartition("_")[2]) in PARTNERS:
+        pytest.importorskip(PARTNERS[partner])
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
     (example,) = finder.find(PUBLIC[name], name, module=False, globs={})
     assert example.examples, "no example"
@@ -62,9 +73,13 @@ def test_docstrings_are_complete(name):
         assert "nats" in text or "units" in text
 
 
+def _dotted(path):
+    return ".".join(path.relative_to(ROOT / "gmmjax").with_suffix("").parts).removesuffix(".__init__")
+
+
 def test_modules_import_in_one_direction():
     level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-    files = {path.stem: path for path in (ROOT / "gmmjax").glob("*.py")}
+    files = {_dotted(path): path for path in (ROOT / "gmmjax").rglob("*.py")}
     assert set(files) == set(level)
     for name, path in files.items():
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Mixtures from and to other libraries, which are imported only where they are needed."""
+"""scikit-learn's `GaussianMixture`."""
 
 import numpy as np
 

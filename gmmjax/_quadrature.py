@@ -1,0 +1,149 @@
+"""Divergences by numerical integration, in one and two dimensions."""
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax._gmm import GMM, as_float, common_float
+from gmmjax._integrate import integrate
+
+
+def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
+    r"""Kullback–Leibler divergence, :math:`\int p \log (p / q)\, dx`, by numerical integration, in nats; D = 1 or 2.
+
+    Deterministic, and exact to about 1e-11 relative in float64, also where modes are far, narrow or almost the
+    same in both (in float32 to about 1e-4, less where distances reach many thousand standard deviations). Never
+    negative. The gradient, in all leaves, is the same integral of derivatives, and as accurate.
+
+    Args:
+      p: a mixture of dimension 1 or 2.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, or the dimension is not 1 or 2.
+
+    Reference:
+      Kullback and Leibler (1951), "On information and sufficiency", equation 2.6; Davis and Rabinowitz (1984),
+      "Methods of numerical integration", section 2.9 (composite Gauss rules).
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
+      >>> print(gmmjax.kl_quadrature(p, q).round(4))
+      0.1063
+    """
+    p, q = common_float(p=p, q=q)
+    _check_dimension("p", p)
+    return _kl_quadrature(p, q)
+
+
+@jax.jit
+def _kl_quadrature(p, q):
+    return integrate(lambda log_p, log_q: _excess(log_p, log_q, log_q - log_p), [p, q])
+
+
+def js_quadrature(p: GMM, q: GMM) -> jax.Array:
+    r"""Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))`, in nats; D = 1 or 2.
+
+    Here :math:`m = \tfrac12 (p + q)`. By numerical integration: deterministic, and exact to about 1e-11 relative in
+    float64, also where modes are far, narrow or almost the same in both (in float32 to about 1e-4, less where
+    distances reach many thousand standard deviations). Never negative, symmetric. The gradient, in all leaves, is
+    the same integral of derivatives, and as accurate.
+
+    Args:
+      p: a mixture of dimension 1 or 2.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar, in [0, log 2] but for rounding.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, or the dimension is not 1 or 2.
+
+    Reference:
+      Lin (1991), "Divergence measures based on the Shannon entropy", equation 4.1.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
+      >>> print(gmmjax.js_quadrature(p, q).round(4))
+      0.0317
+    """
+    p, q = common_float(p=p, q=q)
+    _check_dimension("p", p)
+    return _js_quadrature(p, q)
+
+
+@jax.jit
+def _js_quadrature(p, q):
+    def fn(log_p, log_q):
+        ratio, two = log_q - log_p, jnp.log(2.0).astype(log_p.dtype)
+        log_m = jnp.logaddexp(log_p, log_q) - two
+        from_p = _excess(log_p, log_m, jax.nn.softplus(ratio) - two)
+        return 0.5 * (from_p + _excess(log_q, log_m, jax.nn.softplus(-ratio) - two))
+
+    return integrate(fn, [p, q], joint=True)
+
+
+def entropy_quadrature(p: GMM) -> jax.Array:
+    r"""Differential entropy, :math:`-\int p \log p\, dx`, by numerical integration, in nats; D = 1 or 2.
+
+    Deterministic, and exact to about 1e-11 in float64 and 1e-5 in float32. The gradient, in all leaves, is the same
+    integral of derivatives, and as accurate.
+
+    Args:
+      p: a mixture of dimension 1 or 2.
+
+    Returns:
+      A scalar; it can be negative.
+
+    Raises:
+      TypeError: `p` is not a `GMM`.
+      ValueError: its shapes disagree, or its dimension is not 1 or 2.
+
+    Reference:
+      Cover and Thomas (2006), "Elements of information theory", equation 8.1.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> print(gmmjax.entropy_quadrature(p).round(4))
+      1.7558
+    """
+    p = as_float("p", p)
+    _check_dimension("p", p)
+    return _entropy_quadrature(p)
+
+
+@jax.jit
+def _entropy_quadrature(p):
+    return integrate(lambda log_p: -jnp.exp(log_p) * log_p, [p])
+
+
+def _excess(log_p, log_q, ratio):
+    """The integrand p φ(t) for t = log q − log p and φ(t) = eᵗ − 1 − t ≥ 0, which integrates to KL(p‖q) as −p t does.
+
+    A small divergence is then a sum of small terms and not a difference of large ones.
+    """
+    small = jnp.abs(ratio) < 0.5
+    near, far = jnp.where(small, ratio, 0.0), jnp.where(small, 0.0, ratio)
+    series = jnp.ones_like(near)
+    for n in range(15, 2, -1):  # 1 + t/3 (1 + t/4 (1 + …))
+        series = 1 + near / n * series
+    p = jnp.exp(log_p)
+    # q itself and not p eᵗ, which is 0 · ∞ where q ≫ p
+    return jnp.where(small, p * (0.5 * near**2 * series), jnp.exp(log_q) - p * (1 + far))
+
+
+def _check_dimension(name, g):
+    if g.dim > 2:
+        raise ValueError(
+            f"{name}: quadrature is for dimension 1 or 2, got {g.dim} (means {g.means.shape}); "
+            "in more dimensions use an estimate such as gmmjax.kl_divergence"
+        )

@@ -1,0 +1,64 @@
+"""Mixtures of the libraries of probability distributions, which all build them of a categorical and a normal one."""
+
+import jax.numpy as jnp
+
+from gmmjax import _linalg
+from gmmjax._gmm import GMM
+from gmmjax.interop._partner import as_array, belongs_to, describe
+
+
+def read(distribution, package: str) -> GMM:
+    """The mixture in a `MixtureSameFamily` of multivariate, or of independent, normal distributions."""
+    if not belongs_to(distribution, package, "MixtureSameFamily"):
+        raise TypeError(f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}")
+    mixing = _first(distribution, "mixing_distribution", "mixture_distribution")
+    components = _first(distribution, "component_distribution", "components_distribution")
+    logits = as_array(mixing.logits if mixing.logits is not None else mixing.logits_parameter())
+    event = tuple(distribution.event_shape)
+    if logits.ndim != 1:
+        raise ValueError(f"distribution: is a batch of mixtures, of shape {logits.shape[:-1]}; convert one")
+    if len(event) > 1:
+        raise ValueError(f"distribution: expected events of rank 0 or 1, got shape {event}")
+    while type(components).__name__ in ("Independent", "ExpandedDistribution"):
+        components = _first(components, "base_dist", "distribution")
+    loc, scale = as_array(components.loc), _scale(components)
+    if not event:
+        loc, event = loc[..., None], (1,)
+    elif scale.ndim < 3 and type(components).__name__ == "Normal":
+        scale = jnp.broadcast_to(jnp.atleast_2d(scale), (jnp.atleast_2d(scale).shape[0], *event))
+    scale = jnp.atleast_1d(scale) if event == (1,) and scale.ndim < 2 else scale
+    return GMM(logits, jnp.broadcast_to(loc, (logits.shape[0], *event)), scale)
+
+
+def _first(obj, *names):
+    return next(getattr(obj, name) for name in names if hasattr(obj, name))
+
+
+def _scale(components):
+    """Lower factors or deviations of the components; one that they share has a leading axis of 1."""
+    kind, scale = type(components).__name__, getattr(components, "scale", None)
+    if kind == "Normal":
+        return as_array(scale)
+    if hasattr(components, "scale_diag"):
+        return jnp.atleast_2d(as_array(components.scale_diag))
+    if type(scale).__name__ in ("LinearOperatorDiag", "LinearOperatorScaledIdentity"):
+        return jnp.atleast_2d(as_array(scale.diag_part()))
+    if hasattr(components, "scale_tril"):
+        return _matrices(components.scale_tril)
+    if type(scale).__name__ == "LinearOperatorLowerTriangular":
+        return _matrices(scale.to_dense())
+    if getattr(components, "is_lower", False):
+        return _matrices(components.scale_tri)
+    for name in ("covariance_matrix", "covariance"):
+        if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")) and hasattr(components, name):
+            covariance = getattr(components, name)
+            return _linalg.cholesky(_matrices(covariance() if callable(covariance) else covariance))
+    raise TypeError(
+        "distribution: expected components that are Normal, Independent(Normal) or MultivariateNormal, "
+        f"got {describe(components)}"
+    )
+
+
+def _matrices(scale):
+    scale = as_array(scale)
+    return scale if scale.ndim > 2 else scale[None]

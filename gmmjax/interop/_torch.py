@@ -1,0 +1,64 @@
+"""PyTorch's `MixtureSameFamily`."""
+
+import numpy as np
+
+from gmmjax._gmm import GMM
+from gmmjax.interop._distributions import read
+from gmmjax.interop._partner import load, untied
+
+
+def from_torch(distribution) -> GMM:
+    r"""The mixture of a PyTorch `MixtureSameFamily` of normal distributions, in the same structure; exact.
+
+    Tensors are detached and copied: gradients do not pass from one library to the other.
+
+    Args:
+      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`, `Independent` of
+        `Normal`, or `MultivariateNormal` (also of low rank). It may not be a batch of mixtures.
+
+    Returns:
+      A `GMM` in JAX's default dtype (float32 unless `jax_enable_x64`).
+
+    Raises:
+      TypeError: `distribution` is not such an object, or its components are of another kind.
+      ValueError: it is a batch.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
+      >>> gmmjax.interop.from_torch(gmmjax.interop.to_torch(g)).scale.shape
+      (3, 2)
+    """
+    return read(distribution, "torch")
+
+
+def to_torch(g: GMM):
+    r"""A PyTorch `MixtureSameFamily` with the density of a mixture, over vectors of length D; exact.
+
+    Absent components (weight 0) are dropped, except under `jit`; what components share is repeated. Arrays are copied.
+
+    Args:
+      g: a mixture of K components in D dimensions.
+
+    Returns:
+      A `MixtureSameFamily` of `MultivariateNormal` for a full scale, of `Independent` `Normal` for any other.
+
+    Raises:
+      ImportError: torch is not installed.
+      TypeError: `g` is not a `GMM`.
+      ValueError: its shapes disagree.
+
+    Example:
+      >>> import gmmjax, torch, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
+      >>> print(gmmjax.interop.to_torch(g).log_prob(torch.zeros(2)).numpy().round(4))
+      -1.8379
+    """
+    torch = load("torch", "torch", "to_torch")
+    dist = torch.distributions
+    logits, means, scale = (torch.tensor(np.asarray(leaf)) for leaf in untied(g))
+    if scale.ndim == 3:
+        components = dist.MultivariateNormal(means, scale_tril=scale)
+    else:
+        components = dist.Independent(dist.Normal(means, scale), 1)
+    return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)

@@ -1,0 +1,177 @@
+"""Mixtures of other libraries, both ways, against the libraries themselves where they are installed."""
+
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import KINDS, cast, random_mixture
+
+import gmmjax
+from gmmjax import interop
+
+PACKAGES = {
+    "numpyro": "numpyro",
+    "distrax": "distrax",
+    "tfp": "tensorflow_probability",
+    "torch": "torch",
+    "ott": "ott",
+    "gmmx": "gmmx",
+}
+MODULES = {"distrax": "distrax", "tfp": "tensorflow_probability.substrates.jax", "gmmx": "gmmx", "torch": "torch"}
+MODULES |= {"numpyro": "numpyro.distributions", "ott": "ott.tools.gaussian_mixture.gaussian_mixture"}
+X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+
+every = pytest.mark.parametrize("name", PACKAGES)
+
+
+def partner(name):
+    """The module of a partner; a release that this JAX breaks counts as missing."""
+    try:
+        return pytest.importorskip(MODULES[name])
+    except AttributeError as error:
+        pytest.skip(f"{name} does not import with this JAX: {error}")
+
+
+def theirs(name, model, x=X):
+    """Log-density as the other library computes it."""
+    if name == "torch":
+        return model.log_prob(sys.modules["torch"].tensor(x)).numpy()
+    with jax.numpy_rank_promotion("allow"):
+        return np.ravel(model.score_samples(x) if name == "gmmx" else model.log_prob(x))
+
+
+def round_trip(name, g):
+    model = getattr(interop, f"to_{name}")(g)
+    return model, getattr(interop, f"from_{name}")(model)
+
+
+def mixture(kind):
+    g = cast(random_mixture(0, 3, 2, kind=kind), jnp.float32)
+    return g._replace(scale=-g.scale)  # the sign of the diagonal does not matter
+
+
+@every
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+def test_round_trip_keeps_the_density(name, kind):
+    partner(name)
+    g = mixture(kind)
+    model, back = round_trip(name, g)
+    expected = gmmjax.log_prob(g, X)
+    assert expected.dtype == jnp.float32
+    np.testing.assert_allclose(theirs(name, model), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gmmjax.log_prob(back, X), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gmmjax.log_prob(interop.as_gmm(model), X), expected, rtol=1e-5, atol=1e-5)
+    assert back.scale.ndim == (3 if g.scale.ndim == 3 or name == "ott" else 2)  # no structure is lost needlessly
+    assert np.abs(theirs(name, model, X + 0.01) - expected).max() > 1e-3
+
+
+@every
+@pytest.mark.filterwarnings("ignore")
+def test_absent_components_are_dropped(name):
+    partner(name)
+    g = mixture("full")._replace(logits=jnp.array([0.0, 1.0, -jnp.inf], jnp.float32))
+    model, back = round_trip(name, g)
+    assert back.num_components == 2
+    np.testing.assert_allclose(theirs(name, model), gmmjax.log_prob(g, X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["numpyro", "distrax", "tfp", "ott"])
+@pytest.mark.filterwarnings("ignore")
+def test_libraries_on_jax_are_differentiated_through(name):
+    partner(name)
+    q = mixture("diagonal")
+
+    def through(logits):
+        return gmmjax.log_prob(round_trip(name, q._replace(logits=logits))[1], X).sum()
+
+    direct = jax.grad(lambda logits: gmmjax.log_prob(q._replace(logits=logits), X).sum())(q.logits)
+    np.testing.assert_allclose(jax.jit(jax.grad(through))(q.logits), direct, rtol=1e-4, atol=1e-4)
+
+
+@every
+@pytest.mark.filterwarnings("ignore")
+def test_wrong_objects(name):
+    partner(name)
+    reader = getattr(interop, f"from_{name}")
+    for wrong in (None, np.zeros(3), mixture("full"), types.SimpleNamespace(loc=1)):
+        with pytest.raises(TypeError, match=f"expected {PACKAGES[name]}'s "):
+            reader(wrong)
+    with pytest.raises(TypeError, match="g: expected a gmmjax.GMM"):
+        getattr(interop, f"to_{name}")(None)
+
+
+@every
+def test_what_to_install(name, monkeypatch):
+    for module in [m for m in sys.modules if m.split(".")[0] == PACKAGES[name]] + [MODULES[name]]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"to_{name} needs .*: pip install "):
+        getattr(interop, f"to_{name}")(mixture("full"))
+
+
+def test_any_mixture():
+    g = mixture("full")
+    assert interop.as_gmm(g) is g
+    sklearn = interop.to_sklearn(g)
+    np.testing.assert_allclose(gmmjax.log_prob(interop.as_gmm(sklearn), X), sklearn.score_samples(X), rtol=1e-5)
+    with pytest.raises(
+        TypeError, match="obj: expected a gmmjax.GMM or a mixture of sklearn, numpyro, .*, got builtins's"
+    ):
+        interop.as_gmm([g])
+    with pytest.raises(TypeError, match="got numpy's ndarray"):
+        interop.as_gmm(np.zeros(3))
+
+
+def scalar_components(name):
+    """Three normals on the line, as each library has them; and those that share a scale."""
+    loc, one = np.array([0.0, 1.0, 5.0], np.float32), np.float32(2.0)
+    if name == "numpyro":
+        dist = partner(name)
+        shared = dist.Normal(0.5, one).expand([3])
+        return dist.MixtureSameFamily, dist.Categorical(probs=np.full(3, 1 / 3)), [dist.Normal(loc, one), shared]
+    if name == "torch":
+        torch, dist = partner(name), partner(name).distributions
+        normal = dist.Normal(torch.tensor(loc), torch.tensor(one))
+        return dist.MixtureSameFamily, dist.Categorical(probs=torch.full((3,), 1 / 3)), [normal]
+    package = partner(name)
+    dist = package.distributions if name == "tfp" else package
+    normal = dist.Normal(jnp.asarray(loc), jnp.full(3, one))
+    return dist.MixtureSameFamily, dist.Categorical(probs=jnp.full(3, 1 / 3)), [normal]
+
+
+@pytest.mark.parametrize("name", ["numpyro", "distrax", "tfp", "torch"])
+@pytest.mark.filterwarnings("ignore")
+def test_normals_on_the_line(name):
+    family, mixing, choices = scalar_components(name)
+    x = X[:, 0]
+    for components in choices:
+        model = family(mixing, components)
+        g = interop.as_gmm(model)
+        assert g.means.shape == (3, 1)
+        np.testing.assert_allclose(gmmjax.log_prob(g, x[:, None]), theirs(name, model, x), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_components_of_numpyro():
+    dist = partner("numpyro")
+    mixing = dist.Categorical(probs=jnp.array([0.3, 0.7]))
+    low_rank = dist.LowRankMultivariateNormal(
+        jnp.zeros((2, 2)), jnp.ones((2, 2, 1)), jnp.array([[1.0, 2.0], [2.0, 3.0]])
+    )
+    tied = dist.MultivariateNormal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]]))
+    precise = dist.MultivariateNormal(jnp.zeros((2, 2)), precision_matrix=jnp.array([[2.0, 0.3], [0.3, 1.0]]))
+    independent = dist.Normal(jnp.arange(4.0).reshape(2, 2), 3.0).to_event(1)
+    for components in (low_rank, tied, precise, independent):
+        model = dist.MixtureSameFamily(mixing, components)
+        g = interop.from_numpyro(model)
+        np.testing.assert_allclose(gmmjax.log_prob(g, X), theirs("numpyro", model), rtol=1e-5)
+    with pytest.raises(TypeError, match="Independent.Normal. or MultivariateNormal, got numpyro's StudentT"):
+        interop.from_numpyro(dist.MixtureSameFamily(mixing, dist.StudentT(3.0, jnp.zeros(2), 1.0)))
+    with pytest.raises(TypeError, match="expected numpyro's MixtureSameFamily, got numpyro's MixtureGeneral"):
+        interop.as_gmm(dist.MixtureGeneral(mixing, [dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)]))
+    batch = dist.MixtureSameFamily(dist.Categorical(probs=jnp.full((4, 2), 0.5)), dist.Normal(jnp.zeros((4, 2)), 1.0))
+    with pytest.raises(ValueError, match=r"is a batch of mixtures, of shape \(4,\)"):
+        interop.as_gmm(batch)

@@ -1,0 +1,154 @@
+"""Pictures against pictures that were looked at; `python tests/test_plot.py` draws those anew."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+from cases import cast, random_mixture, reference
+from matplotlib.testing.compare import compare_images
+
+import gmmjax
+from gmmjax import plot
+
+matplotlib.use("Agg")
+plt = plot.plt
+IMAGES = Path(__file__).parent / "images"
+TOLERANCE = 8  # root mean square of grey levels: fonts and antialiasing differ between versions
+STYLE = {"figure.figsize": (5.0, 3.75), "figure.dpi": 64, "figure.constrained_layout.use": True}
+
+
+def fitted(noise=0.1):
+    steps = np.arange(120)
+    loss = 0.01 + 2 * np.exp(-steps / 20)
+    return types.SimpleNamespace(loss=loss * (1 + noise * np.sin(steps**2)), stderr=noise * loss)
+
+
+def line(name="crouse_10_to_4"):
+    p, q = reference(name)
+    plot.density(q, plot.density(p, label="p"), color="C1", label="q").legend()
+
+
+def plane(name="planar_3_to_2"):
+    p, q = reference(name)
+    plot.density(q, plot.density(p, label="p"), color="C1", label="q").legend()
+
+
+def corner(seed=3):
+    axes = plt.figure(figsize=(5, 5)).subplots(3, 3)
+    plot.marginals(random_mixture(seed, 3, 3), axes)
+
+
+def history(noise=0.1):
+    plot.history(fitted(noise))
+
+
+def matrix(power=1.0):
+    distances = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0) ** 1.1)) ** power
+    plot.matrix(gmmjax.Estimate(jnp.asarray(distances), jnp.ones((6, 6))), labels=[f"model {i}" for i in range(6)])
+
+
+PICTURES = {  # and an argument with which each becomes another picture
+    line: "crouse_10_to_6",
+    plane: "pair_vs_wide",
+    corner: 4,
+    history: 0.3,
+    matrix: 2.0,
+}
+
+
+def draw(picture, path, *args):
+    with plt.rc_context(STYLE):
+        picture(*args)
+        plt.savefig(path)
+        plt.close("all")
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda f: f.__name__)
+def test_pictures(picture, tmp_path):
+    expected, drawn, other = IMAGES / f"{picture.__name__}.png", tmp_path / "drawn.png", tmp_path / "other.png"
+    draw(picture, drawn)
+    assert compare_images(str(expected), str(drawn), TOLERANCE) is None
+    draw(picture, other, PICTURES[picture])
+    assert compare_images(str(expected), str(other), TOLERANCE) is not None  # it would have been noticed
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda f: f.__name__)
+def test_images_are_small(picture):
+    assert (IMAGES / f"{picture.__name__}.png").stat().st_size < 30_000
+
+
+def test_axes_are_returned_and_nothing_else_is_touched():
+    figure, (left, right) = plt.subplots(1, 2)
+    assert plot.density(random_mixture(0, 2, 1), right) is right
+    assert plot.history(fitted(), right) is right
+    assert not left.lines
+    assert plot.density(random_mixture(0, 2, 2)) is plt.gca()
+    plt.close(figure)
+
+
+def test_narrow_components_are_resolved_and_absent_ones_left_out():
+    g = gmmjax.GMM(jnp.array([0.0, 0.0, -jnp.inf]), jnp.array([[0.0], [5.0], [1e9]]), jnp.array([1.0, 1e-4, 1.0]))
+    (ax,) = plt.figure().subplots(1, 1, squeeze=False)[0]
+    (*parts, whole) = plot.density(g, ax).lines
+    assert len(parts) == 2
+    assert ax.get_xlim()[1] < 10
+    height = 0.5 / (1e-4 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(whole.get_ydata().max(), height, rtol=1e-3)
+    assert ax.get_ylim()[1] > height
+    plt.close("all")
+
+
+def test_regions_hold_their_share():
+    g = random_mixture(1, 1, 2)
+    ax = plot.density(g, plt.figure().subplots())
+    radius = np.sqrt(-2 * np.log(1 - 0.95))  # of a Gaussian's 95 % region
+    outline = ax.collections[0].get_paths()[0].vertices
+    white = np.linalg.solve(np.linalg.cholesky(gmmjax.covariances(g)[0]), (outline - np.asarray(g.means)).T)
+    np.testing.assert_allclose(np.max(np.linalg.norm(white, axis=0)), radius, rtol=0.02)
+    plt.close("all")
+
+
+def test_float32_and_labels():
+    ax = plot.density(cast(random_mixture(0, 2, 2), jnp.float32), plt.figure().subplots())
+    assert ax.get_xlabel() == "$x_1$"
+    axes = plot.marginals(random_mixture(0, 2, 2), labels=["age", "income"])
+    assert axes[1, 0].get_xlabel() == "age"
+    assert axes[1, 0].get_ylabel() == "income"
+    ax = plot.matrix(np.ones((2, 3)), (["a", "b"], ["x", "y", "z"]), plt.figure().subplots())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["x", "y", "z"]
+    plt.close("all")
+
+
+def test_bad_input():
+    g = random_mixture(0, 2, 3)
+    for call, error, words in [
+        (lambda: plot.density(g), ValueError, "g: expected dimension 1 or 2, got 3; gmmjax.plot.marginals"),
+        (lambda: plot.density(None), TypeError, "g: expected a gmmjax.GMM"),
+        (lambda: plot.marginals(random_mixture(0, 2, 1)), ValueError, "g: expected dimension 2 or more"),
+        (lambda: plot.marginals(g, np.empty((2, 2))), ValueError, r"axes: expected an array of shape \(3, 3\)"),
+        (lambda: plot.marginals(g, labels=["a"]), ValueError, "labels: expected 3 names, got 1"),
+        (lambda: plot.history(g), TypeError, "result: expected loss and stderr"),
+        (lambda: plot.matrix(np.ones(3)), ValueError, r"values: expected a matrix, got shape \(3,\)"),
+        (lambda: plot.matrix(np.ones((2, 3)), ["a", "b"]), ValueError, "labels: expected 3 names, got 2"),
+    ]:
+        with pytest.raises(error, match=words):
+            call()
+    plt.close("all")
+
+
+def test_without_matplotlib_one_line_says_what_to_install():
+    code = "import sys; sys.modules['matplotlib'] = None; import gmmjax; print('fine'); import gmmjax.plot"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout == "fine\n"
+    last = result.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: gmmjax.plot needs matplotlib: pip install gmmjax[plot]"
+
+
+if __name__ == "__main__":
+    for picture in PICTURES:
+        draw(picture, IMAGES / f"{picture.__name__}.png")
