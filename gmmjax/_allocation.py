@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._gmm import GMM
+from gmmjax._linalg import HIGHEST
 
 
 class Allocation(NamedTuple):
@@ -27,13 +28,12 @@ def allocate(g: GMM, num_points: int) -> Allocation:
     share = 0.75 * w + 0.25 * present / jnp.sum(present).astype(w.dtype)
     if is_dyadic(g.num_components, num_points):
         share = _round_to_powers(share)
-    order = jnp.argsort(-share)
-    upper = jnp.cumsum(share[order])
+    rank = _rank(share)
     # Absent components come last and own nothing; the last present one owns what is left.
-    upper = jnp.where(jnp.arange(len(w)) >= jnp.sum(present) - 1, 1.0, upper)
-    lower = jnp.concatenate([jnp.zeros(1, w.dtype), upper[:-1]])
-    rank = jnp.argsort(order)
-    return Allocation(lower[rank], upper[rank])
+    last = jnp.sum(present) - 1
+    upper = jnp.where(rank >= last, 1.0, _cumulative(share, rank, rank))
+    lower = jnp.where(rank > last, 1.0, _cumulative(share, rank, rank - 1))
+    return Allocation(lower, upper)
 
 
 def is_dyadic(num_components: int, num_points: int) -> bool:
@@ -46,9 +46,23 @@ def _round_to_powers(share):
     present = share > 0
     _, exponent = jnp.frexp(share)  # exact, where exp2 and log2 are not
     power = jnp.where(present, jnp.ldexp(jnp.ones_like(share), exponent - 1), 0.0)
-    order = jnp.argsort(-share / jnp.where(present, power, 1.0))
-    double = lambda p, k: (p.at[k].multiply(jnp.where(jnp.sum(p) + p[k] <= 1, 2, 1).astype(p.dtype)), None)
-    return jax.lax.scan(double, power, order)[0]
+    missing = jnp.where(present, share / jnp.where(present, power, 1.0), 0.0)
+    rank = _rank(missing)
+    doubled = jnp.sum(power) + _cumulative(power, rank, rank) <= 1
+    return jnp.where(doubled, 2 * power, power)
+
+
+def _rank(values):
+    """The place of each value from large to small, ties in order."""
+    # By comparing all pairs: sorting compiles slowly, and there are few components.
+    places = jnp.arange(len(values))
+    before = (values[None] > values[:, None]) | ((values[None] == values[:, None]) & (places[None] < places[:, None]))
+    return jnp.sum(before, axis=1)
+
+
+def _cumulative(values, rank, last):
+    """Sum of the values of rank up to each of the last ones."""
+    return jnp.matmul((rank[None] <= last[:, None]).astype(values.dtype), values, precision=HIGHEST)
 
 
 def choose(allocation: Allocation, position: jax.Array) -> jax.Array:

@@ -84,8 +84,7 @@ def sobol(key, replicates, start, count, dim, dtype):
     table = _directions()
     if dim > len(table):
         raise ValueError(f"points: Sobol points go up to D = {len(table)}, got {dim}; use points=gmmjax.iid")
-    seeds = jax.vmap(lambda r: jax.random.bits(jax.random.fold_in(key, r), (2, dim), jnp.uint32))(replicates)
-    seeds = jnp.moveaxis(seeds, 0, -1)[..., None]  # (2, dim, R, 1)
+    seeds = _seeds(key, replicates, dim)
     reversed_bits = _sobol_integers(table[:dim], start, count)[:, None, :]
     bits = _reverse(_owen_hash(reversed_bits, seeds[0]))
     if dtype == jnp.float64:  # bits after the 32nd are independent between points under a nested scramble
@@ -118,6 +117,15 @@ def _combinations(directions):
     for column in directions.T:
         table = np.concatenate([table, table ^ column[:, None]], axis=1)
     return table
+
+
+def _seeds(key, replicates, dim):
+    """Two words for each coordinate and replicate, `(2, dim, R, 1)`, by a hash of two words of the key."""
+    # A hash, for compiling the generator of JAX over a batch of keys takes longer than all that follows.
+    words = jax.random.bits(key, (2,), jnp.uint32)
+    streams = _mix(words[0] ^ _mix(words[1] + replicates.astype(jnp.uint32)))
+    coordinates = np.arange(2 * dim, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    return _mix(streams[None] + _mix(words[1] ^ coordinates)[:, None]).reshape(2, dim, -1, 1)
 
 
 def _owen_hash(x, seed):

@@ -1,5 +1,10 @@
 """Strict settings for every test: float64 as the reference, no silent rank promotion."""
 
+import os
+
+# Thousands of small programs run once or twice each: compiling them well would take longer than running them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 

@@ -27,42 +27,45 @@ def test_table_is_complete():
 
 
 @every
-def test_jit(function, key):
-    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
-    close(jax.jit(function.call)(key, p, q), function.call(key, p, q))
+def test_jit_traces_once(function, key):
+    calls = []
+
+    def counted(key, p, q):
+        calls.append(1)
+        return function.call(key, p, q)
+
+    compiled = jax.jit(counted)
+    for seed in range(3):
+        key, p, q = jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2)
+        result = compiled(key, p, q)
+    assert len(calls) == 1
+    close(result, function.call(key, p, q))
 
 
 @every
-def test_vmap_over_pairs_is_a_loop(function, key):
+def test_vmap_is_a_loop(function, key):
     ps = [random_mixture(s, 3, 2) for s in range(3)]
     qs = [random_mixture(s, 2, 2) for s in range(3, 6)]
-    batch = jax.vmap(function.call, in_axes=(None, 0, 0))(key, gmmjax.stack(ps), gmmjax.stack(qs))
-    for i in range(3):
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], batch), function.call(key, ps[i], qs[i]))
-
-
-@every
-def test_vmap_over_keys_is_a_loop(function, key):
-    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
-    keys = jax.random.split(key, 3)
-    batch = jax.vmap(function.call, in_axes=(0, None, None), axis_size=3)(keys, p, q)
-    for i in range(3):
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], batch), function.call(keys[i], p, q))
+    keys = jax.random.split(key, 2)
+    over_pairs = jax.vmap(function.call, in_axes=(None, 0, 0))
+    grid = jax.vmap(over_pairs, in_axes=(0, None, None), axis_size=2)(keys, gmmjax.stack(ps), gmmjax.stack(qs))
+    for i, j in np.ndindex(2, 3):
+        close(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], grid), function.call(keys[i], ps[j], qs[j]))
 
 
 @every
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_dtype_in_is_dtype_out(function, dtype, key):
     p, q = cast((random_mixture(0, 3, 2), random_mixture(1, 2, 2)), dtype)
-    assert {leaf.dtype for leaf in jax.tree.leaves(function.call(key, p, q))} == {jnp.dtype(dtype)}
-    gradient = jax.grad(lambda p: scalar(function.call(key, p, q)))(p)
-    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(dtype)}
+    gradient = jax.grad(lambda p: scalar(function.call(key, p, q)))
+    leaves = jax.tree.leaves((jax.eval_shape(function.call, key, p, q), jax.eval_shape(gradient, p)))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
 
 
 @every
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_is_finite_for_every_covariance_type(function, kind, key):
-    p, q = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 2, 2, kind=kind)
+@pytest.mark.parametrize("kinds", [KINDS[:2], KINDS[2:4], KINDS[4:]], ids="-".join)
+def test_gradient_is_finite_for_every_covariance_type(function, kinds, key):
+    p, q = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 2, 2, kind=kinds[1])
     value, gradient = jax.value_and_grad(lambda p, q: scalar(function.call(key, p, q)), argnums=(0, 1))(p, q)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
@@ -79,32 +82,16 @@ def test_forward_mode_is_reverse_mode(function, key):
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-9)
 
 
-@every
-def test_one_trace_per_shape(function, key):
-    calls = []
-
-    def counted(key, p, q):
-        calls.append(1)
-        return function.call(key, p, q)
-
-    compiled = jax.jit(counted)
-    for seed in range(3):
-        compiled(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize("name", ["kl_divergence", "js_divergence"])
-def test_a_second_call_compiles_nothing(name, key):
-    divergence = getattr(gmmjax, name)
-    inner = getattr(gmmjax._divergences, "_" + name)
+def test_a_second_call_compiles_nothing():
+    inner = gmmjax._logs.estimate_logs
     inner.clear_cache()
     for seed in range(3):
-        divergence(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))
+        gmmjax.kl_divergence(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))
     assert inner._cache_size() == 1
 
 
 @pytest.mark.parametrize("function", [f for f in TABLE if f.zero_at_equality], ids=lambda f: f.name)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["full", "tied diagonal"])
 def test_zero_at_equality(function, kind, key):
     p, far = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 3, 2, kind=kind)
     value, stderr = function.call(key, p, p)
