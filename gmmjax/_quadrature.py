@@ -126,13 +126,14 @@ def _entropy_quadrature(p):
     return integrate(lambda log_p: -jnp.exp(log_p) * log_p, [p])
 
 
-def _excess(log_p, log_q, ratio):
+def _excess(log_p: jax.Array, log_q: jax.Array, ratio: jax.Array) -> jax.Array:
     """The integrand p φ(t) for t = log q − log p and φ(t) = eᵗ − 1 − t ≥ 0, which integrates to KL(p‖q) as −p t does.
 
     A small divergence is then a sum of small terms and not a difference of large ones.
     """
     small = jnp.abs(ratio) < 0.5
-    near, far = jnp.where(small, ratio, 0.0), jnp.where(small, 0.0, ratio)
+    near = jnp.where(small, ratio, 0.0)
+    far = ratio - near
     series = jnp.ones_like(near)
     for n in range(15, 2, -1):  # 1 + t/3 (1 + t/4 (1 + …))
         series = 1 + near / n * series
