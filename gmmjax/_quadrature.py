@@ -12,7 +12,8 @@ def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
 
     Deterministic, and exact to about 1e-11 relative in float64, also where modes are far, narrow or almost the
     same in both (in float32 to about 1e-6, and no closer than rounding of `log p` allows where both are almost the
-    same). Never negative beyond rounding. The gradient, in all leaves, is the same integral of derivatives, and as accurate.
+    same). Never negative beyond rounding. The gradient, in all leaves, is the same integral of derivatives, and as
+    accurate.
 
     Args:
       p: a mixture of dimension 1 or 2.
@@ -51,8 +52,8 @@ def js_quadrature(p: GMM, q: GMM) -> jax.Array:
 
     Here :math:`m = \tfrac12 (p + q)`. By numerical integration: deterministic, and exact to about 1e-11 relative in
     float64, also where modes are far, narrow or almost the same in both (in float32 to about 1e-6, and no closer than
-    rounding of `log p` allows where both are almost the same). Symmetric, never negative beyond rounding. The gradient, in all leaves, is
-    the same integral of derivatives, and as accurate.
+    rounding of `log p` allows where both are almost the same). Symmetric, never negative beyond rounding. The
+    gradient, in all leaves, is the same integral of derivatives, and as accurate.
 
     Args:
       p: a mixture of dimension 1 or 2.
