@@ -44,11 +44,11 @@ class Line(NamedTuple):
     widths: jax.Array
     reach: jax.Array  # squared distance left until a component ends; negative where it is absent
 
-    def squares(self, x):
+    def squares(self, x) -> jax.Array:
         """Squared distances `(K, n)` in units of the widths."""
         return ((x[None] - self.centres[:, None]) / self.widths[:, None]) ** 2
 
-    def components(self, x):
+    def components(self, x) -> jax.Array:
         """Log-densities `(K, n)`."""
         return self.log_peaks[:, None] - 0.5 * self.squares(x)
 
@@ -163,7 +163,7 @@ def _first_edges(plane, layout):
     return _spread(jnp.concatenate([_component_points(first), ridges.reshape(-1)]), FIRST_PANELS)
 
 
-def _component_points(line):
+def _component_points(line: Line):
     """Breakpoints of the components; NaN for those that the line does not meet."""
     half = line.widths * jnp.sqrt(jnp.where(line.reach > 0, line.reach, jnp.nan))
     return (line.centres[:, None] + half[:, None] * COMPONENT[None].astype(half.dtype)).reshape(-1)
@@ -173,7 +173,7 @@ def _around(x, scale):
     return (x[:, None] + scale[:, None] * SWITCH[None].astype(x.dtype)).reshape(-1)
 
 
-def _switches(line, envelopes):
+def _switches(line: Line, envelopes):
     """Where the largest of some components changes: positions, scales, and the two components; NaN for none.
 
     An envelope of K parabolas has at most 2(K − 1) of them: of all crossings of two components (and nearest

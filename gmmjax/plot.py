@@ -1,7 +1,7 @@
 """Pictures of mixtures, fits and divergence matrices, drawn with matplotlib (`pip install gmmjax[plot]`).
 
-Every function draws into the `ax` it is given, or into the current one, and returns it. This module is imported by
-name, `from gmmjax import plot`; `import gmmjax` alone does not load matplotlib.
+Every function draws into the `ax` it is given, or the current one, and returns it. `import gmmjax` alone does not load
+matplotlib: this module is imported by name, `from gmmjax import plot`.
 """
 
 import jax.numpy as jnp
@@ -92,6 +92,7 @@ def marginals(g: GMM, axes=None, *, color="C0", labels=None):
     axes = np.asarray(axes)
     if axes.shape != (g.dim, g.dim):
         raise ValueError(f"axes: expected an array of shape ({g.dim}, {g.dim}), got {axes.shape}")
+    diagonal = [axes[i, i] for i in range(g.dim)]
     for (row, column), ax in np.ndenumerate(axes):
         if column > row:
             ax.set_visible(False)
@@ -102,7 +103,7 @@ def marginals(g: GMM, axes=None, *, color="C0", labels=None):
         if row == column:
             ax.set_yticks([])
         else:
-            ax.set_xlim(axes[column, column].get_xlim())
+            ax.set_xlim(*diagonal[column].get_xlim())
     return axes
 
 
@@ -141,8 +142,7 @@ def history(result, ax=None, *, color="C0", label=None):
         ax.set_yscale("log")
         low = np.maximum(low, np.nanmin(loss) / 10)
     ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
-    ax.set(xlabel="step", ylabel="loss ± 2 standard errors")
-    ax.margins(x=0.01)
+    ax.set(xlabel="step", ylabel="loss ± 2 standard errors", xmargin=0.01)
     return ax
 
 
@@ -169,20 +169,21 @@ def matrix(values, labels=None, ax=None, *, cmap="viridis_r"):
     values = np.asarray(getattr(values, "value", values), np.float64)
     if values.ndim != 2:
         raise ValueError(f"values: expected a matrix, got shape {values.shape}")
-    names = _names(labels, values.shape)
+    rows, columns = _names(labels, values.shape)
     ax = plt.gca() if ax is None else ax
     image = ax.imshow(values, cmap=cmap)
     ax.figure.colorbar(image, ax=ax, label="nats")
-    for axis, name in zip((ax.yaxis, ax.xaxis), names, strict=True):
-        if name is not None:
-            axis.set_ticks(range(len(name)), name)
-    if names[1] is not None and sum(map(len, names[1])) > 30:  # they would not fit side by side
+    if len(rows):
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_xticks(range(len(columns)), columns)
+    if sum(map(len, columns)) > 30:  # they would not fit side by side
         ax.tick_params(axis="x", rotation=45)
         for tick in ax.get_xticklabels():
             tick.set(ha="right", rotation_mode="anchor")
     if max(values.shape) <= 12:
+        colors = image.to_rgba(values)
         for (i, j), value in np.ndenumerate(values):
-            red, green, blue, _ = image.cmap(image.norm(value))
+            red, green, blue, _ = colors[i, j]
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
             ax.text(j, i, f"{value:.2g}", ha="center", va="center", color="white" if dark else "black", size=8)
     ax.xaxis.set_label_position("top")  # long names leave no room for it below
@@ -201,8 +202,7 @@ def _density_on_line(g, ax, color, label, components):
             ax.plot(x, part, color=color, alpha=0.7, linewidth=0.9, linestyle=(0, (4, 2)))
     ax.fill_between(x, y, color=color, alpha=0.18, linewidth=0)
     ax.plot(x, y, color=color, label=label, linewidth=1.8)
-    ax.set(xlabel="x", ylabel="density")
-    ax.set_ylim(0, 1.05 * ax.dataLim.y1)  # of all that is drawn here, other mixtures included
+    ax.set(xlabel="x", ylabel="density", ylim=(0, 1.05 * ax.dataLim.y1))  # of all mixtures that are drawn here
 
 
 def _density_in_plane(g, ax, color, label, components):
@@ -223,7 +223,7 @@ def _density_in_plane(g, ax, color, label, components):
         alpha = 1 - 0.8 * (1 - w[k] / w.max())
         size = 4 * np.sqrt(variances[::-1])
         style = {"fill": False, "edgecolor": color, "alpha": alpha, "linewidth": 1.2, "zorder": 3}
-        ax.add_patch(Ellipse(means[k], *size, angle=angle, **style))
+        ax.add_patch(Ellipse(tuple(means[k]), *size, angle=angle, **style))
         ax.plot(*means[k], "+", color=color, alpha=alpha, markersize=5)
     if label is not None:
         ax.fill([], [], color=color, alpha=0.6, label=label)
@@ -241,8 +241,10 @@ def _marginal(g, dims):
 
 
 def _names(labels, shape):
-    pair = labels if labels is not None and len(labels) == 2 and not isinstance(labels[0], str) else (labels, labels)
-    for name, length in zip(pair, shape, strict=True):
-        if name is not None and len(name) != length:
+    if labels is None:
+        return (), ()
+    rows, columns = (labels, labels) if isinstance(labels[0], str) else labels
+    for name, length in zip((rows, columns), shape, strict=True):
+        if len(name) != length:
             raise ValueError(f"labels: expected {length} names, got {len(name)}")
-    return pair
+    return rows, columns

@@ -95,7 +95,7 @@ def test_hard_pairs_on_the_line(name):
     p, q = {**HARD, **CROWDS}[name]
     np.testing.assert_allclose(kl_quadrature(p, q), reference_kl(name), rtol=1e-9)
     single = cast((p, q), jnp.float32)
-    np.testing.assert_allclose(kl_quadrature(*single), reference_kl(name), rtol=1e-4)
+    np.testing.assert_allclose(kl_quadrature(*single), reference_kl(name), rtol=1e-5)
 
 
 def in_the_plane(g, angle, size=2):

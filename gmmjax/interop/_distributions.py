@@ -1,5 +1,7 @@
 """Mixtures of the libraries of probability distributions, which all build them of a categorical and a normal one."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from gmmjax import _linalg
@@ -36,7 +38,8 @@ def _first(obj, *names):
 
 def _scale(components):
     """Lower factors or deviations of the components; one that they share has a leading axis of 1."""
-    kind, scale = type(components).__name__, getattr(components, "scale", None)
+    kind = type(components).__name__
+    scale: Any = getattr(components, "scale", None)
     if kind == "Normal":
         return as_array(scale)
     if hasattr(components, "scale_diag"):

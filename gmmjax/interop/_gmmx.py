@@ -54,7 +54,7 @@ def to_gmmx(g: GMM):
     Example:
       >>> import gmmjax, jax.numpy as jnp
       >>> g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
-      >>> print(gmmjax.interop.to_gmmx(g).score_samples(jnp.zeros((1, 2)))[0].round(4))
+      >>> print(gmmjax.interop.to_gmmx(g).score_samples(jnp.zeros((1, 2))).ravel().round(4))
       [-1.8379]
     """
     gmmx = load("gmmx", "gmmx", "to_gmmx")
