@@ -11,6 +11,15 @@
 from importlib import metadata
 
 from gmmjax import interop as interop
+from gmmjax._approximations import kl_matched as kl_matched
+from gmmjax._approximations import kl_moment_matched as kl_moment_matched
+from gmmjax._approximations import kl_product as kl_product
+from gmmjax._approximations import kl_unscented as kl_unscented
+from gmmjax._approximations import kl_variational as kl_variational
+from gmmjax._bounds import Bounds as Bounds
+from gmmjax._bounds import entropy_bounds as entropy_bounds
+from gmmjax._bounds import js_bounds as js_bounds
+from gmmjax._bounds import kl_bounds as kl_bounds
 from gmmjax._build import from_covariances as from_covariances
 from gmmjax._build import stack as stack
 from gmmjax._density import component_log_prob as component_log_prob
@@ -20,6 +29,11 @@ from gmmjax._divergences import js_divergence as js_divergence
 from gmmjax._divergences import kl_divergence as kl_divergence
 from gmmjax._estimate import Estimate as Estimate
 from gmmjax._estimate import expectation as expectation
+from gmmjax._gaussian_divergences import gaussian_bhattacharyya as gaussian_bhattacharyya
+from gmmjax._gaussian_divergences import gaussian_chi2 as gaussian_chi2
+from gmmjax._gaussian_divergences import gaussian_kl as gaussian_kl
+from gmmjax._gaussian_divergences import gaussian_renyi as gaussian_renyi
+from gmmjax._gaussian_divergences import gaussian_squared_hellinger as gaussian_squared_hellinger
 from gmmjax._gmm import GMM as GMM
 from gmmjax._gmm import covariance as covariance
 from gmmjax._gmm import covariances as covariances
@@ -29,6 +43,11 @@ from gmmjax._io import load as load
 from gmmjax._io import save as save
 from gmmjax._points import iid as iid
 from gmmjax._points import sobol as sobol
+from gmmjax._products import cauchy_schwarz_divergence as cauchy_schwarz_divergence
+from gmmjax._products import ise as ise
+from gmmjax._products import mmd_squared as mmd_squared
+from gmmjax._products import normalised_ise as normalised_ise
+from gmmjax._products import renyi2_entropy as renyi2_entropy
 from gmmjax._sample import sample as sample
 from gmmjax._unconstrained import Unconstrained as Unconstrained
 from gmmjax._unconstrained import constrain as constrain

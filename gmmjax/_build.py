@@ -88,6 +88,14 @@ def stack(mixtures: Sequence[GMM]) -> GMM:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
 
 
+def concatenate(mixtures: Sequence[GMM]) -> GMM:
+    """The components of checked mixtures side by side, each with its log-weight in its own mixture."""
+    rank = max(g.scale.ndim for g in mixtures)
+    alike = [_pad(g, g.num_components, rank, g.num_components) for g in mixtures]
+    alike = [g._replace(logits=jax.nn.log_softmax(g.logits)) for g in alike]
+    return GMM(*(jnp.concatenate(leaves) for leaves in zip(*alike, strict=True)))
+
+
 def _pad(g, count, rank, scale_count):
     scale = g.scale
     if scale.ndim < rank:

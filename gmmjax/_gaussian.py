@@ -11,16 +11,117 @@ def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
     inverse = _linalg.inverse_scale(q.scale, q.means)
     distances = _linalg.squared_distances(inverse, q.means, p.means.T).T
-    log_dets = _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
     traces = _pairwise_trace(p.scale, p.means, inverse, q.means)
-    return log_dets + 0.5 * (traces + distances - p.dim)
+    return _log_det_gap(p, q) + 0.5 * (traces + distances - p.dim)
+
+
+def pairwise_log_product(p: GMM, q: GMM) -> jax.Array:
+    """Log of (2π)^(D/2) ∫ p_a q_b, where ∫ N(a, A) N(b, B) = N(a; b, A + B); `(K_p, K_q)`."""
+    half_log_det, distances = _blend(p, q, 1.0, 1.0)
+    return -half_log_det - _linalg.log_abs_det(q.scale, q.means)[None] - 0.5 * distances
+
+
+def pairwise_chernoff(p: GMM, q: GMM, alpha) -> jax.Array:
+    """−log ∫ p_a^α q_b^(1−α), `(K_p, K_q)`; NaN where the integral is infinite, as it can be for α > 1."""
+    half_log_det, distances = _blend(p, q, 1 - alpha, alpha)
+    return half_log_det + (1 - alpha) * _log_det_gap(p, q) + 0.5 * alpha * (1 - alpha) * distances
+
+
+def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array) -> jax.Array:
+    """Log ∫ p_a q_b / q_c for a component c of q for each of p, `nearest`; `(K_p, K_q)`, +inf where it is infinite."""
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    shape = (p.num_components, q.num_components)
+    log_dets = jnp.broadcast_to(_linalg.log_abs_det(q.scale, q.means), shape[1:])
+    ratio = relative_scale(p.scale, p.means, inverse, q.means)
+    ratio = jnp.broadcast_to(ratio, shape + ratio.shape[2:])
+    pick = lambda table: jnp.take_along_axis(table, nearest.reshape(-1, *(1,) * (table.ndim - 1)), axis=1)
+    apply = (lambda m, v: m * v) if ratio.ndim == 3 else _multiply
+    transposed = ratio if ratio.ndim == 3 else ratio.mT
+    # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½‖R_c y + r_c‖².
+    slope = apply(pick(transposed), pick(shift)) - apply(transposed, shift)
+    if ratio.ndim == 3:
+        curvature = 1 + ratio * ratio - pick(ratio * ratio)
+        finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
+        curvature = jnp.where(finite[..., None], curvature, 1.0)
+        half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
+        peak = slope / curvature
+    else:
+        gram = jnp.matmul(ratio.mT, ratio, precision=_linalg.HIGHEST)
+        curvature = _identity(p)[None, None] + gram - pick(gram)
+        finite = ~is_indefinite(curvature)
+        curvature = jnp.where(finite[..., None, None], curvature, _identity(p)[None, None])
+        lower = _linalg.cholesky(curvature)
+        half_log_det = _log_diagonal(lower)
+        inner = _linalg.tril_inverse(lower)
+        peak = _multiply(inner.mT, _multiply(inner, slope))
+    # The exponent is evaluated at its peak: completed squares would cancel for components far away.
+    square = lambda v: 0.5 * jnp.sum(v * v, axis=-1)
+    above, below = square(apply(pick(ratio), peak) + pick(shift)), square(apply(ratio, peak) + shift)
+    gap = pick(log_dets[None] + jnp.zeros(shape, log_dets.dtype)) - log_dets[None]
+    return jnp.where(finite, above - below - square(peak) - half_log_det + gap, jnp.inf)
+
+
+def relative_scale(scale, means, inverse, other_means):
+    """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where both are diagonal."""
+    if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
+        return jnp.matmul(inverse[None], jnp.tril(scale)[:, None], precision=_linalg.HIGHEST)
+    deviations = scale.reshape(scale.shape[0], 1, -1)
+    rates = inverse.reshape(1, inverse.shape[0], -1)
+    if scale.ndim > means.ndim:
+        return rates[..., None] * jnp.tril(scale)[:, None]
+    if inverse.ndim > other_means.ndim:
+        return inverse[None] * deviations[:, :, None]
+    return rates * deviations
+
+
+def is_indefinite(matrix: jax.Array) -> jax.Array:
+    """Whether finite symmetric matrices `(…, D, D)` are not positive definite."""
+    return jnp.isnan(_log_diagonal(_linalg.cholesky(matrix))) & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
+
+
+def _blend(p, q, from_p, from_q):
+    """For S = s Σ_a + t Σ_b of every pair: ½ log|S| − log|L_b|, and (μ_a − μ_b)ᵀ S⁻¹ (μ_a − μ_b)."""
+    # S = L_b (s R Rᵀ + t I) L_bᵀ with R = L_b⁻¹ L_a: forming Σ_a + Σ_b would square the condition numbers.
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    ratio = relative_scale(p.scale, p.means, inverse, q.means)
+    if ratio.ndim == 3:
+        core = from_p * ratio * ratio + from_q
+        return 0.5 * _sum_coordinates(jnp.log(core), p.dim), jnp.sum(shift * shift / core, axis=-1)
+    core = from_p * jnp.matmul(ratio, ratio.mT, precision=_linalg.HIGHEST) + from_q * _identity(p)[None, None]
+    lower = _linalg.cholesky(core)
+    white = _multiply(_linalg.tril_inverse(lower), shift)
+    return _log_diagonal(lower), jnp.sum(white * white, axis=-1)
+
+
+def _sum_coordinates(values, dim):
+    """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
+    return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
+
+
+def _log_diagonal(lower):
+    return jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
+
+
+def _multiply(matrices, vectors):
+    return jnp.matmul(matrices, vectors[..., None], precision=_linalg.HIGHEST)[..., 0]
+
+
+def _identity(g):
+    return jnp.eye(g.dim, dtype=g.means.dtype)
+
+
+def _log_det_gap(p, q):
+    """log|L_b| − log|L_a|, `(K_p|1, K_q|1)`."""
+    return _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
 
 
 def _pairwise_trace(scale, means, inverse, other_means):
     """‖M_b L_a‖² for factors L_a and inverse factors M_b of any structure, `(K_a or 1, K_b or 1)`."""
     # Squares of a product and not a product of squares: precisions and covariances square the condition number.
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
-        product = jnp.matmul(inverse[None], jnp.tril(scale)[:, None], precision=_linalg.HIGHEST)
+        product = relative_scale(scale, means, inverse, other_means)
         return jnp.sum(product * product, axis=(-2, -1))
     variances = _per_coordinate(scale, means, axis=-1)
     rates = _per_coordinate(inverse, other_means, axis=-2)

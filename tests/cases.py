@@ -78,6 +78,14 @@ def _points(g):
     return jnp.linspace(-1.0, 1.0, 5 * g.dim, dtype=g.means.dtype).reshape(5, g.dim)
 
 
+def _first(g):
+    return jax.tree.map(lambda leaf: leaf[:1], g)
+
+
+def _wider(g):
+    return g._replace(scale=3 * g.scale)
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -95,6 +103,26 @@ TABLE = [
     Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
     Function("kl_divergence", lambda key, p, q: gmmjax.kl_divergence(key, p, q, num_samples=256), True),
     Function("js_divergence", lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=256), True),
+    Function("ise", lambda key, p, q: gmmjax.ise(p, q), True),
+    Function("normalised_ise", lambda key, p, q: gmmjax.normalised_ise(p, q), True),
+    Function("cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q), True),
+    Function("renyi2_entropy", lambda key, p, q: gmmjax.renyi2_entropy(p)),
+    Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5), True),
+    Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q)), True),
+    Function("gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7), True),
+    Function("gaussian_bhattacharyya", lambda key, p, q: gmmjax.gaussian_bhattacharyya(_first(p), _first(q)), True),
+    Function(
+        "gaussian_squared_hellinger", lambda _, p, q: gmmjax.gaussian_squared_hellinger(_first(p), _first(q)), True
+    ),
+    Function("gaussian_chi2", lambda key, p, q: gmmjax.gaussian_chi2(_first(p), _wider(_first(q)))),
+    Function("kl_bounds", lambda key, p, q: gmmjax.kl_bounds(p, q)),
+    Function("entropy_bounds", lambda key, p, q: gmmjax.entropy_bounds(p)),
+    Function("js_bounds", lambda key, p, q: gmmjax.js_bounds(p, q)),
+    Function("kl_variational", lambda key, p, q: gmmjax.kl_variational(p, q), True),
+    Function("kl_product", lambda key, p, q: gmmjax.kl_product(p, q), True),
+    Function("kl_matched", lambda key, p, q: gmmjax.kl_matched(p, q)),
+    Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q), True),
+    Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q), True),
 ]
 
-NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}
+NOT_IN_TABLE = {"GMM", "Estimate", "Bounds", "Unconstrained", "iid", "sobol", "save", "load", "interop"}

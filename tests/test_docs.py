@@ -26,6 +26,8 @@ LAYERS = [
     {"_linalg", "_validate"},
     {"_gmm"},
     {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
+    {"_products", "_gaussian_divergences", "_variational"},
+    {"_bounds", "_approximations"},
     {"_sample", "_io"},
     {"_estimate"},
     {"_divergences"},
