@@ -82,7 +82,7 @@ def kl_product(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_product(p, q):
-    own, other = (mean_log_sum(p, g, _gaussian.pairwise_log_product(p, g)) for g in (p, q))
+    own, other = (mean_log_sum(p, g, _gaussian.pairwise_log_integral(p, g)) for g in (p, q))
     return own - other
 
 

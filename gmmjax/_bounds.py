@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax import _gaussian, _linalg
-from gmmjax._build import concatenate
+from gmmjax._build import concatenate, stack
 from gmmjax._gmm import GMM, as_float, common_float, covariance
 from gmmjax._variational import mean_log_sum, variational_upper
 
-ORDERS = (0.3, 0.5, 0.7)  # of the Chernoff distances; the best is taken
+ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
+PRODUCT = (1.0, 1.0)
 
 
 class Bounds(NamedTuple):
@@ -42,7 +44,8 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
     with Chernoff distances C. It is never above that of Durrieu et al., nor above convexity,
     :math:`\sum_{ab} w_a v_b \mathrm{KL}(p_a \| q_b)`. The lower bound is the largest of 0, that of Durrieu et al., and
     that with :math:`\mathbb E_{p_a}[\log q] \le \log \int p_a q / q_c + \mathbb E_{p_a}[\log q_c]` for the
-    component c of q nearest to each of p. Both are exact for single Gaussians, and close where components are far apart.
+    component c of q nearest to each of p. Both are exact for single Gaussians, and close where components are far
+    apart.
 
     Either is widened by 4ε (D + its size + that of the largest log-determinants), so that it holds in floating-point
     arithmetic too, for covariances that are not themselves at the limit of the precision. At p = q the lower bound
@@ -77,8 +80,16 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
 
 @jax.jit
 def _kl_bounds(p, q):
-    kl = _gaussian.pairwise_kl(p, q)
-    information, surprise = _information(p), _surprise(p, q, kl)
+    both = stack([p, q])  # one batch for p against p and against q, for the sake of compile time
+    p, q = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    orders = jnp.asarray([*ORDERS, PRODUCT], p.means.dtype)
+    right = jax.tree.map(lambda leaf: leaf[np.array([0, 0, 0, 0, 1])], both)
+    integrals = jax.vmap(_gaussian.pairwise_log_integral, (None, 0, 0, 0))(
+        p, right, *orders[np.array([0, 1, 2, 3, 3])].T
+    )
+    own, kl = jax.vmap(_gaussian.pairwise_kl, (None, 0))(p, both)
+    information = _information(p, own, integrals[:4])
+    surprise = _surprise(p, q, kl, integrals[4])
     lower = surprise.lower - information.upper
     upper = jnp.minimum(surprise.upper - information.lower, variational_upper(p, q, kl))
     lower, upper = _widened(lower, upper, p, q)
@@ -125,7 +136,7 @@ def _entropy_bounds(p):
     known = _weighted(p, _linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * (
         1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
     )
-    information = _information(p)
+    information = _information(p, _gaussian.pairwise_kl(p, p), _own_integrals(p))
     return _widened(known + information.lower, known + information.upper, p, p)
 
 
@@ -174,31 +185,40 @@ def _js_bounds(p, q):
     sides = jnp.stack([jnp.concatenate([p.logits, absent[1]]), jnp.concatenate([absent[0], q.logits])])
     mixed = both._replace(logits=jnp.log(half) + both.logits)
     logits = jnp.concatenate([sides, mixed.logits[None]])
-    information = jax.vmap(lambda logits: _information(both._replace(logits=logits)))(logits)
+    kl, integrals = _gaussian.pairwise_kl(both, both), _own_integrals(both)
+    information = jax.vmap(lambda logits: _information(both._replace(logits=logits), kl, integrals))(logits)
     lower = information.lower[2] - half * (information.upper[0] + information.upper[1])
     upper = information.upper[2] - half * (information.lower[0] + information.lower[1])
-    kl = _gaussian.pairwise_kl(both, both)
     against_m = jax.vmap(lambda logits: variational_upper(both._replace(logits=logits), mixed, kl))(sides)
-    weights = jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None]
-    overlap = jax.nn.logsumexp(half * weights - _gaussian.pairwise_chernoff(p, q, half))
+    weights = half * (jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None])
+    chernoff = integrals[ORDERS.index((0.5, 0.5)), : p.num_components, p.num_components :]
+    overlap = jax.nn.logsumexp(weights + chernoff)
     lower = jnp.maximum(lower, -jax.nn.softplus(overlap) - jnp.log(half))
     lower, upper = _widened(lower, jnp.minimum(upper, jnp.mean(against_m)), p, q)
     return Bounds(jnp.maximum(lower, 0.0), jnp.minimum(upper, -jnp.log(half)))
 
 
-def _information(p):
-    """Bounds of H(p) − Σ w_a H_a."""
-    orders = jnp.asarray(ORDERS, p.means.dtype)
-    distances = jax.vmap(lambda order: _gaussian.pairwise_chernoff(p, p, order))(orders)
-    chernoff = -jax.vmap(lambda d: mean_log_sum(p, p, -d))(distances)
-    lower = jnp.maximum(jnp.max(chernoff), -mean_log_sum(p, p, _overlap(p, p)))
-    return Bounds(lower, jnp.minimum(-mean_log_sum(p, p, -_gaussian.pairwise_kl(p, p)), _moment_information(p)))
+def _own_integrals(p):
+    orders = jnp.asarray([*ORDERS, PRODUCT], p.means.dtype)
+    return jax.vmap(lambda order: _gaussian.pairwise_log_integral(p, p, *order))(orders)
 
 
-def _surprise(p, q, kl):
-    """Bounds of −Σ w_a (E_{p_a}[log q] + H_a), from the divergences of the components."""
+def _information(p, kl, integrals):
+    """Bounds of H(p) − Σ w_a H_a, from tables of its components against each other."""
+    chernoff = jax.vmap(lambda table: -mean_log_sum(p, p, table))(integrals[:-1])
+    lower = jnp.maximum(jnp.max(chernoff), -mean_log_sum(p, p, _entropies(p) + integrals[-1]))
+    return Bounds(lower, jnp.minimum(-mean_log_sum(p, p, -kl), _moment_information(p)))
+
+
+def _entropies(p):
+    """H_a, `(K, 1)`, less ½ D log 2π, which the products lack."""
+    return jnp.broadcast_to(0.5 * p.dim + _linalg.log_abs_det(p.scale, p.means), p.logits.shape)[:, None]
+
+
+def _surprise(p, q, kl, products):
+    """Bounds of −Σ w_a (E_{p_a}[log q] + H_a), from tables of the components."""
     log_v = jax.nn.log_softmax(q.logits)[None]
-    jensen = jax.nn.logsumexp(log_v + _overlap(p, q), axis=1)
+    jensen = jax.nn.logsumexp(log_v + _entropies(p) + products, axis=1)
     # Jensen's inequality for q / q_c, with c nearest to p_a: no loss where c is all that matters.
     nearest = jnp.argmax(log_v - kl, axis=1)
     tilted = _gaussian.pairwise_tilted(p, q, nearest)
@@ -209,12 +229,6 @@ def _surprise(p, q, kl):
     tilted = jnp.where(useless, jensen, jnp.minimum(jensen, tilted))
     lower = -_weighted(p, jnp.minimum(tilted, 0.0))  # E_{p_a}[log q] ≤ −H_a
     return Bounds(lower, -mean_log_sum(p, q, -kl))
-
-
-def _overlap(p, q):
-    """Log ∫ p_a q_b + H_a, `(K_p, K_q)`; log 2π cancels."""
-    entropies = 0.5 * p.dim + _linalg.log_abs_det(p.scale, p.means)
-    return _gaussian.pairwise_log_product(p, q) + entropies[:, None]
 
 
 def _moment_information(p):

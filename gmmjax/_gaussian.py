@@ -12,19 +12,29 @@ def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     inverse = _linalg.inverse_scale(q.scale, q.means)
     distances = _linalg.squared_distances(inverse, q.means, p.means.T).T
     traces = _pairwise_trace(p.scale, p.means, inverse, q.means)
-    return _log_det_gap(p, q) + 0.5 * (traces + distances - p.dim)
+    log_dets = _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
+    return log_dets + 0.5 * (traces + distances - p.dim)
 
 
-def pairwise_log_product(p: GMM, q: GMM) -> jax.Array:
-    """Log of (2π)^(D/2) ∫ p_a q_b, where ∫ N(a, A) N(b, B) = N(a; b, A + B); `(K_p, K_q)`."""
-    half_log_det, distances = _blend(p, q, 1.0, 1.0)
-    return -half_log_det - _linalg.log_abs_det(q.scale, q.means)[None] - 0.5 * distances
+def pairwise_log_integral(p: GMM, q: GMM, alpha=1.0, beta=1.0) -> jax.Array:
+    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which needs α or β < 0.
 
-
-def pairwise_chernoff(p: GMM, q: GMM, alpha) -> jax.Array:
-    """−log ∫ p_a^α q_b^(1−α), `(K_p, K_q)`; NaN where the integral is infinite, as it can be for α > 1."""
-    half_log_det, distances = _blend(p, q, 1 - alpha, alpha)
-    return half_log_det + (1 - alpha) * _log_det_gap(p, q) + 0.5 * alpha * (1 - alpha) * distances
+    With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff
+    distances.
+    """
+    # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the condition numbers.
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    ratio = relative_scale(p.scale, p.means, inverse, q.means)
+    if ratio.ndim == 3:
+        core = beta * ratio * ratio + alpha
+        half_log_det, distances = 0.5 * _sum_coordinates(jnp.log(core), p.dim), jnp.sum(shift * shift / core, axis=-1)
+    else:
+        lower = _linalg.cholesky(beta * jnp.matmul(ratio, ratio.mT, precision=_linalg.HIGHEST) + alpha * _identity(p))
+        white = _multiply(_linalg.tril_inverse(lower), shift)
+        half_log_det, distances = _log_diagonal(lower), jnp.sum(white * white, axis=-1)
+    of_p, of_q = _linalg.log_abs_det(p.scale, p.means)[:, None], _linalg.log_abs_det(q.scale, q.means)[None]
+    return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
 
 
 def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array) -> jax.Array:
@@ -48,9 +58,9 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array) -> jax.Array:
         peak = slope / curvature
     else:
         gram = jnp.matmul(ratio.mT, ratio, precision=_linalg.HIGHEST)
-        curvature = _identity(p)[None, None] + gram - pick(gram)
+        curvature = _identity(p) + gram - pick(gram)
         finite = ~is_indefinite(curvature)
-        curvature = jnp.where(finite[..., None, None], curvature, _identity(p)[None, None])
+        curvature = jnp.where(finite[..., None, None], curvature, _identity(p))
         lower = _linalg.cholesky(curvature)
         half_log_det = _log_diagonal(lower)
         inner = _linalg.tril_inverse(lower)
@@ -80,21 +90,6 @@ def is_indefinite(matrix: jax.Array) -> jax.Array:
     return jnp.isnan(_log_diagonal(_linalg.cholesky(matrix))) & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
 
 
-def _blend(p, q, from_p, from_q):
-    """For S = s Σ_a + t Σ_b of every pair: ½ log|S| − log|L_b|, and (μ_a − μ_b)ᵀ S⁻¹ (μ_a − μ_b)."""
-    # S = L_b (s R Rᵀ + t I) L_bᵀ with R = L_b⁻¹ L_a: forming Σ_a + Σ_b would square the condition numbers.
-    inverse = _linalg.inverse_scale(q.scale, q.means)
-    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
-    ratio = relative_scale(p.scale, p.means, inverse, q.means)
-    if ratio.ndim == 3:
-        core = from_p * ratio * ratio + from_q
-        return 0.5 * _sum_coordinates(jnp.log(core), p.dim), jnp.sum(shift * shift / core, axis=-1)
-    core = from_p * jnp.matmul(ratio, ratio.mT, precision=_linalg.HIGHEST) + from_q * _identity(p)[None, None]
-    lower = _linalg.cholesky(core)
-    white = _multiply(_linalg.tril_inverse(lower), shift)
-    return _log_diagonal(lower), jnp.sum(white * white, axis=-1)
-
-
 def _sum_coordinates(values, dim):
     """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
     return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
@@ -109,12 +104,7 @@ def _multiply(matrices, vectors):
 
 
 def _identity(g):
-    return jnp.eye(g.dim, dtype=g.means.dtype)
-
-
-def _log_det_gap(p, q):
-    """log|L_b| − log|L_a|, `(K_p|1, K_q|1)`."""
-    return _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
+    return jnp.eye(g.dim, dtype=g.means.dtype)[None, None]
 
 
 def _pairwise_trace(scale, means, inverse, other_means):

@@ -166,7 +166,7 @@ def _kl(p, q):
 
 @jax.jit
 def _bhattacharyya(p, q):
-    return _gaussian.pairwise_chernoff(p, q, 0.5)[0, 0]
+    return -_gaussian.pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
 
 
 @jax.jit
@@ -180,7 +180,7 @@ def _renyi(p, q, alpha):
         core = (1 - alpha) * jnp.matmul(ratio, ratio.T, precision=_linalg.HIGHEST)
         infinite = _gaussian.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
     order = jnp.where(infinite, 0.5, alpha)
-    return jnp.where(infinite, jnp.inf, _gaussian.pairwise_chernoff(p, q, order)[0, 0] / (1 - order))
+    return jnp.where(infinite, jnp.inf, _gaussian.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1))
 
 
 def _one_component(p, q):

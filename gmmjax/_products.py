@@ -222,7 +222,7 @@ def _log_terms(p, q):
 def _log_product_terms(p, q):
     """Log (2π)^(D/2) w_a v_b ∫ p_a q_b, `(K_p, K_q)`."""
     weights = jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None]
-    return weights + _gaussian.pairwise_log_product(p, q)
+    return weights + _gaussian.pairwise_log_integral(p, q)
 
 
 def _log_two_pi(g):
