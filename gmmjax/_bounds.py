@@ -47,7 +47,7 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
     component c of q nearest to each of p. Both are exact for single Gaussians, and close where components are far
     apart.
 
-    Either is widened by 4ε (D + its size + that of the largest log-determinants), so that it holds in floating-point
+    Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds in floating-point
     arithmetic too, for covariances that are not themselves at the limit of the precision. At p = q the lower bound
     is 0, and the upper one that little.
 
@@ -252,5 +252,5 @@ def _widened(lower, upper, p, q):
     """Bounds moved apart by what rounding may have done to them."""
     log_dets = [jnp.max(jnp.abs(_linalg.log_abs_det(g.scale, g.means))) for g in (p, q)]
     size = p.dim + log_dets[0] + log_dets[1]
-    slack = lambda value: 4 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
+    slack = lambda value: 8 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
     return Bounds(lower - slack(lower), upper + slack(upper))
