@@ -37,8 +37,11 @@ def pairwise_log_integral(p: GMM, q: GMM, alpha=1.0, beta=1.0) -> jax.Array:
     return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
 
 
-def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array) -> jax.Array:
-    """Log ∫ p_a q_b / q_c for a component c of q for each of p, `nearest`; `(K_p, K_q)`, +inf where it is infinite."""
+def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma) -> jax.Array:
+    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, for a component c of q for each of p, `nearest`.
+
+    `(K_p, K_q)`, +inf where it is infinite.
+    """
     inverse = _linalg.inverse_scale(q.scale, q.means)
     shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
     shape = (p.num_components, q.num_components)
@@ -48,17 +51,17 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array) -> jax.Array:
     pick = lambda table: jnp.take_along_axis(table, nearest.reshape(-1, *(1,) * (table.ndim - 1)), axis=1)
     apply = (lambda m, v: m * v) if ratio.ndim == 3 else _multiply
     transposed = ratio if ratio.ndim == 3 else ratio.mT
-    # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½‖R_c y + r_c‖².
-    slope = apply(pick(transposed), pick(shift)) - apply(transposed, shift)
+    # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
+    slope = gamma * apply(pick(transposed), pick(shift)) - apply(transposed, shift)
     if ratio.ndim == 3:
-        curvature = 1 + ratio * ratio - pick(ratio * ratio)
+        curvature = 1 + ratio * ratio - gamma * pick(ratio * ratio)
         finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
         curvature = jnp.where(finite[..., None], curvature, 1.0)
         half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
         peak = slope / curvature
     else:
         gram = jnp.matmul(ratio.mT, ratio, precision=_linalg.HIGHEST)
-        curvature = _identity(p) + gram - pick(gram)
+        curvature = _identity(p) + gram - gamma * pick(gram)
         finite = ~is_indefinite(curvature)
         curvature = jnp.where(finite[..., None, None], curvature, _identity(p))
         lower = _linalg.cholesky(curvature)
@@ -68,8 +71,8 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array) -> jax.Array:
     # The exponent is evaluated at its peak: completed squares would cancel for components far away.
     square = lambda v: 0.5 * jnp.sum(v * v, axis=-1)
     above, below = square(apply(pick(ratio), peak) + pick(shift)), square(apply(ratio, peak) + shift)
-    gap = pick(log_dets[None] + jnp.zeros(shape, log_dets.dtype)) - log_dets[None]
-    return jnp.where(finite, above - below - square(peak) - half_log_det + gap, jnp.inf)
+    gap = gamma * pick(log_dets[None] + jnp.zeros(shape, log_dets.dtype)) - log_dets[None]
+    return jnp.where(finite, gamma * above - below - square(peak) - half_log_det + gap, jnp.inf)
 
 
 def relative_scale(scale, means, inverse, other_means):

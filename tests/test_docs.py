@@ -27,6 +27,7 @@ LAYERS = [
     {"_gmm"},
     {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
     {"_products", "_gaussian_divergences", "_variational"},
+    {"_information"},
     {"_bounds", "_approximations"},
     {"_sample", "_io"},
     {"_estimate"},
