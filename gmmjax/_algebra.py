@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gmmjax import _linalg
-from gmmjax._build import as_real, check_mixtures, check_weights, log_weights, pad
+from gmmjax._build import as_real, check_mixtures, check_weights, concatenate, log_weights
 from gmmjax._gmm import GMM, as_float
 
 
@@ -101,11 +101,10 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
 
 @jax.jit
 def _mix(mixtures, weights):
-    rank = max(g.scale.ndim for g in mixtures)
-    alike = [pad(g, g.num_components, rank, g.num_components) for g in mixtures]
-    shares = [jax.nn.log_softmax(g.logits) + v for g, v in zip(alike, log_weights(weights), strict=True)]
-    _, means, scales = zip(*alike, strict=True)
-    return GMM(jnp.concatenate(shares), jnp.concatenate(means), jnp.concatenate(scales))
+    counts = [g.num_components for g in mixtures]
+    shares = jnp.repeat(log_weights(weights), np.array(counts), total_repeat_length=sum(counts))
+    together = concatenate(mixtures)
+    return together._replace(logits=together.logits + shares)
 
 
 def affine(g: GMM, A, b=0.0) -> GMM:

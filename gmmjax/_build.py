@@ -95,6 +95,14 @@ def check_mixtures(mixtures):
     return checked
 
 
+def concatenate(mixtures: Sequence[GMM]) -> GMM:
+    """The components of checked mixtures side by side, each with its log-weight in its own mixture."""
+    rank = max(g.scale.ndim for g in mixtures)
+    alike = [pad(g, g.num_components, rank, g.num_components) for g in mixtures]
+    alike = [g._replace(logits=jax.nn.log_softmax(g.logits)) for g in alike]
+    return GMM(*(jnp.concatenate(leaves) for leaves in zip(*alike, strict=True)))
+
+
 def pad(g, count, rank, scale_count):
     """`g` with absent components up to `count`, and its scale of a rank and a leading length that hold it."""
     scale = g.scale

@@ -27,11 +27,105 @@ def expected_distances(p: GMM, q: GMM) -> jax.Array:
     )
 
 
+def pairwise_log_integral(p: GMM, q: GMM, alpha=1.0, beta=1.0) -> jax.Array:
+    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which needs α or β < 0.
+
+    With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff
+    distances.
+    """
+    # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the condition numbers.
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    ratio = relative_scale(p.scale, p.means, inverse, q.means)
+    if ratio.ndim == 3:
+        core = beta * ratio * ratio + alpha
+        half_log_det, distances = 0.5 * _sum_coordinates(jnp.log(core), p.dim), jnp.sum(shift * shift / core, axis=-1)
+    else:
+        lower = _linalg.cholesky(beta * jnp.matmul(ratio, ratio.mT, precision=_linalg.HIGHEST) + alpha * _identity(p))
+        white = _multiply(_linalg.tril_inverse(lower), shift)
+        half_log_det, distances = _log_diagonal(lower), jnp.sum(white * white, axis=-1)
+    of_p, of_q = _linalg.log_abs_det(p.scale, p.means)[:, None], _linalg.log_abs_det(q.scale, q.means)[None]
+    return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
+
+
+def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma) -> jax.Array:
+    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, for a component c of q for each of p, `nearest`.
+
+    `(K_p, K_q)`, +inf where it is infinite.
+    """
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    shape = (p.num_components, q.num_components)
+    log_dets = jnp.broadcast_to(_linalg.log_abs_det(q.scale, q.means), shape[1:])
+    ratio = relative_scale(p.scale, p.means, inverse, q.means)
+    ratio = jnp.broadcast_to(ratio, shape + ratio.shape[2:])
+    pick = lambda table: jnp.take_along_axis(table, nearest.reshape(-1, *(1,) * (table.ndim - 1)), axis=1)
+    apply = (lambda m, v: m * v) if ratio.ndim == 3 else _multiply
+    transposed = ratio if ratio.ndim == 3 else ratio.mT
+    # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
+    slope = gamma * apply(pick(transposed), pick(shift)) - apply(transposed, shift)
+    if ratio.ndim == 3:
+        curvature = 1 + ratio * ratio - gamma * pick(ratio * ratio)
+        finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
+        curvature = jnp.where(finite[..., None], curvature, 1.0)
+        half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
+        peak = slope / curvature
+    else:
+        gram = jnp.matmul(ratio.mT, ratio, precision=_linalg.HIGHEST)
+        curvature = _identity(p) + gram - gamma * pick(gram)
+        finite = ~is_indefinite(curvature)
+        curvature = jnp.where(finite[..., None, None], curvature, _identity(p))
+        lower = _linalg.cholesky(curvature)
+        half_log_det = _log_diagonal(lower)
+        inner = _linalg.tril_inverse(lower)
+        peak = _multiply(inner.mT, _multiply(inner, slope))
+    # The exponent is evaluated at its peak: completed squares would cancel for components far away.
+    square = lambda v: 0.5 * jnp.sum(v * v, axis=-1)
+    above, below = square(apply(pick(ratio), peak) + pick(shift)), square(apply(ratio, peak) + shift)
+    gap = gamma * pick(log_dets[None] + jnp.zeros(shape, log_dets.dtype)) - log_dets[None]
+    return jnp.where(finite, gamma * above - below - square(peak) - half_log_det + gap, jnp.inf)
+
+
+def relative_scale(scale, means, inverse, other_means):
+    """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where both are diagonal."""
+    if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
+        return jnp.matmul(inverse[None], jnp.tril(scale)[:, None], precision=_linalg.HIGHEST)
+    deviations = scale.reshape(scale.shape[0], 1, -1)
+    rates = inverse.reshape(1, inverse.shape[0], -1)
+    if scale.ndim > means.ndim:
+        return rates[..., None] * jnp.tril(scale)[:, None]
+    if inverse.ndim > other_means.ndim:
+        return inverse[None] * deviations[:, :, None]
+    return rates * deviations
+
+
+def is_indefinite(matrix: jax.Array) -> jax.Array:
+    """Whether finite symmetric matrices `(…, D, D)` are not positive definite."""
+    return jnp.isnan(_log_diagonal(_linalg.cholesky(matrix))) & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
+
+
+def _sum_coordinates(values, dim):
+    """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
+    return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
+
+
+def _log_diagonal(lower):
+    return jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
+
+
+def _multiply(matrices, vectors):
+    return jnp.matmul(matrices, vectors[..., None], precision=_linalg.HIGHEST)[..., 0]
+
+
+def _identity(g):
+    return jnp.eye(g.dim, dtype=g.means.dtype)[None, None]
+
+
 def _pairwise_trace(scale, means, inverse, other_means):
     """‖M_b L_a‖² for factors L_a and inverse factors M_b of any structure, `(K_a or 1, K_b or 1)`."""
     # Squares of a product and not a product of squares: precisions and covariances square the condition number.
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
-        product = jnp.matmul(inverse[None], jnp.tril(scale)[:, None], precision=_linalg.HIGHEST)
+        product = relative_scale(scale, means, inverse, other_means)
         return jnp.sum(product * product, axis=(-2, -1))
     variances = _per_coordinate(scale, means, axis=-1)
     rates = _per_coordinate(inverse, other_means, axis=-2)

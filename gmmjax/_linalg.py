@@ -123,13 +123,17 @@ def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
     return jnp.sum(jnp.log(jnp.abs(diagonal)), axis=-1)
 
 
+def whiten(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:
+    """L_k⁻¹(x − μ_k) for points `(D, n)`, as `(K, D, n)`."""
+    if inverse.ndim > means.ndim:
+        return _whiten(inverse, means, x)
+    rates = inverse.reshape(inverse.shape[0], -1, 1)  # standard deviations, per coordinate or per component
+    return (x[None] - means[:, :, None]) * rates
+
+
 def squared_distances(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:
     """‖L_k⁻¹(x − μ_k)‖² for points `(D, n)`, as `(K, n)`."""
-    if inverse.ndim > means.ndim:
-        white = _whiten(inverse, means, x)
-    else:  # standard deviations, per coordinate or per component
-        rates = inverse.reshape(inverse.shape[0], -1, 1)
-        white = (x[None] - means[:, :, None]) * rates
+    white = whiten(inverse, means, x)
     return jnp.sum(white * white, axis=1)
 
 

@@ -97,6 +97,10 @@ def _line(g):
     return gmmjax.marginal(g, (0,))
 
 
+def _wider(g):
+    return g._replace(scale=3 * g.scale)
+
+
 def _gap(p, q):
     moments = [(gmmjax.mean(g)[None], gmmjax.covariance(g)) for g in (p, q)]
     return sum(jnp.sum((a - b) ** 2) for a, b in zip(*moments, strict=True))
@@ -149,10 +153,31 @@ TABLE = [
     Function("kl_quadrature", lambda key, p, q: gmmjax.kl_quadrature(_line(p), _line(q))),
     Function("js_quadrature", lambda key, p, q: gmmjax.js_quadrature(_line(p), _line(q))),
     Function("entropy_quadrature", lambda key, p, q: gmmjax.entropy_quadrature(_line(p))),
+    Function("ise", lambda key, p, q: gmmjax.ise(p, q), True),
+    Function("normalised_ise", lambda key, p, q: gmmjax.normalised_ise(p, q), True),
+    Function("cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q), True),
+    Function("renyi2_entropy", lambda key, p, q: gmmjax.renyi2_entropy(p)),
+    Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5), True),
+    Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q)), True),
+    Function("gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7), True),
+    Function("gaussian_bhattacharyya", lambda key, p, q: gmmjax.gaussian_bhattacharyya(_first(p), _first(q)), True),
+    Function(
+        "gaussian_squared_hellinger", lambda _, p, q: gmmjax.gaussian_squared_hellinger(_first(p), _first(q)), True
+    ),
+    Function("gaussian_chi2", lambda key, p, q: gmmjax.gaussian_chi2(_first(p), _wider(_first(q)))),
+    Function("kl_bounds", lambda key, p, q: gmmjax.kl_bounds(p, q)),
+    Function("entropy_bounds", lambda key, p, q: gmmjax.entropy_bounds(p)),
+    Function("js_bounds", lambda key, p, q: gmmjax.js_bounds(p, q)),
+    Function("kl_variational", lambda key, p, q: gmmjax.kl_variational(p, q), True),
+    Function("kl_product", lambda key, p, q: gmmjax.kl_product(p, q), True),
+    Function("kl_matched", lambda key, p, q: gmmjax.kl_matched(p, q)),
+    Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q), True),
+    Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q), True),
 ]
 
 NOT_IN_TABLE = {
     "GMM",
+    "Bounds",
     "Estimate",
     "ToleranceEstimate",
     "estimate_to",

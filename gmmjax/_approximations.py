@@ -1,0 +1,215 @@
+"""Published approximations of KL(p‖q): not bounds, and they may be negative."""
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax import _density, _gaussian, _linalg
+from gmmjax._gmm import GMM, common_float, covariance, mean
+from gmmjax._variational import mean_log_sum
+
+
+def kl_variational(p: GMM, q: GMM) -> jax.Array:
+    r"""Variational approximation of :math:`\mathrm{KL}(p \| q)` of Hershey and Olsen, in nats; NOT a bound.
+
+    .. math:: \sum_a w_a \log \frac{\sum_{a'} w_{a'} e^{-\mathrm{KL}(p_a \| p_{a'})}}
+      {\sum_b v_b e^{-\mathrm{KL}(p_a \| q_b)}}
+
+    It is a difference of two lower bounds: it may lie on either side of the truth, and be negative. Exact for single
+    Gaussians, 0 at p = q, and close where components are far apart. For a bound see `kl_bounds`.
+
+    Args:
+      p: a mixture.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree.
+
+    Reference:
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
+      section 7.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> print(gmmjax.kl_variational(p, gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))).round(4))
+      -0.1231
+    """
+    p, q = common_float(p=p, q=q)
+    return _kl_variational(p, q)
+
+
+@jax.jit
+def _kl_variational(p, q):
+    return mean_log_sum(p, p, -_gaussian.pairwise_kl(p, p)) - mean_log_sum(p, q, -_gaussian.pairwise_kl(p, q))
+
+
+def kl_product(p: GMM, q: GMM) -> jax.Array:
+    r"""Product-of-Gaussians approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
+
+    .. math:: \sum_a w_a \log \frac{\sum_{a'} w_{a'} \int p_a p_{a'}}{\sum_b v_b \int p_a q_b}
+
+    It is a difference of two upper bounds: it may lie on either side of the truth, and be negative. It is not exact
+    for single Gaussians, and 0 at p = q. For a bound see `kl_bounds`.
+
+    Args:
+      p: a mixture.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree.
+
+    Reference:
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
+      section 5.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.kl_product(p, p._replace(means=jnp.full((1, 1), 2.0))))  # the truth is 2
+      1.0
+    """
+    p, q = common_float(p=p, q=q)
+    return _kl_product(p, q)
+
+
+@jax.jit
+def _kl_product(p, q):
+    own, other = (mean_log_sum(p, g, _gaussian.pairwise_log_integral(p, g)) for g in (p, q))
+    return own - other
+
+
+def kl_matched(p: GMM, q: GMM) -> jax.Array:
+    r"""Goldberger's matched-pair approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
+
+    .. math:: \sum_a w_a \min_b \Big( \mathrm{KL}(p_a \| q_b) + \log \frac{w_a}{v_b} \Big)
+
+    It may lie on either side of the truth, and be negative. Exact for single Gaussians, and close where components
+    are far apart; its gradient jumps where the nearest component changes. For a bound see `kl_bounds`.
+
+    Args:
+      p: a mixture.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree.
+
+    Reference:
+      Goldberger, Gordon and Greenspan (2003), "An efficient image similarity measure based on approximations of
+      KL-divergence between two Gaussian mixtures", section 3.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-5.0], [5.0]]), jnp.ones(2))
+      >>> print(gmmjax.kl_matched(p, p._replace(means=p.means + 1)).round(4))
+      0.5
+    """
+    p, q = common_float(p=p, q=q)
+    return _kl_matched(p, q)
+
+
+@jax.jit
+def _kl_matched(p, q):
+    log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
+    nearest = jnp.min(_gaussian.pairwise_kl(p, q) - log_v[None], axis=1)
+    return jnp.sum(jnp.exp(log_w) * (nearest + jnp.where(log_w > -jnp.inf, log_w, 0.0)))
+
+
+def kl_unscented(p: GMM, q: GMM) -> jax.Array:
+    r"""Unscented approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
+
+    .. math:: \sum_a \frac{w_a}{2D} \sum_{i = 1}^{D} \sum_{\pm} \log \frac{p(x)}{q(x)},
+      \quad x = \mu_a \pm \sqrt D\, L_a e_i
+
+    The 2D points per component are fixed, and integrate polynomials of degree 3: it may lie on either side of
+    the truth, and be negative. Exact for single Gaussians, 0 at p = q. The points depend on the factor: on L, not only
+    on LLᵀ. For a bound see `kl_bounds`.
+
+    Args:
+      p: a mixture.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree.
+
+    Reference:
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
+      section 3; Julier and Uhlmann (1996), "A general method for approximating nonlinear transformations".
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.kl_unscented(p, p._replace(means=jnp.full((1, 1), 2.0))).round(4))
+      2.0
+    """
+    p, q = common_float(p=p, q=q)
+    return _kl_unscented(p, q)
+
+
+@jax.jit
+def _kl_unscented(p, q):
+    # Moved to the mean of p: float32 has no digits to spare for an offset.
+    origin = jax.lax.stop_gradient(mean(p))[None]
+    p, q = (g._replace(means=g.means - origin) for g in (p, q))
+    if p.scale.ndim > p.means.ndim:
+        columns = jnp.tril(p.scale).mT
+    else:
+        columns = p.scale.reshape(p.scale.shape[0], -1, 1) * jnp.eye(p.dim, dtype=p.scale.dtype)[None]
+    steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)
+    points = (p.means[:, None] + steps).reshape(-1, p.dim).T
+    log_ratio = _density.evaluate(_density.precision(p), points) - _density.evaluate(_density.precision(q), points)
+    return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean(log_ratio.reshape(p.num_components, -1), axis=1))
+
+
+def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
+    r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of :math:`\mathrm{KL}(p \| q)`.
+
+    .. math:: \mathrm{KL}(\mathcal N(\bar\mu_p, \bar\Sigma_p) \,\|\, \mathcal N(\bar\mu_q, \bar\Sigma_q))
+
+    It is never negative, and exact for single Gaussians, but 0 for any two mixtures that share two moments. For a bound
+    see `kl_bounds`.
+
+    Args:
+      p: a mixture.
+      q: a mixture of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree.
+
+    Reference:
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
+      section 4.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> print(gmmjax.kl_moment_matched(p, p._replace(means=p.means + 2)).round(4))
+      1.0
+    """
+    p, q = common_float(p=p, q=q)
+    return _kl_moment_matched(p, q)
+
+
+@jax.jit
+def _kl_moment_matched(p, q):
+    gaussians = (GMM(g.logits[:1], mean(g)[None], _linalg.cholesky(covariance(g))[None]) for g in (p, q))
+    return _gaussian.pairwise_kl(*gaussians)[0, 0]

@@ -1,0 +1,191 @@
+"""Divergences of one Gaussian from one Gaussian, in closed form."""
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from gmmjax import _gaussian, _linalg
+from gmmjax._gmm import GMM, common_float
+
+
+def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
+    r"""Kullback–Leibler divergence of two Gaussians, :math:`\mathbb E_p[\log p - \log q]`; exact, in nats.
+
+    .. math:: \tfrac12 \big(\mathrm{tr}\, \Sigma_q^{-1} \Sigma_p - D + \log \tfrac{|\Sigma_q|}{|\Sigma_p|}
+      + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q)\big)
+
+    Args:
+      p: a mixture of one component.
+      q: a mixture of one component, of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, or one of them has several components.
+
+    Reference:
+      Kullback (1959), "Information theory and statistics", chapter 9.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.gaussian_kl(p, p._replace(means=jnp.full((1, 1), 2.0))))
+      2.0
+    """
+    return _kl(*_one_component(p, q))
+
+
+def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
+    r"""Rényi divergence of two Gaussians, :math:`\tfrac1{\alpha-1} \log \int p^\alpha q^{1-\alpha}`; exact, in nats.
+
+    For α > 1 it is +inf (with gradient 0) unless :math:`\alpha \Sigma_q + (1 - \alpha) \Sigma_p` is positive definite.
+    It rises with α, and tends to `gaussian_kl` as α tends to 1, where it loses digits like ε/|1 − α|.
+
+    Args:
+      p: a mixture of one component.
+      q: a mixture of one component, of the same dimension.
+      alpha: α > 0, a scalar, not 1; differentiable.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, one of them has several components, or `alpha` is not a positive number other than 1.
+
+    Reference:
+      Gil, Alajaji and Linder (2013), "Rényi divergence measures for commonly used univariate continuous
+      distributions".
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.gaussian_renyi(p, p._replace(means=jnp.full((1, 1), 2.0)), 0.5))
+      1.0
+    """
+    p, q = _one_component(p, q)
+    if jnp.ndim(alpha) != 0 or not (isinstance(alpha, Tracer) or (0 < alpha < jnp.inf and alpha != 1)):
+        raise ValueError(f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}")
+    return _renyi(p, q, jnp.asarray(alpha, p.means.dtype))
+
+
+def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
+    r"""Bhattacharyya distance of two Gaussians, :math:`-\log \int \sqrt{pq}`; exact, in nats.
+
+    .. math:: \tfrac18 (\mu_p - \mu_q)^\top \Sigma^{-1} (\mu_p - \mu_q)
+      + \tfrac12 \log \frac{|\Sigma|}{\sqrt{|\Sigma_p| |\Sigma_q|}}, \quad \Sigma = \tfrac12 (\Sigma_p + \Sigma_q)
+
+    Args:
+      p: a mixture of one component.
+      q: a mixture of one component, of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, or one of them has several components.
+
+    Reference:
+      Kailath (1967), "The divergence and Bhattacharyya distance measures in signal selection".
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.gaussian_bhattacharyya(p, p._replace(means=jnp.full((1, 1), 2.0))))
+      0.5
+    """
+    return _bhattacharyya(*_one_component(p, q))
+
+
+def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
+    r"""Squared Hellinger distance of two Gaussians, :math:`1 - \int \sqrt{pq}`; exact, in [0, 1], no unit.
+
+    Args:
+      p: a mixture of one component.
+      q: a mixture of one component, of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, or one of them has several components.
+
+    Reference:
+      Pardo (2006), "Statistical inference based on divergence measures".
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.gaussian_squared_hellinger(p, p._replace(means=jnp.full((1, 1), 2.0))).round(4))
+      0.3935
+    """
+    return -jnp.expm1(-_bhattacharyya(*_one_component(p, q)))
+
+
+def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
+    r"""χ² divergence of two Gaussians, :math:`\int p^2 / q - 1`; exact, no unit.
+
+    It is +inf (with gradient 0) unless :math:`2 \Sigma_q - \Sigma_p` is positive definite, and where the number
+    overflows, as it soon does in many dimensions: there :math:`\log(1 + \chi^2)`, which is `gaussian_renyi` with α = 2,
+    is of use.
+
+    Args:
+      p: a mixture of one component.
+      q: a mixture of one component, of the same dimension.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: `p` or `q` is not a `GMM`.
+      ValueError: shapes disagree, or one of them has several components.
+
+    Reference:
+      Nielsen and Nock (2014), "On the chi square and higher-order chi distances for approximating f-divergences".
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
+      >>> print(gmmjax.gaussian_chi2(p, p._replace(means=jnp.ones((1, 1)))).round(2))
+      1.72
+    """
+    p, q = _one_component(p, q)
+    exponent = _renyi(p, q, jnp.asarray(2.0, p.means.dtype))
+    overflows = exponent > jnp.log(jnp.finfo(exponent.dtype).max)
+    return jnp.where(overflows, jnp.inf, jnp.expm1(jnp.where(overflows, 0.0, exponent)))
+
+
+@jax.jit
+def _kl(p, q):
+    return _gaussian.pairwise_kl(p, q)[0, 0]
+
+
+@jax.jit
+def _bhattacharyya(p, q):
+    return -_gaussian.pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
+
+
+@jax.jit
+def _renyi(p, q, alpha):
+    # Where the integral is infinite, order ½ takes its place: a value that is not used, whose gradient is finite.
+    inverse = _linalg.inverse_scale(q.scale, q.means)
+    ratio = _gaussian.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]
+    if ratio.ndim == 1:
+        infinite = jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
+    else:
+        core = (1 - alpha) * jnp.matmul(ratio, ratio.T, precision=_linalg.HIGHEST)
+        infinite = _gaussian.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
+    order = jnp.where(infinite, 0.5, alpha)
+    return jnp.where(infinite, jnp.inf, _gaussian.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1))
+
+
+def _one_component(p, q):
+    mixtures = common_float(p=p, q=q)
+    for name, g in zip("pq", mixtures, strict=True):
+        if g.num_components != 1:
+            raise ValueError(f"{name}: has {g.num_components} components; this closed form is for one Gaussian each")
+    return mixtures

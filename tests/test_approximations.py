@@ -1,0 +1,90 @@
+"""Published approximations: their published values, and that they are no bounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import REFERENCE, alike, cast, random_mixture
+
+import gmmjax
+
+NAMES = ("kl_variational", "kl_product", "kl_matched", "kl_unscented", "kl_moment_matched")
+every = pytest.mark.parametrize("approximation", NAMES)
+
+
+@every
+@pytest.mark.parametrize("name", REFERENCE)
+def test_published_values(approximation, name):
+    expected = REFERENCE[name]["approximations"][approximation]
+    wide = getattr(gmmjax, approximation)(*alike(name))
+    np.testing.assert_allclose(wide, expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        getattr(gmmjax, approximation)(*cast(alike(name), jnp.float32)), wide, rtol=1e-4, atol=1e-5
+    )
+
+
+@every
+def test_no_bound(approximation):
+    # Below the truth on one pair and above it on another; all but one are negative somewhere.
+    gaps = {name: r["approximations"][approximation] - r["exact"]["kl_pq"] for name, r in REFERENCE.items()}
+    found = {name: float(getattr(gmmjax, approximation)(*alike(name))) for name in REFERENCE}
+    signs = {np.sign(found[name] - REFERENCE[name]["exact"]["kl_pq"]) for name in REFERENCE if abs(gaps[name]) > 1e-4}
+    assert signs == {-1.0, 1.0}
+    negative = {"kl_variational", "kl_matched", "kl_unscented"}
+    assert (min(found.values()) < -1e-3) == (approximation in negative)
+
+
+def test_single_gaussians():
+    p, q = random_mixture(0, 1, 3), random_mixture(1, 1, 3)
+    truth = gmmjax.gaussian_kl(p, q)
+    for name in NAMES:
+        value = getattr(gmmjax, name)(p, q)
+        assert (abs(value - truth) < 1e-12 * truth) == (name != "kl_product")
+
+
+def test_merging_keeps_the_outer_product_of_the_shifts():
+    # N(±2e₁, I) has covariance diag(5, 1); published code adds the inner product to every entry.
+    p = gmmjax.GMM(jnp.zeros(2), jnp.array([[2.0, 0.0], [-2.0, 0.0]]), jnp.ones(1))
+    q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
+    np.testing.assert_allclose(gmmjax.kl_moment_matched(p, q), 0.5 * (6 - 2 - np.log(5)), rtol=1e-13)
+
+
+def test_unscented_points_are_not_random():
+    p, q = random_mixture(0, 2, 3), random_mixture(1, 2, 3)
+    w, factors = np.asarray(gmmjax.weights(p)), np.sqrt(3) * np.tril(np.asarray(p.scale))
+    steps = np.concatenate([factors, -factors], axis=2).swapaxes(1, 2)
+    points = np.asarray(p.means)[:, None] + steps
+    expected = w @ (gmmjax.log_prob(p, points) - gmmjax.log_prob(q, points)).mean(axis=1)
+    np.testing.assert_allclose(gmmjax.kl_unscented(p, q), expected, rtol=1e-11)
+
+
+@every
+def test_gradients_are_finite_differences(approximation):
+    call = jax.jit(getattr(gmmjax, approximation))
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    both = jax.jit(jax.value_and_grad(call, argnums=(0, 1)))
+    _, gradient = both(p, q)
+    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
+    step = lambda h: call(*jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction))
+    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    np.testing.assert_allclose(slope, (step(1e-5) - step(-1e-5)) / 2e-5, rtol=1e-5)
+    absent = p._replace(logits=p.logits.at[0].set(-jnp.inf))
+    twice = jax.tree.map(lambda leaf: leaf.at[2].set(leaf[1]), p)
+    far = p._replace(means=p.means.at[0].add(1e4))
+    for a, b in ((p, p), (absent, q), (q, absent), (twice, q), (far, q), (q, far)):
+        value, gradient = both(a, b)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
+        if a is b and approximation != "kl_matched":
+            assert abs(value) < 1e-13
+        if a is absent:
+            assert gradient[0].logits[0] == 0
+            assert np.abs(gradient[0].means[0]).max() == 0
+
+
+@every
+def test_many_dimensions_in_float32(approximation):
+    p = random_mixture(0, 3, 100, kind="diagonal")
+    q = p._replace(means=p.means + 0.1)
+    wide, narrow = (getattr(gmmjax, approximation)(*cast((p, q), dtype)) for dtype in (jnp.float64, jnp.float32))
+    assert 0.1 < wide < jnp.inf
+    np.testing.assert_allclose(narrow, wide, rtol=1e-4)

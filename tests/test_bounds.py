@@ -1,0 +1,239 @@
+"""Bounds hold: over random pairs, where the truth is known to the last digit, and in hard places."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import REFERENCE, alike, cast, densified, random_mixture
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+import gmmjax
+from gmmjax import _gaussian, _information, _variational
+
+PADDED = 20
+
+
+@jax.jit
+def every_bound(pairs):
+    """KL, entropy and JS bounds of stacked pairs, one at a time: one compilation for all."""
+    return jax.lax.map(lambda pq: (gmmjax.kl_bounds(*pq), gmmjax.entropy_bounds(pq[0]), gmmjax.js_bounds(*pq)), pairs)
+
+
+def stacked(pairs):
+    """Pairs of mixtures of any sizes, padded to one shape."""
+    wide = random_mixture(0, PADDED, pairs[0][0].dim)
+    return tuple(jax.tree.map(lambda leaf: leaf[:-1], gmmjax.stack([*side, wide])) for side in zip(*pairs, strict=True))
+
+
+def log_density(g, x):
+    parts = zip(np.asarray(gmmjax.weights(g)), np.asarray(g.means), np.asarray(gmmjax.covariances(g)), strict=True)
+    return logsumexp([np.log(w) + multivariate_normal(m, c).logpdf(x) for w, m, c in parts], axis=0)
+
+
+def plain_estimates(seed, p, q, count=4000):
+    """Monte-Carlo means of KL, entropy and JS with their standard errors: plain draws, by numpy alone."""
+    rng = np.random.default_rng(seed)
+
+    def draws(g):
+        which = rng.choice(g.num_components, size=count, p=np.asarray(gmmjax.weights(g)))
+        factors = np.linalg.cholesky(np.asarray(gmmjax.covariances(g)))
+        return np.asarray(g.means)[which] + np.einsum("nij,nj->ni", factors[which], rng.normal(size=(count, g.dim)))
+
+    x, y = draws(p), draws(q)
+    (px, qx), (py, qy) = ([log_density(g, points) for g in (p, q)] for points in (x, y))
+    halves = np.log(2) - np.logaddexp(0, qx - px), np.log(2) - np.logaddexp(0, py - qy)
+    samples = (px - qx, -px, 0.5 * (halves[0] + halves[1]))
+    return [(np.mean(s), np.std(s) / np.sqrt(count)) for s in samples]
+
+
+@functools.cache
+def random_pairs(dim):
+    rng = np.random.default_rng(dim)
+    sizes = rng.integers(1, PADDED + 1, size=(6, 2))
+    spreads = rng.choice([0.3, 1.0, 3.0], size=6) * np.sqrt(2 / dim)
+    return [
+        (random_mixture(10 * i, kp, dim, spread=s), random_mixture(10 * i + 5, kq, dim, spread=s))
+        for i, ((kp, kq), s) in enumerate(zip(sizes, spreads, strict=True))
+    ]
+
+
+def equal_pairs(dim):
+    """Pairs whose divergence is 0: the same mixture permuted, and with components split."""
+    pairs = []
+    for seed, count in enumerate((1, 2, 5, 10)):
+        p = random_mixture(seed, count, dim, spread=1.0)
+        split = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf])[::-1], p)
+        pairs += [(p, p), (p, jax.tree.map(lambda leaf: leaf[::-1], p)), (p, split)]
+    return pairs
+
+
+@pytest.mark.parametrize(("dim", "dtype"), [(1, jnp.float32), (5, jnp.float64), (30, jnp.float32)])
+def test_bounds_are_never_violated(dim, dtype):
+    pairs = cast(random_pairs(dim), dtype)
+    exact = cast(equal_pairs(dim), dtype)
+    singles = cast([(random_mixture(s, 1, dim), random_mixture(s + 50, 1, dim)) for s in range(4)], dtype)
+    found = cast(every_bound(cast(stacked(pairs + exact + singles), dtype)), jnp.float64)
+    kl, entropy, js = found
+    for i, pair in enumerate(pairs):
+        truths = plain_estimates(i, *cast(pair, jnp.float64))
+        for bounds, (truth, stderr) in zip(found, truths, strict=True):
+            assert bounds.lower[i] - 5 * stderr <= truth <= bounds.upper[i] + 5 * stderr
+            assert bounds.lower[i] < bounds.upper[i]
+    equal = slice(len(pairs), len(pairs) + len(exact))
+    for bounds in (kl, js):  # not one unit in the last place is forgiven here
+        assert (bounds.lower[equal] == 0).all()
+        assert (bounds.upper[equal] >= 0).all()
+        assert (bounds.upper[equal] <= 300 * (dim + 3) * jnp.finfo(dtype).eps).all()
+    for i, (p, q) in enumerate(cast(singles, jnp.float64), start=len(pairs) + len(exact)):
+        truth = gmmjax.gaussian_kl(p, q)
+        assert kl.lower[i] <= truth <= kl.upper[i]
+        np.testing.assert_allclose(kl.upper[i] - kl.lower[i], 0, atol=80 * (dim + truth) * jnp.finfo(dtype).eps)
+        truth = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.asarray(gmmjax.covariances(p)[0]))[1]
+        assert entropy.lower[i] <= truth <= entropy.upper[i]
+        np.testing.assert_allclose(entropy.upper[i], entropy.lower[i], atol=120 * dim * jnp.finfo(dtype).eps)
+    assert ((js.lower >= 0) & (js.upper <= jnp.log(2.0).astype(dtype))).all()
+    # Bounds that say nothing would pass all of this.
+    assert (js.upper - js.lower < 0.6).mean() > 0.5
+    assert (kl.lower[: len(pairs)] > 0).any()
+
+
+@functools.cache
+def published():
+    """Of each published pair: the library's bounds and the bounds of the literature, in both precisions."""
+
+    def literature(p, q):
+        kl, own = _gaussian.pairwise_kl(p, q), _gaussian.pairwise_kl(p, p)
+        mean = _variational.mean_log_sum
+        products = (_information.relative_entropies(p) + _gaussian.pairwise_log_integral(p, g) for g in (p, q))
+        product, cross = (mean(p, g, table) for g, table in zip((p, q), products, strict=True))
+        surprise, information = (cross, mean(p, q, -kl)), (product, mean(p, p, -own))
+        return {
+            "durrieu_lower": information[1] - surprise[0],
+            "durrieu_upper": information[0] - surprise[1],
+            "hershey_olsen_upper": _variational.variational_upper(p, q, kl),
+            "convexity_upper": jax.nn.softmax(p.logits) @ kl @ jax.nn.softmax(q.logits),
+        }
+
+    def both(p, q):
+        return gmmjax.kl_bounds(p, q), gmmjax.entropy_bounds(p), gmmjax.js_bounds(p, q), literature(p, q)
+
+    both = jax.jit(both)
+    return {
+        (name, dtype): both(*cast(alike(name), dtype)) for name in REFERENCE for dtype in (jnp.float32, jnp.float64)
+    }
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_published_pairs(name, dtype):
+    kl, entropy, js, literature = published()[name, dtype]
+    exact, known = REFERENCE[name]["exact"], REFERENCE[name]["approximations"]
+    relative, absolute = {jnp.float32: (1e-4, 1e-4), jnp.float64: (1e-6, 1e-11)}[dtype]
+    for key, value in literature.items():
+        np.testing.assert_allclose(value, known[key], rtol=relative, atol=absolute)
+    slack = {jnp.float32: 1e-4, jnp.float64: 1e-7}[dtype]
+    digits = 1e-11  # of the reference
+    smallest = min(known["durrieu_upper"], known["hershey_olsen_upper"], known["convexity_upper"])
+    assert max(0, known["durrieu_lower"]) * (1 - slack) - slack <= kl.lower <= exact["kl_pq"] + digits
+    assert exact["kl_pq"] <= kl.upper + digits
+    assert kl.upper <= smallest * (1 + slack)
+    assert entropy.lower - digits <= exact["entropy_p"] <= entropy.upper + digits
+    assert js.lower - digits <= exact["js"] <= js.upper + digits
+    assert js.upper <= min(np.log(2), known["js_upper_variational"]) * (1 + slack) + slack
+    wide = published()[name, jnp.float64][:3]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), (kl, entropy, js), wide)
+
+
+def test_bounds_beat_the_literature_somewhere():
+    better = [
+        name
+        for name in REFERENCE
+        if published()[name, jnp.float64][0].upper
+        < 0.9 * min(REFERENCE[name]["approximations"][k] for k in KNOWN_UPPER)
+    ]
+    assert "pair_vs_wide" in better
+
+
+KNOWN_UPPER = ("durrieu_upper", "hershey_olsen_upper", "convexity_upper")
+
+
+def test_variational_upper_holds_however_long_it_ran(monkeypatch):
+    p, q = alike("crouse_10_to_6")
+    kl, truth = _gaussian.pairwise_kl(p, q), REFERENCE["crouse_10_to_6"]["exact"]["kl_pq"]
+    values = []
+    for steps in (0, 1, 3, 30, 1000):
+        monkeypatch.setattr(_variational, "MAX_ITERATIONS", steps)
+        values.append(float(_variational.variational_upper(p, q, kl)))
+    assert sorted(values, reverse=True) == values
+    assert truth < values[-1] < 0.9 * values[1]
+    np.testing.assert_allclose(values[0], REFERENCE["crouse_10_to_6"]["approximations"]["convexity_upper"], rtol=1e-9)
+
+
+BOUNDS = {"kl": gmmjax.kl_bounds, "js": gmmjax.js_bounds, "entropy": lambda p, q: gmmjax.entropy_bounds(p)}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def values_and_gradients(bound, p, q):
+    return bound(p, q), jax.jacrev(bound, argnums=(0, 1))(p, q)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_gradients(name):
+    p, q = random_mixture(3, 3, 2, spread=1.5), random_mixture(5, 3, 2, spread=1.5)
+    _, jacobian = values_and_gradients(BOUNDS[name], p, q)
+    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
+    step = lambda h: BOUNDS[name](*jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction))
+    for side in ("lower", "upper"):
+        gradient = getattr(jacobian, side)
+        slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+        difference = (getattr(step(1e-5), side) - getattr(step(-1e-5), side)) / 2e-5
+        np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-5)  # the iteration stops at 1e-8 of the value
+        assert abs(slope) > 0.01 or side == "lower"
+    # At equality, with an absent component, and with two that coincide.
+    twice = jax.tree.map(lambda leaf: leaf.at[2].set(leaf[1]), p)
+    absent = p._replace(logits=p.logits.at[0].set(-jnp.inf))
+    far = p._replace(means=p.means.at[0].add(1e4))
+    for a, b in ((p, p), (twice, twice), (absent, absent), (absent, q), (q, absent), (far, q), (q, far)):
+        value, jacobian = values_and_gradients(BOUNDS[name], a, b)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, jacobian)))
+        assert value.lower <= value.upper
+        if a is b and name != "entropy":
+            assert value.upper < 1e-13
+            assert all(np.abs(leaf).max() < 1e-6 for leaf in jax.tree.leaves(jacobian))
+        if a is absent:
+            assert (jacobian.upper[0].logits[0], jacobian.lower[0].logits[0]) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "tied", "tied spherical"])
+def test_structure_is_its_dense_twin(kind):
+    p, q = random_mixture(3, 3, 2, kind=kind), random_mixture(5, 3, 2, kind=kind)
+    for bound in (gmmjax.kl_bounds, gmmjax.js_bounds):
+        twin = bound(densified(p), densified(q))
+        np.testing.assert_allclose(bound(p, q), twin, rtol=1e-6, atol=1e-12)
+
+
+def test_mixed_structures():
+    p, q = random_mixture(0, 3, 2, kind="tied"), random_mixture(1, 3, 2, kind="spherical")
+    for bound in (gmmjax.kl_bounds, gmmjax.js_bounds):
+        np.testing.assert_allclose(bound(p, q), bound(densified(p), densified(q)), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_separated_modes_and_many_dimensions(dtype):
+    p = cast(random_mixture(0, 3, 100, spread=10.0, kind="diagonal"), dtype)
+    q = p._replace(logits=p.logits + jnp.array([0.0, 1.0, 2.0], dtype))
+    w, v = (np.asarray(gmmjax.weights(g), float) for g in (p, q))
+    m = (w + v) / 2
+    truths = {
+        "kl": np.sum(w * np.log(w / v)),
+        "js": 0.5 * np.sum(w * np.log(w / m)) + 0.5 * np.sum(v * np.log(v / m)),
+        "entropy": np.sum(w * (-np.log(w) + np.log(np.asarray(p.scale, float)).sum(1) + 50 * np.log(2 * np.pi * np.e))),
+    }
+    for name, truth in truths.items():
+        lower, upper = BOUNDS[name](p, q)
+        assert lower <= truth <= upper
+        loss = 0.25 * 100 * 0.01**2 if name == "kl" else 0.0  # of γ = 0.99, to second order
+        np.testing.assert_allclose(upper - lower, 0, atol=1.1 * loss + 10_000 * jnp.finfo(dtype).eps * max(1, truth))
