@@ -83,8 +83,9 @@ def _demo(arguments):
 def _compare(arguments):
     import jax
 
-    from gmmjax._divergences import js_divergence, kl_divergence
+    from gmmjax._divergences import kl_divergence
     from gmmjax._io import load
+    from gmmjax._js import js_divergence
 
     p, q = load(arguments.p), load(arguments.q)
     keys = jax.random.split(jax.random.key(arguments.seed), 3)

@@ -60,4 +60,6 @@ def _regress(values, controls):
     values, controls = (y - jnp.mean(y, axis=1, keepdims=True) for y in (values, controls))
     variance = jnp.sum(controls * controls, axis=1)
     varies = variance > 0
-    return jnp.where(varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0)
+    slope = jnp.where(varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0)
+    # The control is the integrand itself where components are apart, with slope 1, and noise where both are flat.
+    return jnp.clip(slope, 0.0, 1.0)

@@ -6,8 +6,9 @@ import optax
 
 from gmmjax._build import from_covariances
 from gmmjax._density import log_prob
-from gmmjax._divergences import js_divergence, kl_divergence
+from gmmjax._divergences import kl_divergence
 from gmmjax._estimate import Estimate
+from gmmjax._js import js_divergence
 from gmmjax._sample import sample
 from gmmjax._unconstrained import constrain, unconstrain
 

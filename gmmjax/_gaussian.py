@@ -65,9 +65,9 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma) -> jax.Array:
     # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
     slope = gamma * apply(pick(transposed), pick(shift)) - apply(transposed, shift)
     if ratio.ndim == 3:
-        curvature = 1 + ratio * ratio - gamma * pick(ratio * ratio)
+        curvature: jax.Array = 1 + ratio * ratio - gamma * pick(ratio * ratio)
         finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
-        curvature = jnp.where(finite[..., None], curvature, 1.0)
+        curvature = jnp.where(finite[..., None], curvature, jnp.ones_like(curvature))
         half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
         peak = slope / curvature
     else:

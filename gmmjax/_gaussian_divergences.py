@@ -170,7 +170,7 @@ def _bhattacharyya(p, q):
 
 
 @jax.jit
-def _renyi(p, q, alpha):
+def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     # Where the integral is infinite, order ½ takes its place: a value that is not used, whose gradient is finite.
     inverse = _linalg.inverse_scale(q.scale, q.means)
     ratio = _gaussian.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]

@@ -71,7 +71,7 @@ def _prepare(mixtures, share, parts, scale, log_blend, options):
     used = {(i, landed): (stopped if landed else mixtures)[i] for _, members, landed in parts for i in members}
     densities = {name: _density.precision(g) for name, g in used.items()}
     p = mixtures[share.sampled]
-    slopes, centre = {}, jnp.zeros(p.num_components, p.means.dtype)
+    slopes, centres = {}, [jnp.zeros(p.num_components, p.means.dtype)]
     if options.control_variate:
         slopes = {name: jnp.zeros((p.num_components, g.num_components), p.means.dtype) for name, g in used.items()}
         for sign, members, landed in parts:
@@ -81,8 +81,8 @@ def _prepare(mixtures, share, parts, scale, log_blend, options):
             for name, share_of in zip(among, found, strict=True):
                 slopes[name] += sign * (jax.lax.stop_gradient(share_of) if options.stick_the_landing else share_of)
         expected = {name: _gaussian.expected_distances(p, used[name]) for name in slopes}
-        centre = 0.5 * sum(jnp.sum(slopes[name] * expected[name], axis=1) for name in slopes)
-    return Logs(scale, log_blend, densities, slopes, centre)
+        centres = [0.5 * jnp.sum(slopes[name] * expected[name], axis=1) for name in slopes]
+    return Logs(scale, log_blend, densities, slopes, functools.reduce(jnp.add, centres))
 
 
 def _integrand(logs, x, share, parts):

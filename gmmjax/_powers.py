@@ -196,20 +196,21 @@ def _regime(p, q, alpha):
     return (jnp.abs(shift) < 0.7) | (alpha == 1), shift
 
 
-def _log_power(t, alpha):
+def _log_power(t: jax.Array, alpha: jax.Array) -> jax.Array:
     """log(p^α q^(1−α) / m)."""
     return jnp.log(2.0).astype(t.dtype) + jax.nn.log_sigmoid(t) + (alpha - 1) * t
 
 
-def _integrand(t, extra):
+def _integrand(t: jax.Array, extra):
     """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m where the integral is near 1, else p^α q^(1−α)/m, scaled."""
     # What is subtracted in the first form integrates to 0 and leaves a second-order difference where p ≈ q.
+    near: jax.Array
     alpha, near, shift = extra
     far = jnp.exp(jnp.where(near, 0.0, _log_power(t, alpha) - shift))
     return jnp.where(near, 2 * _scaled_growth(t, alpha) - 2 * jnp.tanh(0.5 * t), far)
 
 
-def _scaled_growth(t, alpha):
+def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
     """σ(t) (exp((α − 1) t) − 1)/(α − 1), which at α = 1 is σ(t) t."""
     u = (alpha - 1) * t
     large = jnp.abs(u) > 0.01
@@ -225,22 +226,22 @@ def _scaled_growth(t, alpha):
     return jnp.where(large, difference / gap, sigma * t * series)
 
 
-def _log_integral(value, alpha, near, shift):
+def _log_integral(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
     """Logarithm of ∫ p^α q^(1−α)."""
     far = jnp.log(jnp.where(near, 1.0, value)) + shift
     return jnp.where(near, jnp.log1p(jnp.where(near, (alpha - 1) * value, 0.0)), far)
 
 
-def _renyi(value, alpha, near, shift):
+def _renyi(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
     gap = jnp.where(alpha == 1, 1.0, alpha - 1)
     # At α = 1 the slope in α is that of log1p((α − 1) S)/(α − 1) = S − (α − 1) S²/2.
     return jnp.where(alpha == 1, value - 0.5 * (alpha - 1) * value**2, _log_integral(value, alpha, near, shift) / gap)
 
 
-def _tsallis(value, alpha, near, shift):
+def _tsallis(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
     gap = jnp.where(alpha == 1, 1.0, alpha - 1)
     return jnp.where(near, value, jnp.expm1(_log_integral(value, alpha, near, shift)) / gap)
 
 
-def _bhattacharyya(value, alpha, near, shift):
+def _bhattacharyya(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
     return -_log_integral(value, alpha, near, shift)

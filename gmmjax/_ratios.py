@@ -174,7 +174,7 @@ def log_ratio(params, x):
     return _density.evaluate(params[0], x) - _density.evaluate(params[1], x)
 
 
-def tail_checked(stderr, means):
+def tail_checked(stderr: jax.Array, means: jax.Array) -> jax.Array:
     """The standard error, or infinity where one replicate carries far more than its share of the sum.
 
     A few points that carry a sum are the sign of a tail that the others have not seen, and of a variance that may

@@ -84,11 +84,11 @@ def estimate_to(
     if max_samples < 2 * batch_samples:
         raise ValueError(f"max_samples: expected at least two batches of {batch_samples}, got {max_samples}")
     static = (divergence, max_samples // batch_samples - 1, batch_samples, tuple(sorted(keywords.items())))
-    return _estimate_to(key, mixtures, rtol, atol, static)
+    return _estimate_to(key, mixtures, jnp.asarray(rtol), jnp.asarray(atol), static)
 
 
 @jax.jit(static_argnums=4)
-def _estimate_to(key, mixtures, rtol, atol, static):
+def _estimate_to(key, mixtures, rtol: jax.Array, atol: jax.Array, static):
     divergence, most, batch_samples, keywords = static
 
     def batch(index):
@@ -96,7 +96,7 @@ def _estimate_to(key, mixtures, rtol, atol, static):
         value, stderr = divergence(stream, *mixtures, num_samples=batch_samples, **dict(keywords))
         return value, stderr**2
 
-    def planned(value, variance):
+    def planned(value: jax.Array, variance: jax.Array) -> jax.Array:
         """How many batches of this variance give the wanted error."""
         target = jnp.maximum(atol, rtol * jnp.abs(value))
         count = MARGIN * variance / jnp.where(target > 0, target, 1.0) ** 2

@@ -28,12 +28,12 @@ def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(log_w)[:, None] * jnp.exp(rows) * (log_ratio + kl))
 
 
-def _minimise(log_w, log_v, kl):
+def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
     """Log of φ_ab / w_a after alternating minimisation from φ = wv (convexity), which it never leaves upwards."""
     eps = jnp.finfo(kl.dtype).eps
     present = (log_v > -jnp.inf)[None]
 
-    def slopes(rows):
+    def slopes(rows: jax.Array) -> jax.Array:
         """Derivatives by φ, when ψ is at its best for φ."""
         total = _column_sums(log_w, rows)
         return kl + jnp.where(present, (total - log_v)[None], 0.0)
@@ -55,5 +55,5 @@ def _minimise(log_w, log_v, kl):
     return jax.lax.while_loop(unfinished, iterate, (0, start, slopes(start)))[1]
 
 
-def _column_sums(log_w, rows):
+def _column_sums(log_w: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(log_w[:, None] + rows, axis=0)

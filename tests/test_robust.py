@@ -67,7 +67,7 @@ def test_rare_mode_needs_the_allocation(key):
     truth = 0.442092744888
     assert abs(plain.mean() - truth) > 4 * plain.std() / np.sqrt(1000)  # plain draws: a confident wrong number
     value, stderr = gmmjax.kl_divergence(key, p, q, num_samples=1024)
-    assert abs(value - truth) <= 4 * stderr
+    assert abs(value - truth) <= 4 * stderr + 1e-12  # of which the digits are known
     assert stderr < 0.01 * truth
 
 
@@ -84,7 +84,7 @@ def test_ill_conditioned_covariances(key):
     ones = np.ones(4)
     truth = 0.5 * (np.trace(solved) - 4 + ones @ np.linalg.solve(other, ones) - np.linalg.slogdet(solved)[1])
     (value, stderr), gradients = value_and_gradients(gmmjax.kl_divergence, key, p, q)
-    assert abs(value - truth) <= 4 * stderr
+    assert abs(value - truth) <= 4 * stderr + 1e-8 * truth  # rounding, times the condition number
     assert all_finite(gradients)
 
 
