@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from gmmjax import _linalg
 from gmmjax._gmm import GMM
@@ -27,7 +28,7 @@ def expected_distances(p: GMM, q: GMM) -> jax.Array:
     )
 
 
-def pairwise_log_integral(p: GMM, q: GMM, alpha=1.0, beta=1.0) -> jax.Array:
+def pairwise_log_integral(p: GMM, q: GMM, alpha: ArrayLike = 1.0, beta: ArrayLike = 1.0) -> jax.Array:
     """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which needs α or β < 0.
 
     With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff
@@ -48,7 +49,7 @@ def pairwise_log_integral(p: GMM, q: GMM, alpha=1.0, beta=1.0) -> jax.Array:
     return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
 
 
-def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma) -> jax.Array:
+def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax.Array:
     """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, for a component c of q for each of p, `nearest`.
 
     `(K_p, K_q)`, +inf where it is infinite.

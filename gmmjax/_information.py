@@ -42,7 +42,7 @@ def surprise_bounds(p: GMM, q: GMM, kl: jax.Array):
     matched = jnp.take_along_axis(kl, nearest[:, None], axis=1)[:, 0]
     entropies = relative_entropies(p)[:, 0]
 
-    def jensen(gamma):
+    def jensen(gamma: jax.Array) -> jax.Array:
         """E_{p_a}[log q] + H_a from above: Jensen's inequality for q / q_c^γ, with c nearest to p_a."""
         table = _gaussian.pairwise_tilted(p, q, nearest, gamma)
         infinite = jnp.isinf(table)

@@ -103,7 +103,7 @@ def _estimate_to(key, mixtures, rtol: jax.Array, atol: jax.Array, static):
         enough = (target > 0) & (count < most)  # False for NaN, too
         return jnp.where(enough, jnp.ceil(jnp.where(enough, count, 1.0)), most).astype(int).clip(1)
 
-    def met(count, value, variance):
+    def met(count: jax.Array, value: jax.Array, variance: jax.Array) -> jax.Array:
         return jnp.sqrt(variance / count) <= jnp.maximum(atol, rtol * jnp.abs(value))
 
     def step(state):
