@@ -20,6 +20,8 @@ from gmmjax._divergences import js_divergence as js_divergence
 from gmmjax._divergences import kl_divergence as kl_divergence
 from gmmjax._estimate import Estimate as Estimate
 from gmmjax._estimate import expectation as expectation
+from gmmjax._fit import FitResult as FitResult
+from gmmjax._fit import fit as fit
 from gmmjax._gmm import GMM as GMM
 from gmmjax._gmm import covariance as covariance
 from gmmjax._gmm import covariances as covariances
@@ -33,5 +35,6 @@ from gmmjax._sample import sample as sample
 from gmmjax._unconstrained import Unconstrained as Unconstrained
 from gmmjax._unconstrained import constrain as constrain
 from gmmjax._unconstrained import unconstrain as unconstrain
+from gmmjax._variational import kl_to_density as kl_to_density
 
 __version__ = metadata.version("gmmjax")
