@@ -160,7 +160,9 @@ def _judge(method, window, level, value, stderr, gradient):
         return window, level, jnp.zeros((), bool)
     count, full = window.count.astype(value.dtype), window.count >= method.patience
     # One key for all steps has no noise between steps: what counts then is to be small beside the error of all.
-    error = 0.01 * jnp.sqrt(window.variance / count) if method.common_random_numbers else jnp.sqrt(window.variance) / count
+    error = (
+        0.01 * jnp.sqrt(window.variance / count) if method.common_random_numbers else jnp.sqrt(window.variance) / count
+    )
     current = Estimate(window.loss / count, error)
     flat = level.value - current.value <= jnp.hypot(level.stderr, error) + jnp.finfo(value.dtype).eps * jnp.abs(value)
     arrived = full & jnp.isfinite(level.value) & (flat | _drowned(window, count))

@@ -71,7 +71,10 @@ def load(path) -> GMM:
         raise ValueError(f"{path}: has no array {', '.join(map(repr, missing))}; see gmmjax.save for the names")
     kind = arrays.get("covariance_type")
     try:
-        return from_arrays(*(arrays[name] for name in _ARRAYS), covariance_type=None if kind is None else str(np.asarray(kind).astype(str)))
+        return from_arrays(
+            *(arrays[name] for name in _ARRAYS),
+            covariance_type=None if kind is None else str(np.asarray(kind).astype(str)),
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
