@@ -26,16 +26,16 @@ def reduce_mixture(
     divergence: Callable = kl_divergence,
     cost: Callable = _merge.runnalls,
     init: GMM | Callable | None = None,
-    num_restarts: int = 16,
+    num_restarts: int = 48,
     num_steps: int = 200,
     preserve_moments: bool = False,
 ):
     r"""The nearest mixture of fewer components, :math:`\min_q \mathrm{KL}(p \| q)` or another divergence.
 
     Components are merged greedily, then moved one by one between the clusters that arose while that lowers Runnalls'
-    bound; further partitions are drawn at random and improved likewise. From all of them the fixed point of
+    bound; further partitions, and centres among draws, are chosen at random. From all of them the fixed point of
     :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is responsible for), on Sobol
-    points of p. Another divergence is then minimised from there by gradient (L-BFGS with common random numbers).
+    points of p, and from the best of them again with one component replaced. Another divergence is then minimised from there by gradient (L-BFGS with common random numbers).
     Results are compared, with the greedy one among them, by one key that no step has used. An approximation: the
     best of many local minima, in nats for the default.
 
@@ -64,7 +64,8 @@ def reduce_mixture(
 
     Reference:
       Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction"; Hartigan (1975), "Clustering
-      algorithms", chapter 4 (moves); Varadhan and Roland (2008), "Simple and globally convergent methods" (acceleration).
+      algorithms", chapter 4 (moves); Varadhan and Roland (2008), "Simple and globally convergent
+      methods for accelerating the convergence of any EM algorithm", scheme S3.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp

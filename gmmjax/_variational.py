@@ -24,9 +24,8 @@ def kl_to_density(
 ) -> Estimate:
     r"""KL from a mixture to an unnormalised density, :math:`\mathbb E_q[\log q - \log \tilde\pi]`; an estimate.
 
-    With :math:`\tilde\pi = Z \pi` this is :math:`\mathrm{KL}(q \| \pi) - \log Z`, the negative evidence lower bound,
-    in nats:
-    minimise it with `gmmjax.fit` for variational inference. Unbiased, as is its gradient in all leaves of `q`,
+    With :math:`\tilde\pi = Z \pi` this is :math:`\mathrm{KL}(q \| \pi) - \log Z`, the negative evidence lower bound, in
+    nats: minimise it with `gmmjax.fit` for variational inference. Unbiased, as is its gradient in all leaves of `q`,
     weights included, and in what `log_density` closes over; `log_density` has to be differentiable.
 
     Args:
