@@ -35,7 +35,8 @@ def reduce_mixture(
     Components are merged greedily, then moved one by one between the clusters that arose while that lowers Runnalls'
     bound; further partitions, and centres among draws, are chosen at random. From all of them the fixed point of
     :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is responsible for), on Sobol
-    points of p, and from the best of them again with one component replaced. Another divergence is then minimised from there by gradient (L-BFGS with common random numbers).
+    points of p, and from the best of them again with one component replaced. Another divergence is then minimised
+    from there by gradient (L-BFGS with common random numbers).
     Results are compared, with the greedy one among them, by one key that no step has used. An approximation: the
     best of many local minima, in nats for the default.
 

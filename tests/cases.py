@@ -78,6 +78,14 @@ def _points(g):
     return jnp.linspace(-1.0, 1.0, 5 * g.dim, dtype=g.means.dtype).reshape(5, g.dim)
 
 
+def _quadratic(x):
+    return -0.5 * jnp.sum(x**2, axis=1)
+
+
+def _distance(key, p, q):
+    return jnp.sum((gmmjax.mean(p) - gmmjax.mean(q)) ** 2) + jnp.sum(gmmjax.covariance(p) ** 2)
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -94,7 +102,18 @@ TABLE = [
     Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
     Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
     Function("kl_divergence", lambda key, p, q: gmmjax.kl_divergence(key, p, q, num_samples=256), True),
+    Function("kl_to_density", lambda key, p, q: gmmjax.kl_to_density(key, p, _quadratic, num_samples=256)),
+    Function("fit", lambda key, p, q: gmmjax.fit(key, _distance, p, args=(q,), num_steps=3, patience=None).gmm),
+    Function("runnalls", lambda key, p, q: gmmjax.runnalls(p, 0)[1:]),
+    Function("salmond", lambda key, p, q: gmmjax.salmond(p, 0)[1:]),
+    Function("west", lambda key, p, q: gmmjax.west(p, 0)[1][1:]),
+    Function("williams", lambda key, p, q: gmmjax.williams(p, 0)[1:]),
+    Function("greedy_start", lambda key, p, q: gmmjax.greedy_start(key, p, 2)),
+    Function("kmeans_start", lambda key, p, q: gmmjax.kmeans_start(key, p, 2)),
+    Function("moment_start", lambda key, p, q: gmmjax.moment_start(key, p, 2)),
+    Function("random_start", lambda key, p, q: gmmjax.random_start(key, p, 2)),
     Function("js_divergence", lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=256), True),
 ]
 
-NOT_IN_TABLE = {"GMM", "Estimate", "Unconstrained", "iid", "sobol", "save", "load", "interop"}
+NOT_IN_TABLE = {"GMM", "Estimate", "FitResult", "Unconstrained", "iid", "sobol", "save", "load", "interop"}
+NOT_IN_TABLE |= {"reduce_mixture"}  # chooses between starts in Python; its own tests ask for the rest

@@ -1,8 +1,8 @@
 # ruff: noqa: T201
 """Mixture reduction against greedy merging, against EM on draws, and against twenty long restarts.
 
-Run with `python -m pytest -s -n 0 tests/benchmarks/test_reduction.py`; `-k crouse` for one family. KL(p‖q) of all methods
-is estimated on common points. The time of the first reduction of a shape holds compilation (marked with *).
+Run with `python -m pytest -s -n 0 tests/benchmarks/test_reduction.py`; `-k crouse` for one family. KL(p‖q) of all
+methods is estimated on common points. The time of the first reduction of a shape holds compilation (marked with *).
 """
 
 import time
@@ -68,16 +68,17 @@ def test_reduction(family):
     with jax.enable_x64(True):
         print(f"\n\n{setting('jax', 'sklearn')}")
         print(f"{'KL(p||q) of':14s}" + "".join(f"{name:>10s}" for name in METHODS) + "   ± of ours   seconds: EM, ours")
+        worse = []
         for i, (mixture, count) in enumerate(FAMILIES[family]):
-            p = gmmjax.from_covariances(*mixture)
-            row(family, i, p, count)
+            worse += row(family, i, gmmjax.from_covariances(*mixture), count)
+        assert not worse, worse
 
 
 METHODS = ("Runnalls", "Williams", "West", "EM", "long", "ours")
 
 
 def row(family, i, p, count):
-    """Measure one target, print it, and hold ours against the others."""
+    """Measure one target, print it, and say by which methods ours is beaten."""
     key = jax.random.key(i)
     found = [gmmjax.greedy_start(key, p, count, cost=c) for c in (gmmjax.runnalls, gmmjax.williams, gmmjax.west)]
     em_seconds, em = clock(lambda: by_em(i, p, count))
@@ -95,7 +96,10 @@ def row(family, i, p, count):
     print(
         f"{family:14s}{values}   {float(kls[-1].stderr):.1e}   {em_seconds:9.2f} {our_seconds:6.2f}{cold}", flush=True
     )
+    worse = []
     for name, q, kl in zip(METHODS[:5], found, kls, strict=False):
         difference = gap(q)  # E_p[log q − log ours], which is to be no larger than 0, or 5 % for the long restarts
         slack = 0.05 * kl.value if name == "long" else 0.0
-        assert difference.value < slack + 4 * difference.stderr, f"{name} {float(kl.value)} {difference}"
+        if difference.value > slack + 4 * difference.stderr:
+            worse.append(f"{family} {i}: {name} is better by {float(difference.value):.2g}")
+    return worse
