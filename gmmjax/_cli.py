@@ -122,8 +122,8 @@ def _reduce(arguments):
     # Each round is a search of its own; the best is on disk at any time.
     try:
         for key in _watched(keys[:-1]):
-            found = reduce_mixture(key, p, arguments.components).gmm
-            if (loss := measure(found)).value < after.value or done == 0:
+            found = reduce_mixture(key, p, arguments.components).gmm  # type: ignore
+            if (loss := measure(found)).value < after.value:
                 after = loss
                 save(arguments.output, found)
             done += 1

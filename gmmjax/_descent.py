@@ -176,7 +176,7 @@ def _drowned(window, count):
         mean = total / count
         variance = (squares / count - mean**2) / jnp.maximum(count - 1, 1)
         moves = squares > 0
-        return jnp.sum(jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)), jnp.sum(moves)
+        return jnp.sum(jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)), jnp.sum(moves)  # type: ignore
 
     ratios, counts = zip(*map(ratio, window.gradient, window.squares), strict=True)
     return sum(ratios) <= sum(counts)

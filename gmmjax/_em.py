@@ -72,7 +72,7 @@ def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
         losses = jnp.full(MOST_STEPS, jnp.nan, floor.dtype)
         state = (0, g, jnp.ones((), bool), jnp.full((), jnp.inf, floor.dtype), losses)
         index, g, moving, loss, losses = jax.lax.while_loop(go, iterate, state)
-        return Run(g, losses, loss, index, ~moving)
+        return Run(g, losses, loss, index, ~moving)  # type: ignore
 
     return jax.vmap(one)(starts)
 
@@ -119,13 +119,13 @@ def _step(g, c, floor, num_blocks):
     loss, mass, first, second = jax.lax.fori_loop(0, num_blocks, block, jax.tree.map(jnp.zeros_like, like))
     alive = mass > 1e-8
     safe = jnp.where(alive, mass, 1.0)
-    shift = first / safe[:, None]
+    shift = first / safe[:, None]  # type: ignore
     if full:
-        covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]
+        covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]  # type: ignore
         scale = _linalg.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
     else:
-        variance = second / safe[:, None] - shift**2 + floor
+        variance = second / safe[:, None] - shift**2 + floor  # type: ignore
         scale = jnp.sqrt(variance if g.scale.ndim == g.means.ndim else jnp.mean(variance, axis=1))
     keep = lambda new, old: jnp.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-    logits = jnp.where(alive, jnp.log(safe), -jnp.inf)
+    logits = jnp.where(alive, jnp.log(safe), -jnp.inf)  # type: ignore
     return GMM(logits, keep(g.means + shift, g.means), keep(scale, g.scale)), loss

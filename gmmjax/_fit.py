@@ -154,7 +154,7 @@ def _finish(method: Method, problem: Problem, state: State, records: Record) -> 
     start = _descent.begin(method, problem).free
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, state.good, state.average)
     losses = jax.lax.map(lambda free: _descent.evaluate(method, problem, key, free), candidates)
-    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))  # the start, where none is
+    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))  # the start, where none is  # type: ignore
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
     g = _descent.assemble(problem, pick(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)

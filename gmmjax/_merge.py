@@ -201,7 +201,7 @@ def _cheapest(table, left):
     # The triangle is a constant: comparing two iotas takes XLA seconds to compile for a CPU.
     candidates = left[:, None] & left[None] & np.triu(np.ones((count, count), bool), 1)
     for costs in table:
-        least = jnp.min(jnp.where(candidates, costs, jnp.inf))
+        least = jnp.min(jnp.where(candidates, costs, jnp.inf))  # type: ignore
         slack = 8 * jnp.finfo(costs.dtype).eps * jnp.abs(least)  # ties up to rounding are ties
         candidates &= costs <= least + slack
     return jnp.divmod(jnp.argmax(candidates), count)

@@ -159,7 +159,7 @@ def _kmeans_start(key, p, count):
 
     def add(nearest, key):
         safe = jnp.where(nearest > 0, nearest, 1.0)
-        chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]
+        chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]  # type: ignore
         return jnp.minimum(nearest, far(chosen)), chosen
 
     _, centres = jax.lax.scan(add, jnp.ones(_DRAWS, white.dtype) * 1e6, jax.random.split(key_choice, count))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import densified, random_mixture
+from cases import random_mixture
 
 import gmmjax
 from gmmjax import _clusters, _merge
