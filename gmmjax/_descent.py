@@ -165,7 +165,8 @@ def _judge(method, window, level, value, stderr, gradient):
     )
     current = Estimate(window.loss / count, error)
     flat = level.value - current.value <= jnp.hypot(level.stderr, error) + jnp.finfo(value.dtype).eps * jnp.abs(value)
-    arrived = full & jnp.isfinite(level.value) & (flat | _drowned(window, count))
+    # On a plateau before a descent one of the two often holds by itself. Without noise there is only the loss to go by.
+    arrived = full & jnp.isfinite(level.value) & flat & (_drowned(window, count) | method.common_random_numbers)
     return _where(full, _empty(gradient), window), _where(full, current, level), arrived
 
 

@@ -91,8 +91,8 @@ def fit(
         `GMM(True, False, False)` fits the weights alone; the rest keeps its bits.
       common_random_numbers: one key for all steps instead of a fresh one for each.
       patience: over how many steps progress is judged. The fit stops when the gradient, averaged over them, is
-        no larger than its own standard error, or when the loss has not fallen by more than its error (with common
-        random numbers: a hundredth of it) since those before. None takes all steps.
+        no larger than its own standard error, and the loss has not fallen by more than its error since those before
+        (with common random numbers: when it has not fallen by more than a hundredth of it). None takes all steps.
       progress: show a bar with the loss and its error; needs `pip install gmmjax[progress]`.
       checkpoint: a path. The state is written there after each segment, atomically, as a plain .npz file; if the
         file exists, the fit goes on from it to the same result.

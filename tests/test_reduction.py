@@ -49,7 +49,7 @@ def test_costs_are_what_they_say(planar):
     pair = jax.tree.map(lambda leaf: leaf[jnp.array([i, j])], planar)
     w, both = gmmjax.weights(planar)[jnp.array([i, j])], gmmjax.covariance(pair)
     log_det = lambda m: np.linalg.slogdet(np.asarray(m))[1]
-    expected = 0.5 * (w.sum() * log_det(both) - w @ [log_det(m) for m in gmmjax.covariances(pair)])
+    expected = 0.5 * (w.sum() * log_det(both) - w @ jnp.array([log_det(m) for m in gmmjax.covariances(pair)]))
     np.testing.assert_allclose(gmmjax.runnalls(planar, i)[j], expected, rtol=1e-9)
     apart = planar.means[i] - planar.means[j]
     moved = w[0] * w[1] / w.sum() * apart @ np.linalg.solve(gmmjax.covariance(planar), apart)
