@@ -105,9 +105,9 @@ def test_schedules_are_followed(key, pair):
 def test_stops_when_there_is_no_more_progress(key, pair):
     p, q = pair
     for loss in (forward, distance):
-        stopped = fit(key, loss, p, args=(p,), patience=10)
+        stopped = gmmjax.fit(key, loss, p, args=(p,), num_steps=400, patience=30)
         assert stopped.converged
-        assert stopped.num_steps <= 40
+        assert stopped.num_steps < 400
         assert np.isnan(stopped.losses[stopped.num_steps :]).all()
     assert fit(key, forward, p, args=(p,), patience=None).num_steps == 100
     descending = fit(key, distance, q, args=(p,), patience=10)
