@@ -44,6 +44,6 @@ from gmmjax._starts import random_start as random_start
 from gmmjax._unconstrained import Unconstrained as Unconstrained
 from gmmjax._unconstrained import constrain as constrain
 from gmmjax._unconstrained import unconstrain as unconstrain
-from gmmjax._variational import kl_to_density as kl_to_density
+from gmmjax._target import kl_to_density as kl_to_density
 
 __version__ = metadata.version("gmmjax")

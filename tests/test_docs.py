@@ -28,7 +28,7 @@ LAYERS = [
     {"_build", "_unconstrained", "_points", "_density", "_gaussian"},
     {"_sample", "_io"},
     {"_estimate"},
-    {"_divergences", "_descent", "_merge", "_em", "_whiten", "_clusters", "_segments", "_variational"},
+    {"_divergences", "_descent", "_merge", "_em", "_whiten", "_clusters", "_segments", "_target"},
     {"_fit", "_starts", "_search"},
     {"_reduce"},
     {"interop"},
