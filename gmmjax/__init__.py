@@ -36,6 +36,8 @@ from gmmjax._entropies import entropy as entropy
 from gmmjax._entropies import mutual_information as mutual_information
 from gmmjax._estimate import Estimate as Estimate
 from gmmjax._estimate import expectation as expectation
+from gmmjax._fit import FitResult as FitResult
+from gmmjax._fit import fit as fit
 from gmmjax._gaussian_divergences import gaussian_bhattacharyya as gaussian_bhattacharyya
 from gmmjax._gaussian_divergences import gaussian_chi2 as gaussian_chi2
 from gmmjax._gaussian_divergences import gaussian_kl as gaussian_kl
@@ -51,6 +53,10 @@ from gmmjax._io import load as load
 from gmmjax._io import save as save
 from gmmjax._js import generalised_js_divergence as generalised_js_divergence
 from gmmjax._js import js_divergence as js_divergence
+from gmmjax._merge import runnalls as runnalls
+from gmmjax._merge import salmond as salmond
+from gmmjax._merge import west as west
+from gmmjax._merge import williams as williams
 from gmmjax._pairwise import pairwise as pairwise
 from gmmjax._points import iid as iid
 from gmmjax._points import sobol as sobol
@@ -69,8 +75,14 @@ from gmmjax._quadrature import kl_quadrature as kl_quadrature
 from gmmjax._ratios import f_divergence as f_divergence
 from gmmjax._ratios import squared_hellinger as squared_hellinger
 from gmmjax._ratios import total_variation as total_variation
+from gmmjax._reduce import reduce_mixture as reduce_mixture
 from gmmjax._sample import sample as sample
 from gmmjax._sliced import sliced_w2_squared as sliced_w2_squared
+from gmmjax._starts import greedy_start as greedy_start
+from gmmjax._starts import kmeans_start as kmeans_start
+from gmmjax._starts import moment_start as moment_start
+from gmmjax._starts import random_start as random_start
+from gmmjax._target import kl_to_density as kl_to_density
 from gmmjax._tolerance import ToleranceEstimate as ToleranceEstimate
 from gmmjax._tolerance import estimate_to as estimate_to
 from gmmjax._unconstrained import Unconstrained as Unconstrained

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax._gmm import GMM
 from gmmjax._linalg import HIGHEST
@@ -55,7 +56,7 @@ def _round_to_powers(share):
 def _rank(values):
     """The place of each value from large to small, ties in order."""
     # By comparing all pairs: sorting compiles slowly, and there are few components.
-    places = jnp.arange(len(values))
+    places = np.arange(len(values))
     before = (values[None] > values[:, None]) | ((values[None] == values[:, None]) & (places[None] < places[:, None]))
     return jnp.sum(before, axis=1)
 

@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser():
     parser = _Parser(prog="gmmjax", description="Divergences between Gaussian mixtures, with standard errors.")
     parser.add_argument("--version", action="version", version=f"gmmjax {metadata.version('gmmjax')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,compare}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,compare,reduce}")
     demo = commands.add_parser("demo", help="a tour in half a minute: estimates, errors, and a fit; needs no files")
     demo.set_defaults(command=_demo)
     compare = commands.add_parser("compare", help="KL both ways and JS of two mixtures in .npz files")
@@ -62,6 +62,13 @@ def _parser():
     compare.add_argument("--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0")
     compare.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     compare.set_defaults(command=_compare)
+    reduce = commands.add_parser("reduce", help="the nearest mixture of fewer components; Ctrl-C keeps the best so far")
+    reduce.add_argument("p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances")
+    reduce.add_argument("--components", type=_integer(1, 1 << 16), required=True, metavar="N", help="how many to keep")
+    reduce.add_argument("-o", "--output", required=True, metavar="q.npz", help="where to write them")
+    reduce.add_argument("--rounds", type=_integer(1, 1 << 16), default=4, metavar="R", help="searches, default 4")
+    reduce.add_argument("--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0")
+    reduce.set_defaults(command=_reduce)
     return parser
 
 
@@ -98,6 +105,47 @@ def _compare(arguments):
     print(_as_json(estimates) if arguments.json else _as_table(arguments, p, q, estimates))
 
 
+def _reduce(arguments):
+    import jax
+
+    from gmmjax._divergences import kl_divergence
+    from gmmjax._io import load, save
+    from gmmjax._reduce import reduce_mixture
+    from gmmjax._starts import greedy_start
+
+    p = load(arguments.p)
+    keys = jax.random.split(jax.random.key(arguments.seed), arguments.rounds + 1)
+    measure = lambda q: kl_divergence(keys[-1], p, q)
+    greedy = greedy_start(keys[-1], p, arguments.components)
+    before = after = measure(greedy)
+    save(arguments.output, greedy)
+    done = 0
+    # Each round is a search of its own; the best is on disk at any time.
+    try:
+        for key in _watched(keys[:-1]):
+            found = reduce_mixture(key, p, arguments.components).gmm  # type: ignore
+            if (loss := measure(found)).value < after.value:
+                after = loss
+                save(arguments.output, found)
+            done += 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {done} of {arguments.rounds} searches done, the best is kept", file=sys.stderr)
+    rows = {"greedy": before, "refined": after}
+    estimates = {name: {"value": float(e.value), "stderr": float(e.stderr)} for name, e in rows.items()}
+    print(f"{arguments.p}  K = {p.num_components}  D = {p.dim}  {_structure(p)}")
+    print(f"{arguments.output}  K = {load(arguments.output).num_components}\n")
+    print("\n".join(["KL(p||q)".ljust(10) + f"{'nats':>18}{'stderr':>12}", *_rows(estimates)]))
+
+
+def _watched(rounds):
+    """With a bar on a terminal, if tqdm is there."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return rounds
+    return tqdm(rounds, desc="reduce", unit="search", disable=None, leave=False)
+
+
 def _as_json(estimates):
     finite = lambda x: x if math.isfinite(x) else None  # JSON has no infinity
     return json.dumps({name: {k: finite(v) for k, v in e.items()} for name, e in estimates.items()}, allow_nan=False)
@@ -110,11 +158,15 @@ def _as_table(arguments, p, q, estimates):
         for name, path, g in (("p", arguments.p, p), ("q", arguments.q, q))
     ]
     lines += ["", f"{'':<10}{'nats':>18}{'stderr':>12}"]
+    lines += _rows(dict(zip(("KL(p||q)", "KL(q||p)", "JS(p, q)"), estimates.values(), strict=True)))
+    return "\n".join([*lines, "", f"{arguments.samples} samples per mixture, seed {arguments.seed}"])
+
+
+def _rows(estimates):
+    """One line per estimate, all with as many digits as the best of them has."""
     smallest = min(max(e["stderr"], 1e-12) for e in estimates.values())
     digits = 6 if math.isinf(smallest) else min(max(1 - math.floor(math.log10(smallest)), 2), 12)
-    for label, estimate in zip(("KL(p||q)", "KL(q||p)", "JS(p, q)"), estimates.values(), strict=True):
-        lines.append(f"{label:<10}{estimate['value']:>18.{digits}f}{estimate['stderr']:>12.1e}")
-    return "\n".join([*lines, "", f"{arguments.samples} samples per mixture, seed {arguments.seed}"])
+    return [f"{label:<10}{e['value']:>18.{digits}f}{e['stderr']:>12.1e}" for label, e in estimates.items()]
 
 
 def _structure(g):

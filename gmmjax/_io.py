@@ -35,22 +35,11 @@ def save(path, g: GMM) -> None:
       >>> print(numpy.load(path)["covariances"], numpy.load(path)["covariance_type"])
       [1. 1.] spherical
     """
-    path = os.path.abspath(path)
     arrays = to_arrays(g)
     check_values(*(arrays[name] for name in _ARRAYS))
     covariances = arrays["covariances"]
     checked_factor(covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2)
-    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    write_arrays(path, arrays)
 
 
 def load(path) -> GMM:
@@ -76,13 +65,16 @@ def load(path) -> GMM:
       (1, 3)
     """
     path = os.fspath(path)
-    arrays = _read(path)
+    arrays = read_arrays(path, (*_ARRAYS, "covariance_type"))
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
         raise ValueError(f"{path}: has no array {', '.join(map(repr, missing))}; see gmmjax.save for the names")
-    kind = arrays.pop("covariance_type", None)
+    kind = arrays.get("covariance_type")
     try:
-        return from_arrays(**arrays, covariance_type=None if kind is None else str(np.asarray(kind).astype(str)))
+        return from_arrays(
+            *(arrays[name] for name in _ARRAYS),
+            covariance_type=None if kind is None else str(np.asarray(kind).astype(str)),
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -143,11 +135,28 @@ def covariance_type(g: GMM) -> str:
     return "diag" if g.scale.ndim == g.means.ndim else "spherical"
 
 
-def _read(path):
+def write_arrays(path, arrays: dict) -> None:
+    """An .npz file that appears whole or not at all, also when the process is killed or the disk is full."""
+    path = os.path.abspath(path)
+    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def read_arrays(path, names=None) -> dict:
+    """The arrays of an .npz file, those of `names` or all, never unpickled."""
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in (*_ARRAYS, "covariance_type") if name in archive}
+                return {name: archive[name] for name in names or archive if name in archive}
         except Exception as error:  # numpy, zipfile and zlib have a dozen types for a file that is not one of theirs
             detail = " ".join(str(error).split())
             if "pickle" in detail:

@@ -106,6 +106,14 @@ def _gap(p, q):
     return sum(jnp.sum((a - b) ** 2) for a, b in zip(*moments, strict=True))
 
 
+def _quadratic(x):
+    return -0.5 * jnp.sum(x**2, axis=1)
+
+
+def _distance(key, p, q):
+    return jnp.sum((gmmjax.mean(p) - gmmjax.mean(q)) ** 2) + jnp.sum(gmmjax.covariance(p) ** 2)
+
+
 # Small sample counts: these tests ask for types and transformations, not for accuracy.
 TABLE = [
     Function("weights", lambda key, p, q: gmmjax.weights(p)),
@@ -173,12 +181,23 @@ TABLE = [
     Function("kl_matched", lambda key, p, q: gmmjax.kl_matched(p, q)),
     Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q), True),
     Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q), True),
+    Function("kl_to_density", lambda key, p, q: gmmjax.kl_to_density(key, p, _quadratic, num_samples=256)),
+    Function("fit", lambda key, p, q: gmmjax.fit(key, _distance, p, args=(q,), num_steps=3, patience=None).gmm),
+    Function("runnalls", lambda key, p, q: gmmjax.runnalls(p, 0)[1:]),
+    Function("salmond", lambda key, p, q: gmmjax.salmond(p, 0)[1:]),
+    Function("west", lambda key, p, q: gmmjax.west(p, 0)[1][1:]),
+    Function("williams", lambda key, p, q: gmmjax.williams(p, 0)[1:]),
+    Function("greedy_start", lambda key, p, q: gmmjax.greedy_start(key, p, 2)),
+    Function("kmeans_start", lambda key, p, q: gmmjax.kmeans_start(key, p, 2)),
+    Function("moment_start", lambda key, p, q: gmmjax.moment_start(key, p, 2)),
+    Function("random_start", lambda key, p, q: gmmjax.random_start(key, p, 2)),
 ]
 
 NOT_IN_TABLE = {
     "GMM",
     "Bounds",
     "Estimate",
+    "FitResult",
     "ToleranceEstimate",
     "estimate_to",
     "gradient",
@@ -189,3 +208,4 @@ NOT_IN_TABLE = {
     "load",
     "interop",
 }
+NOT_IN_TABLE |= {"reduce_mixture"}  # chooses between starts in Python; its own tests ask for the rest

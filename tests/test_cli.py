@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import random_mixture
 
 import gmmjax
 from gmmjax._cli import main
@@ -111,6 +112,7 @@ def test_equal_mixtures_and_infinite_stderr(files, capsys):
         (["compare", "{p}", "{folder}"], "Is a directory"),
         (["compare", "{p}", "{other}"], "has dimension 3"),
         (["frobnicate"], "frobnicate"),
+        (["reduce", "{p}", "-o", "x.npz"], "--components"),
         ([], "required"),
     ],
 )
@@ -123,6 +125,33 @@ def test_user_errors(files, tmp_path, capsys, arguments, words):
     captured = capsys.readouterr()
     assert captured.out == ""
     _assert_one_line(captured.err, words)
+
+
+def test_reduce_writes_the_best_and_a_table(tmp_path, capsys):
+    p = random_mixture(3, 10, 2)
+    source, target = str(tmp_path / "big.npz"), str(tmp_path / "small.npz")
+    gmmjax.save(source, p)
+    assert main(["reduce", source, "--components", "5", "-o", target, "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    q = gmmjax.load(target)
+    assert q.num_components == 5
+    before, after = (float(next(line for line in lines if line.startswith(name)).split()[1])
+                     for name in ("greedy", "refined"))  # fmt: skip
+    kl, stderr = gmmjax.kl_divergence(jax.random.key(9), p, q)
+    assert after < before
+    assert abs(after - kl) < 6 * stderr
+
+
+def test_ctrl_c_leaves_a_reduction_on_disk(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmmjax._reduce.reduce_mixture", interrupted)
+    source, target = str(tmp_path / "big.npz"), str(tmp_path / "small.npz")
+    gmmjax.save(source, random_mixture(3, 10, 2))
+    assert main(["reduce", source, "--components", "5", "-o", target]) == 0
+    assert "interrupted: 0 of 4" in capsys.readouterr().err
+    assert gmmjax.load(target).num_components == 5
 
 
 def test_version_and_help(capsys):

@@ -1,0 +1,131 @@
+"""The fixed point of forward KL: each component takes the moments of what it is responsible for."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax import _allocation, _density, _linalg, _points
+from gmmjax._gmm import GMM
+from gmmjax._unconstrained import Unconstrained, constrain, unconstrain
+
+MOST_STEPS = 200
+
+
+class Cloud(NamedTuple):
+    """Blocks of points `(B, D, n)` and weights `(B, n)`, each of which stands for p: Σ weight·f(x) estimates E_p[f]."""
+
+    x: jax.Array
+    weight: jax.Array
+    entropy: jax.Array  # (B,) −Σ weight·log p(x), so that losses are KL
+
+
+class Run(NamedTuple):
+    """A mixture on its way to the fixed point, and KL on the cloud: of each iteration, and the last."""
+
+    gmm: GMM
+    losses: jax.Array
+    loss: jax.Array
+    num_steps: jax.Array
+    converged: jax.Array
+
+
+@jax.jit(static_argnums=(2, 3))
+def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
+    """Scrambled Sobol points of a checked mixture, allotted to its components without chance in each block."""
+    dtype, dim = p.means.dtype, p.dim
+    z, weight = _points.sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
+    allocation = _allocation.allocate(p, num_points)
+    chosen = _allocation.choose(allocation, (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points)
+    share = allocation.upper - allocation.lower
+    rate = jax.nn.softmax(p.logits) / (share + (share == 0))
+    weight = weight * jnp.matmul(rate, chosen, precision=_linalg.HIGHEST)[None]
+    weight = weight / jnp.sum(weight, axis=1, keepdims=True)
+    density = _density.precision(p)
+
+    def block(part):
+        z, weight = part
+        x = _linalg.place(chosen, p.means, p.scale, z)
+        return x, -jnp.vdot(weight, _density.evaluate(density, x))
+
+    x, entropy = jax.lax.map(block, (jnp.moveaxis(z, 1, 0), weight))
+    return Cloud(x, weight, entropy)
+
+
+@jax.jit
+def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
+    """Iterate a batch of mixtures on the first blocks, until the loss of each falls by less than 10⁻⁴ of it."""
+
+    def one(g):
+        tolerance = 8 * jnp.finfo(floor.dtype).eps * jnp.abs(c.entropy[0])
+
+        def go(state):
+            index, _, moving, *_ = state
+            return (index < jnp.minimum(num_steps, MOST_STEPS)) & moving
+
+        def iterate(state):
+            index, g, _, before, losses = state
+            g, loss = _leap(g, c, floor, num_blocks)
+            moving = ~(before - loss < 1e-4 * jnp.maximum(loss, 0.0) + tolerance)
+            return index + 1, g, moving, loss, losses.at[index].set(loss)
+
+        losses = jnp.full(MOST_STEPS, jnp.nan, floor.dtype)
+        state = (0, g, jnp.ones((), bool), jnp.full((), jnp.inf, floor.dtype), losses)
+        index, g, moving, loss, losses = jax.lax.while_loop(go, iterate, state)
+        return Run(g, losses, loss, index, ~moving)  # type: ignore
+
+    return jax.vmap(one)(starts)
+
+
+def _leap(g, c, floor, num_blocks):
+    """Two steps, a leap along the curve through them, and a third: kept only where the loss is no larger."""
+    # Squared extrapolation: Varadhan and Roland (2008), "Simple and globally convergent methods", scheme S3.
+    first, _ = _step(g, c, floor, num_blocks)
+    second, loss = _step(first, c, floor, num_blocks)
+    a, b, d = unconstrain(g), unconstrain(first), unconstrain(second)
+    present = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)  # −inf logits stay where they are
+    r = jax.tree.map(lambda a, b: present(b - a), a, b)
+    v = jax.tree.map(lambda b, d, r: present(d - b) - r, b, d, r)
+    norm = lambda tree: jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in tree))
+    length = jnp.maximum(norm(r) / jnp.maximum(norm(v), 1e-12), 1.0)
+    far = Unconstrained(*(a + 2 * length * r + length**2 * v for a, r, v in zip(a, r, v, strict=True)))
+    leapt, far_loss = _step(constrain(far), c, floor, num_blocks)
+    better = far_loss <= loss
+    return jax.tree.map(lambda x, y: jnp.where(better, x, y), leapt, second), jnp.where(better, far_loss, loss)
+
+
+def _step(g, c, floor, num_blocks):
+    """Responsibilities, then weighted moments in the structure of `g`; and the loss of `g` itself."""
+    density = _density.precision(g)
+    full = g.scale.ndim > g.means.ndim
+
+    def block(index, total):
+        x, weight = c.x[index], c.weight[index] / num_blocks
+        table = _density.evaluate_components(density, x)
+        log_prob = jax.nn.logsumexp(table, axis=0)
+        share = jnp.exp(table - log_prob[None]) * weight[None]
+        centred = x[None] - g.means[:, :, None]
+        spread = centred * share[:, None, :]
+        second = jnp.matmul(spread, centred.mT, precision=_linalg.HIGHEST) if full else jnp.sum(spread * centred, 2)
+        new = (
+            -c.entropy[index] / num_blocks - jnp.vdot(weight, log_prob),
+            jnp.sum(share, axis=1),
+            jnp.sum(spread, axis=2),
+            second,
+        )
+        return jax.tree.map(jnp.add, total, new)
+
+    like = (floor, g.logits, g.means, g.means[:, :, None] * g.means[:, None, :] if full else g.means)
+    loss, mass, first, second = jax.lax.fori_loop(0, num_blocks, block, jax.tree.map(jnp.zeros_like, like))
+    alive = mass > 1e-8
+    safe = jnp.where(alive, mass, 1.0)
+    shift = first / safe[:, None]  # type: ignore
+    if full:
+        covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]  # type: ignore
+        scale = _linalg.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
+    else:
+        variance = second / safe[:, None] - shift**2 + floor  # type: ignore
+        scale = jnp.sqrt(variance if g.scale.ndim == g.means.ndim else jnp.mean(variance, axis=1))
+    keep = lambda new, old: jnp.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    logits = jnp.where(alive, jnp.log(safe), -jnp.inf)  # type: ignore
+    return GMM(logits, keep(g.means + shift, g.means), keep(scale, g.scale)), loss

@@ -1,0 +1,140 @@
+"""Where a reduction starts, and how the best of many starts is found; concrete mixtures without absent components."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmmjax import _clusters, _em, _linalg, _merge, _whiten
+from gmmjax._gmm import GMM
+
+BLOCKS = 8
+POINTS = 2048  # in each block
+SCREEN = 15, 2  # iterations and blocks for all starts; the best LANES of them go on with all
+LANES = 4
+ROUNDS = 4  # of changes to the best
+DRAWS = 256
+_SMALL = 0.2  # variance of a fresh component, where p has 1, in units of n^(−2/D)
+
+
+def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
+    """The greedy reduction, and what to climb from: partitions of `p`, or what the user wants."""
+    w, means, _ = _whiten.arrays(p)
+    covariances = _dense(p)
+    count = min(count, len(w))
+    together = lambda labels: _structured(p, *_clusters.merge(w, means, covariances, labels, count))
+    merged = np.asarray(_greedy_labels(p, len(w) - count, cost))
+    if isinstance(init, GMM):
+        return together(merged), [_alike(p, init)]
+    if init is not None:
+        return together(merged), [_alike(p, init(k, p, count)) for k in jax.random.split(key, num_restarts)]
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    # Partitions of the components serve where these are far apart. Where they overlap, the best mixture may cut right
+    # through them, and only starts from single points lead there.
+    moved = lambda labels: together(_clusters.improve(w, means, covariances, labels, count))
+    partition = lambda: moved(_clusters.seed(rng, w, means, count))
+    scatter = lambda: _structured(p, *_scatter(rng, p, count))
+    kinds = [partition if i % 3 == 0 else scatter for i in range(num_restarts)]
+    return together(merged), [moved(merged), *(start() for start in kinds[1:])]
+
+
+def climb(key, p: GMM, starts: list[GMM]) -> _em.Run:
+    """A batch of the best fixed points of forward KL that the starts, and changes of the best of them, lead to."""
+    # What is narrower than p ever is, by far, is a collapse onto a few points.
+    floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
+    cloud = _em.cloud(key, p, BLOCKS, POINTS)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    pool = _screen(starts, cloud, floor)
+    for _ in range(ROUNDS):
+        best = _best(pool)
+        changed = [_change(rng, p, pick(best, i % LANES)) for i in range(2 * LANES)]
+        pool = jax.tree.map(lambda *leaves: np.concatenate(leaves), pool, _screen(changed, cloud, floor))
+    return jax.tree.map(np.asarray, _em.climb(_best(pool), cloud, floor, _em.MOST_STEPS, BLOCKS))
+
+
+def _screen(starts, cloud, floor):
+    # A few at a time, so that all rounds share one compilation; numpy between them, which compiles nothing.
+    batches = [(starts[i : i + LANES] * LANES)[:LANES] for i in range(0, len(starts), LANES)]
+    runs = [_em.climb(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
+
+
+def _best(pool):
+    order = np.argsort(np.where(np.isfinite(pool.loss), pool.loss, np.inf))[:LANES]
+    return jax.tree.map(lambda leaf: leaf[order], pool.gmm)
+
+
+def _change(rng, p, g):
+    """One component anew, small, at a draw of p: a way out of a local minimum that costs a few iterations."""
+    weights, means, _ = _whiten.arrays(g)
+    means, covariances = means.copy(), _dense(g).copy()
+    k, count = rng.integers(len(weights)), len(weights)
+    weights[k] = 1 / count
+    means[k] = _draw(rng, p, 1)[0]
+    covariances[k] = _SMALL * count ** (-2 / p.dim) * np.eye(p.dim)
+    return _structured(p, weights / weights.sum(), means, covariances)
+
+
+def trimmed(g: GMM) -> GMM:
+    """Without its absent components."""
+    present = np.flatnonzero(np.asarray(g.logits) > -np.inf)
+    leaves = (leaf if leaf.shape[0] < len(g.logits) else np.asarray(leaf)[present] for leaf in g)
+    return GMM(*map(jnp.asarray, leaves))
+
+
+def pick(tree, i):
+    """One of a batch."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+@jax.jit(static_argnums=2)
+def _greedy_labels(p, num_merges, cost):
+    return _merge.greedy(p, num_merges, cost)[2]
+
+
+def _scatter(rng, p, count):
+    """Small components of equal weight at centres that k-means++ chooses among draws."""
+    even, draws = np.full(DRAWS, 1 / DRAWS), _draw(rng, p, DRAWS)
+    labels = _clusters.seed(rng, even, draws, count)
+    _, centres, _ = _clusters.merge(even, draws, np.zeros((DRAWS, p.dim, p.dim)), labels, count)
+    width = _SMALL * count ** (-2 / p.dim)
+    return np.full(count, 1 / count), centres, np.broadcast_to(width * np.eye(p.dim), (count, p.dim, p.dim))
+
+
+def _draw(rng, p, number):
+    weights, means, _ = _whiten.arrays(p)
+    chosen = rng.choice(len(weights), number, p=weights)
+    factors = np.linalg.cholesky(_dense(p))[chosen]
+    return means[chosen] + np.einsum("nij,nj->ni", factors, rng.normal(size=(number, p.dim)))
+
+
+def _dense(g):
+    return np.asarray(_linalg.dense_covariances(g.scale, g.means), np.float64)
+
+
+def _stack(*leaves):
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
+def _alike(p, g):
+    """A start in the structure of `p`."""
+    w, means, _ = _whiten.arrays(g)
+    return _structured(p, w, means, _dense(g))
+
+
+def _structured(p, weights, means, covariances):
+    """A mixture of dense covariances in the structure of `p`, but untied: the nearest in forward KL."""
+    if p.scale.ndim == 3:
+        scale = np.linalg.cholesky(covariances)
+    else:
+        variances = np.diagonal(covariances, axis1=1, axis2=2)
+        scale = np.sqrt(variances if p.scale.ndim == 2 else variances.mean(axis=1))
+    with np.errstate(divide="ignore"):
+        logits = np.log(weights)
+    return GMM(*(jnp.asarray(leaf, p.means.dtype) for leaf in (logits, means, scale)))
+
+
+def _smallest_variance(p):
+    scale = np.asarray(p.scale, np.float64)
+    if scale.ndim == 3:
+        return np.min(np.linalg.svd(np.tril(scale), compute_uv=False)) ** 2
+    return np.min(scale**2)

@@ -1,0 +1,98 @@
+"""A long computation as a Python loop over compiled segments: a bar, Ctrl-C, and checkpoints."""
+
+import contextlib
+import os
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmmjax._io import read_arrays, write_arrays
+
+
+def run(advance, state, problem, num_steps: int, interval: int, progress: bool, checkpoint):
+    """Apply `advance(state, start) -> (state, records)` until `num_steps` are done or `state.stopped`.
+
+    Returns the last state and the records, arrays `(num_steps,)` that end in NaN where there are none.
+    """
+    identity = _identity(problem)
+    records = [np.full(num_steps, np.nan, state.level.value.dtype) for _ in range(3)]
+    done = 0
+    if checkpoint is not None and os.path.exists(checkpoint):
+        done, state, records = _resume(checkpoint, identity, state, records)
+    with _bar(num_steps, done) if progress else contextlib.nullcontext() as bar:
+        try:
+            while done < num_steps and not state.stopped:
+                state, new = advance(state, done)
+                new = [np.asarray(values)[: num_steps - done] for values in new]
+                for record, values in zip(records, new, strict=True):
+                    record[done : done + len(values)] = values
+                if bar is not None:
+                    _show(bar, done, new)
+                done += len(new[0])
+                if checkpoint is not None:
+                    write_arrays(checkpoint, {"done": done, **identity, **_pack(state), **_pack(records, "record")})
+        except KeyboardInterrupt:
+            warnings.warn(f"fit: interrupted after {done} of {num_steps} steps; this is the best so far", stacklevel=4)
+    return state, records
+
+
+def _resume(path, identity, state, records):
+    arrays = read_arrays(path)
+    expected = {"done": 0, **identity, **_pack(state), **_pack(records, "record")}
+    for name, value in expected.items():
+        if name not in arrays:
+            raise ValueError(f"checkpoint: {path} is not the state of this fit: it has no array {name!r}")
+        saved = arrays[name]
+        free = name.startswith("record")  # the number of steps may change
+        if saved.dtype != np.asarray(value).dtype or (not free and saved.shape != np.shape(value)):
+            raise ValueError(
+                f"checkpoint: {path} is not the state of this fit: {name} is {saved.dtype} {saved.shape}, "
+                f"expected {np.asarray(value).dtype} {np.shape(value)}"
+            )
+        if name in identity and not np.array_equal(saved, value, equal_nan=value.dtype.kind == "f"):
+            raise ValueError(f"checkpoint: {path} is the state of another fit: {name} differs")
+    done = min(int(arrays["done"]), len(records[0]))
+    for i, record in enumerate(records):
+        record[:done] = arrays[f"record{i}"][:done]
+    leaves, tree = jax.tree.flatten(state)
+    restored = [_unpack(arrays[f"state{i}"], leaf) for i, leaf in enumerate(leaves)]
+    return done, jax.tree.unflatten(tree, restored), records
+
+
+def _identity(problem):
+    """What makes two fits the same, but for the loss and the optimiser, which are code."""
+    return _pack(problem, "problem")
+
+
+def _pack(tree, name="state"):
+    return {f"{name}{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _plain(leaf):
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _unpack(array, like):
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else jnp.asarray(array)
+
+
+def _is_key(leaf):
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _bar(num_steps, done):
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("progress: the bar needs tqdm; pip install 'gmmjax[progress]'") from None
+    return tqdm(total=num_steps, initial=done, desc="fit", unit="step")
+
+
+def _show(bar, done, new):
+    values, stderrs, _ = new
+    last = np.flatnonzero(np.isfinite(values))
+    if len(last):
+        bar.set_postfix_str(f"loss {values[last[-1]]:.5g} ± {stderrs[last[-1]]:.1g}", refresh=False)
+    bar.update(len(values))

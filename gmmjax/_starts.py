@@ -1,0 +1,180 @@
+"""Where a fit to a mixture may begin: functions `(key, p, num_components) -> GMM`."""
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax import _linalg, _merge
+from gmmjax._gmm import GMM, as_float, covariance, mean
+from gmmjax._sample import sample
+from gmmjax._validate import check_count, keyed
+
+_DRAWS = 4096
+
+
+@keyed
+def greedy_start(key, p: GMM, num_components: int, *, cost=_merge.runnalls) -> GMM:
+    r"""A mixture of fewer components by merging the cheapest pair again and again; an approximation of `p`.
+
+    Merges keep weight, mean and covariance of each pair (:math:`P_{ij} = \sum_k \tfrac{w_k}{w_i+w_j} (P_k +
+    (\mu_k-\mu_{ij})(\mu_k-\mu_{ij})^\top)`), hence those of the mixture. Deterministic: the key is not used.
+
+    Args:
+      key: a JAX key.
+      p: a mixture of K components.
+      num_components: how many to keep, a Python int; K or fewer are left.
+      cost: `gmmjax.runnalls`, `gmmjax.salmond`, `gmmjax.west`, `gmmjax.williams`, or any function `(p, i)` to the
+        costs `(K,)` of merging i with each.
+
+    Returns:
+      A full `GMM`.
+
+    Raises:
+      TypeError: `key` is not a key, `p` is not a `GMM`, or `num_components` is not an int.
+      ValueError: shapes disagree, or `num_components` < 1.
+
+    Reference:
+      Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction", section V.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(3), jnp.array([[0.0], [1.0], [5.0]]), jnp.ones(3))
+      >>> print(gmmjax.greedy_start(jax.random.key(0), p, 2).means[:, 0])
+      [0.5 5. ]
+    """
+    check_count("num_components", num_components)
+    p = as_float("p", p)
+    count = min(num_components, p.num_components)
+    return _greedy_start(p, count, cost)
+
+
+@jax.jit(static_argnums=(1, 2))
+def _greedy_start(p, count, cost):
+    c, left, _ = _merge.greedy(p, p.num_components - count, cost)
+    order = jnp.argsort(~left, stable=True)[:count]
+    return _merge.from_parts(jax.tree.map(lambda leaf: leaf[order], c))
+
+
+@keyed
+def moment_start(key, p: GMM, num_components: int) -> GMM:
+    r"""Equal weights, means drawn from :math:`\mathcal N(\bar\mu, \bar\Sigma)`, and the covariance of `p` for each.
+
+    Only the two moments of `p` are used: an approximation, wide enough for every component to see all of `p`.
+
+    Args:
+      key: a JAX key.
+      p: a mixture in D dimensions.
+      num_components: how many components, a Python int.
+
+    Returns:
+      A full `GMM`.
+
+    Raises:
+      TypeError: `key` is not a key, `p` is not a `GMM`, or `num_components` is not an int.
+      ValueError: shapes disagree, or `num_components` < 1.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(3), jnp.array([[0.0], [1.0], [5.0]]), jnp.ones(3))
+      >>> gmmjax.moment_start(jax.random.key(0), p, 2).scale.shape
+      (2, 1, 1)
+    """
+    check_count("num_components", num_components)
+    p = as_float("p", p)
+    factor = _linalg.cholesky(covariance(p)[None])
+    z = jax.random.normal(key, (num_components, p.dim), p.means.dtype)
+    means = mean(p)[None] + jnp.matmul(z, factor[0].T, precision=_linalg.HIGHEST)
+    return _equal(means, factor)
+
+
+@keyed
+def random_start(key, p: GMM, num_components: int) -> GMM:
+    r"""Equal weights, means drawn from `p`, and the covariance of `p` shrunk by :math:`n^{-2/D}` for each.
+
+    An approximation: n components of that size fill about the volume of `p`.
+
+    Args:
+      key: a JAX key.
+      p: a mixture in D dimensions.
+      num_components: n, how many components, a Python int.
+
+    Returns:
+      A full `GMM`.
+
+    Raises:
+      TypeError: `key` is not a key, `p` is not a `GMM`, or `num_components` is not an int.
+      ValueError: shapes disagree, or `num_components` < 1.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(3), jnp.array([[0.0], [1.0], [5.0]]), jnp.ones(3))
+      >>> gmmjax.random_start(jax.random.key(0), p, 2).means.shape
+      (2, 1)
+    """
+    check_count("num_components", num_components)
+    p = as_float("p", p)
+    factor = _linalg.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
+    return _equal(sample(key, p, num_components), factor)
+
+
+@keyed
+def kmeans_start(key, p: GMM, num_components: int) -> GMM:
+    r"""Means by k-means++ on draws from `p`, weights and covariances of the draws nearest to each.
+
+    Each next mean is a draw chosen with probability proportional to its squared distance from the nearest mean so
+    far, in the metric of the covariance of `p`. An approximation; a thousandth of the covariance of `p` is added
+    to each, so that none is singular.
+
+    Args:
+      key: a JAX key.
+      p: a mixture in D dimensions.
+      num_components: how many components, a Python int.
+
+    Returns:
+      A full `GMM`.
+
+    Raises:
+      TypeError: `key` is not a key, `p` is not a `GMM`, or `num_components` is not an int.
+      ValueError: shapes disagree, or `num_components` < 1.
+
+    Reference:
+      Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding", section 2.2.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(3), jnp.array([[0.0], [1.0], [50.0]]), jnp.ones(3))
+      >>> print(jnp.sort(gmmjax.weights(gmmjax.kmeans_start(jax.random.key(0), p, 2))).round(1))
+      [0.3 0.7]
+    """
+    check_count("num_components", num_components)
+    return _kmeans_start(key, as_float("p", p), num_components)
+
+
+@jax.jit(static_argnums=2)
+def _kmeans_start(key, p, count):
+    key_draws, key_choice = jax.random.split(key)
+    factor = _linalg.cholesky(covariance(p)[None])
+    white = jnp.matmul(sample(key_draws, p, _DRAWS) - mean(p)[None], _linalg.tril_inverse(factor)[0].T,
+                       precision=_linalg.HIGHEST)  # fmt: skip
+    far = lambda centre: jnp.sum((white - centre[None]) ** 2, axis=1)
+
+    def add(nearest, key):
+        safe = jnp.where(nearest > 0, nearest, 1.0)
+        chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]  # type: ignore
+        return jnp.minimum(nearest, far(chosen)), chosen
+
+    _, centres = jax.lax.scan(add, jnp.ones(_DRAWS, white.dtype) * 1e6, jax.random.split(key_choice, count))
+    member = jax.nn.one_hot(jnp.argmin(jax.vmap(far)(centres), axis=0), count, axis=0, dtype=white.dtype)
+    mass = jnp.sum(member, axis=1)
+    share = member / jnp.maximum(mass, 1.0)[:, None]
+    means = jnp.matmul(share, white, precision=_linalg.HIGHEST)
+    apart = white.T[None] - means[:, :, None]
+    spread = jnp.matmul(apart * share[:, None, :], apart.mT, precision=_linalg.HIGHEST)
+    lower = _linalg.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
+    logits = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, 1.0)), -jnp.inf)
+    means = mean(p)[None] + jnp.matmul(means, factor[0].T, precision=_linalg.HIGHEST)
+    return GMM(logits, means, jnp.matmul(factor, lower, precision=_linalg.HIGHEST))
+
+
+def _equal(means, factor):
+    count, dim = means.shape
+    return GMM(jnp.zeros(count, means.dtype), means, jnp.broadcast_to(factor, (count, dim, dim)))
