@@ -25,6 +25,8 @@ from gmmjax._bounds import js_bounds as js_bounds
 from gmmjax._bounds import kl_bounds as kl_bounds
 from gmmjax._build import from_covariances as from_covariances
 from gmmjax._build import stack as stack
+from gmmjax._compare import Comparison as Comparison
+from gmmjax._compare import compare as compare
 from gmmjax._density import component_log_prob as component_log_prob
 from gmmjax._density import log_prob as log_prob
 from gmmjax._density import responsibilities as responsibilities

@@ -8,9 +8,9 @@ from gmmjax._build import from_covariances
 from gmmjax._density import log_prob
 from gmmjax._divergences import kl_divergence
 from gmmjax._estimate import Estimate
+from gmmjax._fit import fit
 from gmmjax._js import js_divergence
 from gmmjax._sample import sample
-from gmmjax._unconstrained import constrain, unconstrain
 
 
 def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 200) -> None:
@@ -44,7 +44,8 @@ def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 20
         times = f"{float(f'{ratio:.2g}'):,.0f}x"  # two digits: a standard error of 32 replicates has no more
         print(f"{name:<10}{_show(ours):<26}{_show(plain):<32}{times:>8}")
     print("\nThe plain recipe is the mean of log p(x) - log q(x) over x = gmmjax.sample(key, p, n).")
-    before, after = kl_divergence(next(keys), p, q), kl_divergence(next(keys), p, _fit(next(keys), p, q, num_steps))
+    fitted = fit(next(keys), _loss, q, optimizer=optax.adam(0.05), num_steps=num_steps, args=(p,), patience=None).gmm
+    before, after = kl_divergence(next(keys), p, q), kl_divergence(next(keys), p, fitted)
     print(f"\nThe estimate has a gradient, so q can be fitted to p: {num_steps} steps of optax.adam on KL(p||q).\n")
     print(f"{'before':<10}{_show(before)}\n{'after':<10}{_show(after)}")
 
@@ -81,20 +82,8 @@ def _average(values):
     return Estimate(jnp.mean(values), jnp.std(values, ddof=1) / len(values) ** 0.5)
 
 
-@jax.jit(static_argnums=3)
-def _fit(key, p, q, num_steps):
-    optimizer = optax.adam(0.05)
-    loss = lambda u, key: kl_divergence(key, p, constrain(u), num_samples=4096)
-
-    def step(carry, key):
-        u, state = carry
-        gradient, _ = jax.grad(loss, has_aux=True)(u, key)
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(u, updates), state), None
-
-    u = unconstrain(q)
-    (u, _), _ = jax.lax.scan(step, (u, optimizer.init(u)), jax.random.split(key, num_steps))
-    return constrain(u)  # type: ignore  (optax types parameters as any tree)
+def _loss(key, q, p):
+    return kl_divergence(key, p, q, num_samples=4096)
 
 
 def _show(estimate):

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from gmmjax import _linalg
 from gmmjax._gmm import GMM
@@ -28,7 +27,7 @@ def expected_distances(p: GMM, q: GMM) -> jax.Array:
     )
 
 
-def pairwise_log_integral(p: GMM, q: GMM, alpha: ArrayLike = 1.0, beta: ArrayLike = 1.0) -> jax.Array:
+def pairwise_log_integral(p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0) -> jax.Array:
     """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which needs α or β < 0.
 
     With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff

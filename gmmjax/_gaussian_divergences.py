@@ -154,7 +154,7 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
       1.72
     """
     p, q = _one_component(p, q)
-    exponent = _renyi(p, q, jnp.asarray(2.0, p.means.dtype))
+    exponent: jax.Array = _renyi(p, q, jnp.asarray(2.0, p.means.dtype))
     overflows = exponent > jnp.log(jnp.finfo(exponent.dtype).max)
     return jnp.where(overflows, jnp.inf, jnp.expm1(jnp.where(overflows, 0.0, exponent)))
 

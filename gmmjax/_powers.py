@@ -180,7 +180,8 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
 
 
 @jax.jit(static_argnums=(4, 5))
-def _power(key, p, q, alpha, transform, sampling):
+def _power(key, p, q, alpha: jax.Array, transform, sampling):
+    means: jax.Array
     near, shift = _regime(p, q, alpha)
     value, means = balanced_replicates(key, p, q, _integrand, (alpha, near, shift), sampling)
     result, slope = jax.jvp(lambda value: transform(value, alpha, near, shift), (value,), (jnp.ones_like(value),))
@@ -204,7 +205,9 @@ def _log_power(t: jax.Array, alpha: jax.Array) -> jax.Array:
 def _integrand(t: jax.Array, extra):
     """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m where the integral is near 1, else p^α q^(1−α)/m, scaled."""
     # What is subtracted in the first form integrates to 0 and leaves a second-order difference where p ≈ q.
+    alpha: jax.Array
     near: jax.Array
+    shift: jax.Array
     alpha, near, shift = extra
     far = jnp.exp(jnp.where(near, 0.0, _log_power(t, alpha) - shift))
     return jnp.where(near, 2 * _scaled_growth(t, alpha) - 2 * jnp.tanh(0.5 * t), far)

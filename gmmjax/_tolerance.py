@@ -89,6 +89,7 @@ def estimate_to(
 
 @jax.jit(static_argnums=4)
 def _estimate_to(key, mixtures, rtol: jax.Array, atol: jax.Array, static):
+    most: int
     divergence, most, batch_samples, keywords = static
 
     def batch(index):
@@ -107,6 +108,8 @@ def _estimate_to(key, mixtures, rtol: jax.Array, atol: jax.Array, static):
         return jnp.sqrt(variance / count) <= jnp.maximum(atol, rtol * jnp.abs(value))
 
     def step(state):
+        count: jax.Array
+        plan: jax.Array
         count, plan, value, variance = state
         new_value, new_variance = batch(count + 1)
         count = count + 1

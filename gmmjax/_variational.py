@@ -22,7 +22,7 @@ def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
     log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
     fixed_w, fixed_v, fixed_kl = jax.tree.map(jax.lax.stop_gradient, (log_w, log_v, kl))
     rows = _minimise(fixed_w, fixed_v, fixed_kl)  # log φ_ab / w_a
-    columns = fixed_w[:, None] + rows - _column_sums(fixed_w, rows)[None]  # log ψ_ab / v_b
+    columns: jax.Array = fixed_w[:, None] + rows - _column_sums(fixed_w, rows)[None]  # log ψ_ab / v_b
     used = (log_w > -jnp.inf)[:, None] & (log_v > -jnp.inf)[None]
     log_ratio = jnp.where(used, log_w[:, None] + rows - log_v[None] - columns, 0.0)
     return jnp.sum(jnp.exp(log_w)[:, None] * jnp.exp(rows) * (log_ratio + kl))
@@ -39,6 +39,7 @@ def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
         return kl + jnp.where(present, (total - log_v)[None], 0.0)
 
     def unfinished(state):
+        slope: jax.Array
         step, rows, slope = state
         value = jnp.sum(jnp.exp(log_w[:, None] + rows) * slope)
         # The problem is convex, and linear in φ but for the column sums: the rows' best slopes bound it below.

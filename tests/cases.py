@@ -196,6 +196,8 @@ TABLE = [
 NOT_IN_TABLE = {
     "GMM",
     "Bounds",
+    "Comparison",
+    "compare",
     "Estimate",
     "FitResult",
     "ToleranceEstimate",

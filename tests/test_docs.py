@@ -33,7 +33,7 @@ LAYERS = [
     {"_logs"},
     {"_divergences", "_js", "_entropies", "_ratios", "_sliced", "_target"},
     {"_powers", "_tolerance", "_gradient"},
-    {"_descent", "_merge", "_em", "_whiten", "_clusters", "_segments"},
+    {"_compare", "_descent", "_merge", "_em", "_whiten", "_clusters", "_segments"},
     {"_fit", "_starts", "_search"},
     {"_reduce"},
     {"interop._partner"},
@@ -50,6 +50,7 @@ LAYERS = [
     {"interop"},
     {"__init__"},
     {"_demo"},
+    {"_commands"},
     {"_cli"},
     {"__main__"},
 ]

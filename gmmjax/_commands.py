@@ -1,0 +1,165 @@
+"""What the commands of `python -m gmmjax` do."""
+
+import json
+import math
+import sys
+
+import jax
+import numpy as np
+
+from gmmjax import _demo
+from gmmjax._build import stack
+from gmmjax._compare import compare as compare_mixtures
+from gmmjax._compare import estimate_three, rows
+from gmmjax._divergences import jeffreys_divergence, kl_divergence
+from gmmjax._estimate import Estimate
+from gmmjax._io import covariance_type, load, save
+from gmmjax._js import js_divergence
+from gmmjax._pairwise import pairwise
+from gmmjax._products import cauchy_schwarz_divergence, ise
+from gmmjax._ratios import squared_hellinger, total_variation
+from gmmjax._reduce import reduce_mixture
+from gmmjax._starts import greedy_start
+from gmmjax._wasserstein import mw2_squared
+
+ESTIMATES = {
+    "js": js_divergence,
+    "kl": kl_divergence,
+    "jeffreys": jeffreys_divergence,
+    "hellinger": squared_hellinger,
+    "tv": total_variation,
+}
+EXACT = {"mw2": mw2_squared, "cs": cauchy_schwarz_divergence, "ise": ise}
+
+
+def demo(_):
+    """A tour."""
+    _demo.run()
+
+
+def compare(arguments):
+    """KL both ways and JS of two files."""
+    p, q = load(arguments.p), load(arguments.q)
+    key = jax.random.key(arguments.seed)
+    if arguments.json:
+        found = estimate_three(key, p, q, arguments.samples, arguments.rtol)
+        names = ("kl_pq", "kl_qp", "js")
+        print(_json({name: _plain(e) for name, e in zip(names, found, strict=True)}))
+        return
+    width = max(len(arguments.p), len(arguments.q))
+    for name, path, g in (("p", arguments.p, p), ("q", arguments.q, q)):
+        print(f"{name}  {path:<{width}}  {_describe(g)}")
+    print(f"\n{compare_mixtures(key, p, q, num_samples=arguments.samples, rtol=arguments.rtol)}\n")
+    fixed = arguments.rtol is None
+    effort = f"{arguments.samples} samples per mixture" if fixed else f"relative stderr {arguments.rtol:g}"
+    print(f"{effort}, seed {arguments.seed}")
+
+
+def matrix(arguments):
+    """A divergence between all pairs of some files."""
+    mixtures = stack([load(path) for path in arguments.files])
+    if arguments.divergence in EXACT:
+        values = pairwise(EXACT[arguments.divergence], None, mixtures)
+        found = Estimate(values, np.zeros_like(values))
+    else:
+        key, many = jax.random.key(arguments.seed), len(arguments.files) > 20 and sys.stderr.isatty()
+        divergence = ESTIMATES[arguments.divergence]
+        found = pairwise(divergence, key, mixtures, num_samples=arguments.samples, progress=many and _has_tqdm())
+    if arguments.json:
+        tables = {
+            name: [[_finite(x) for x in row] for row in np.asarray(leaf)] for name, leaf in found._asdict().items()
+        }
+        print(_json({"files": arguments.files, "divergence": arguments.divergence, **tables}))
+        return
+    labels = [f"{i + 1}" for i in range(len(arguments.files))]
+    for label, path in zip(labels, arguments.files, strict=True):
+        print(f"{label:>4}  {path}")
+    print("\n" + " " * 4 + "".join(f"{label:>12}" for label in labels))
+    for label, row in zip(labels, np.asarray(found.value), strict=True):
+        print(f"{label:>4}" + "".join(f"{x:>12.6g}" for x in row))
+    print(f"\n{arguments.divergence}; largest standard error {np.max(np.asarray(found.stderr)):.1e}")
+
+
+def reduce(arguments):
+    """The nearest mixture of fewer components."""
+    p = load(arguments.p)
+    keys = jax.random.split(jax.random.key(arguments.seed), arguments.rounds + 1)
+    measure = lambda q: kl_divergence(keys[-1], p, q)
+    best = greedy_start(keys[-1], p, arguments.components)
+    before = after = measure(best)
+    save(arguments.output, best)
+    done = 0
+    # Each round is a search of its own; the best is on disk at any time.
+    try:
+        for key in _watched(keys[:-1]):
+            found = reduce_mixture(key, p, arguments.components).gmm  # type: ignore
+            if (loss := measure(found)).value < after.value:
+                best, after = found, loss
+                save(arguments.output, found)
+            done += 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {done} of {arguments.rounds} searches done, the best is kept", file=sys.stderr)
+    print(f"{arguments.p}  {_describe(p)}")
+    print(f"{arguments.output}  K = {best.num_components}\n")
+    print(
+        "\n".join(["KL(p||q)".ljust(10) + f"{'nats':>18}{'stderr':>12}", *rows({"greedy": before, "refined": after})])
+    )
+    if arguments.plot:
+        _draw([p, best], [arguments.p, arguments.output], arguments.plot)
+
+
+def plot(arguments):
+    """Draw some files."""
+    _draw([load(path) for path in arguments.files], arguments.files, arguments.output)
+
+
+def _draw(mixtures, labels, output):
+    from gmmjax import plot
+
+    if mixtures[0].dim > 2:
+        if len(mixtures) > 1:
+            mixtures, labels = mixtures[-1:], labels[-1:]
+        axes = plot.marginals(mixtures[0])
+        figure = np.ravel(axes)[0].get_figure(root=True)
+        figure.suptitle(labels[0])
+    else:
+        axis = None
+        for i, (g, label) in enumerate(zip(mixtures, labels, strict=True)):
+            axis = plot.density(g, axis, color=f"C{i}", label=label)
+        axis.legend()  # type: ignore
+        figure = axis.get_figure(root=True)  # type: ignore
+    figure.savefig(output, dpi=120, bbox_inches="tight")  # type: ignore
+
+
+def _watched(rounds):
+    """With a bar on a terminal, if tqdm is there."""
+    if not _has_tqdm():
+        return rounds
+    from tqdm import tqdm
+
+    return tqdm(rounds, desc="reduce", unit="search", disable=None, leave=False)
+
+
+def _has_tqdm():
+    try:
+        import tqdm  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _json(tree):
+    return json.dumps(tree, allow_nan=False)
+
+
+def _plain(estimate):
+    return {"value": _finite(estimate.value), "stderr": _finite(estimate.stderr)}
+
+
+def _finite(x):
+    return float(x) if math.isfinite(x) else None  # JSON has no infinity
+
+
+def _describe(g):
+    shared = g.scale.shape[0] < g.num_components and g.scale.ndim <= g.means.ndim
+    return f"K = {g.num_components}  D = {g.dim}  {covariance_type(g)}" + (" (tied)" if shared else "")

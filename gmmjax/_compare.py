@@ -1,0 +1,124 @@
+"""How far apart are two mixtures: estimates between their bounds, and the closed forms beside them."""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from gmmjax._bounds import Bounds, js_bounds, kl_bounds
+from gmmjax._divergences import kl_divergence
+from gmmjax._estimate import Estimate
+from gmmjax._gmm import GMM, common_float
+from gmmjax._js import js_divergence
+from gmmjax._products import cauchy_schwarz_divergence, ise
+from gmmjax._tolerance import estimate_to
+from gmmjax._validate import keyed
+from gmmjax._wasserstein import mw2_squared
+
+
+class Comparison(NamedTuple):
+    """Divergences of two mixtures; `print` shows a table.
+
+    Attributes:
+      kl_pq: `Estimate` of KL(p‖q), in nats.
+      kl_qp: the same the other way.
+      js: `Estimate` of the Jensen–Shannon divergence, in nats.
+      kl_pq_bounds: `Bounds` that hold, where they were asked for.
+      kl_qp_bounds: the same the other way.
+      js_bounds: the same for Jensen–Shannon.
+      ise: integrated squared error, exact.
+      cauchy_schwarz: Cauchy–Schwarz divergence, exact, in nats.
+      mw2_squared: squared mixture Wasserstein distance, exact, in squared units of x.
+
+    Example:
+      >>> import gmmjax
+      >>> gmmjax.Comparison._fields[:3]
+      ('kl_pq', 'kl_qp', 'js')
+    """
+
+    kl_pq: Estimate
+    kl_qp: Estimate
+    js: Estimate
+    kl_pq_bounds: Bounds
+    kl_qp_bounds: Bounds
+    js_bounds: Bounds
+    ise: jax.Array
+    cauchy_schwarz: jax.Array
+    mw2_squared: jax.Array
+
+    def __str__(self):
+        estimates = {"KL(p||q)": self.kl_pq, "KL(q||p)": self.kl_qp, "JS(p, q)": self.js}
+        bounds = (self.kl_pq_bounds, self.kl_qp_bounds, self.js_bounds)
+        lines = [f"{'':<10}{'nats':>18}{'stderr':>12}{'at least':>14}{'at most':>14}"]
+        brackets = [f"{_rounded(b.lower):>14}{_rounded(b.upper):>14}" for b in bounds]
+        lines += [row + bracket for row, bracket in zip(rows(estimates), brackets, strict=True)]
+        exact = {"ISE": self.ise, "Cauchy-Schwarz": self.cauchy_schwarz, "MW2 squared": self.mw2_squared}
+        return "\n".join([*lines, "", "exact:  " + "   ".join(f"{k} {_rounded(v)}" for k, v in exact.items())])
+
+
+@keyed
+def compare(key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | None = None) -> Comparison:
+    r"""KL both ways and JS of two mixtures between bounds that hold, and closed forms; estimates and exact, in nats.
+
+    Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole, nor differentiated:
+    each number is a function of its own.
+
+    Args:
+      key: a JAX key.
+      p: a mixture.
+      q: a mixture of the same dimension.
+      num_samples: number of points of each estimate, a Python int.
+      rtol: wanted relative standard error, instead of a number of points; see `gmmjax.estimate_to`.
+
+    Returns:
+      A `Comparison`.
+
+    Raises:
+      TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or `num_samples` is not an int.
+      ValueError: shapes disagree, or `num_samples` is below 1.
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
+      >>> found = gmmjax.compare(jax.random.key(0), p, q)
+      >>> bool(found.js_bounds.lower <= found.js.value <= found.js_bounds.upper)
+      True
+    """
+    p, q = common_float(p=p, q=q)
+    kl_pq, kl_qp, js = estimate_three(key, p, q, num_samples, rtol)
+    return Comparison(
+        kl_pq,
+        kl_qp,
+        js,
+        kl_pq_bounds=kl_bounds(p, q),
+        kl_qp_bounds=kl_bounds(q, p),
+        js_bounds=js_bounds(p, q),
+        ise=ise(p, q),
+        cauchy_schwarz=cauchy_schwarz_divergence(p, q),
+        mw2_squared=mw2_squared(p, q),
+    )
+
+
+def estimate_three(key, p, q, num_samples, rtol) -> list[Estimate]:
+    """KL both ways and JS, from independent points."""
+    found = []
+    calls = [(kl_divergence, p, q), (kl_divergence, q, p), (js_divergence, p, q)]
+    for stream, (divergence, *sides) in zip(jax.random.split(key, 3), calls, strict=True):
+        if rtol is None:
+            found.append(divergence(stream, *sides, num_samples=num_samples))
+        else:
+            value, stderr, _, _ = estimate_to(divergence, stream, *sides, rtol=rtol)
+            found.append(Estimate(value, stderr))
+    return found
+
+
+def rows(estimates: dict) -> list[str]:
+    """One line per estimate, all with as many digits as the best of them has."""
+    smallest = min(max(float(e.stderr), 1e-12) for e in estimates.values())
+    digits = 6 if math.isinf(smallest) else min(max(1 - math.floor(math.log10(smallest)), 2), 12)
+    return [f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}" for label, e in estimates.items()]
+
+
+def _rounded(value):
+    return f"{float(value):.6g}"
