@@ -58,8 +58,8 @@ def tsallis_divergence(
 ) -> Estimate:
     r"""Tsallis divergence, :math:`\frac{1}{\alpha - 1} \left(\int p^\alpha q^{1-\alpha} - 1\right)`; an estimate.
 
-    Divided by α it is Cressie and Read's power divergence, Amari's α-divergence up to notation. Unbiased, as is its
-    gradient in all leaves of `p` and `q`. At α = 1 it is KL(p‖q). For α > 1 it is infinite where
+    Without units. Divided by α it is Cressie and Read's power divergence, Amari's α-divergence up to notation.
+    Unbiased, as is its gradient in all leaves of `p` and `q`. At α = 1 it is KL(p‖q). For α > 1 it is infinite where
     α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not positive definite in the tails, and its variance is infinite well before that.
     Where a few points carry the sum, `stderr` is infinite instead of a confident wrong number.
 
@@ -99,10 +99,10 @@ def chi2_divergence(
 ) -> Estimate:
     r"""χ² divergence, :math:`\int p^2 / q - 1`, Pearson's; an estimate.
 
-    Unbiased, as is its gradient in all leaves of `p` and `q`. It is infinite where 2 Σ_p⁻¹ − Σ_q⁻¹ is not positive
-    definite in the tails, that is where q has less than half the variance of p, and its estimator has infinite variance
-    already where 3 Σ_p⁻¹ − 2 Σ_q⁻¹ is not. Where a few points carry the sum, `stderr` is infinite instead of a
-    confident wrong number.
+    Without units. Unbiased, as is its gradient in all leaves of `p` and `q`. It is infinite where 2 Σ_p⁻¹ − Σ_q⁻¹ is
+    not positive definite in the tails, that is where q has less than half the variance of p, and its estimator has
+    infinite variance already where 3 Σ_p⁻¹ − 2 Σ_q⁻¹ is not. Where a few points carry the sum, `stderr` is infinite
+    instead of a confident wrong number.
 
     Args:
       key: a JAX key.

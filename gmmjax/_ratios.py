@@ -24,7 +24,7 @@ def total_variation(
 ) -> Estimate:
     r"""Total variation distance, :math:`\tfrac12 \int |p - q| = \mathbb E_m |\tanh(t/2)|`; an estimate.
 
-    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without unit, in [0, 1]. Unbiased, and so is its
+    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1]. Unbiased, and so is its
     gradient in all leaves of `p` and `q` unless p = q, where the distance has a kink.
 
     Args:
@@ -63,7 +63,7 @@ def squared_hellinger(
 ) -> Estimate:
     r"""Squared Hellinger distance, :math:`1 - \int \sqrt{pq} = \mathbb E_m[\tanh(t/4) \tanh(t/2)]`; an estimate.
 
-    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without unit, in [0, 1]: others multiply
+    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1]: others multiply
     it by 2. Unbiased, as is its gradient in all leaves of `p` and `q`; never negative.
 
     Args:
