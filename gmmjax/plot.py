@@ -113,7 +113,7 @@ def history(result, ax=None, *, color="C0", label=None):
     The scale is logarithmic where the loss stays positive and falls by more than a factor of 30.
 
     Args:
-      result: anything with arrays `loss` and `stderr` `(num_steps,)`, such as the result of a fit.
+      result: a `FitResult`, or anything with arrays `losses` and `stderrs`, `(num_steps,)`; steps that are NaN are left out.
       ax: matplotlib axes; the current ones by default.
       color: any matplotlib colour.
       label: the fit's name in a legend.
@@ -127,14 +127,14 @@ def history(result, ax=None, *, color="C0", label=None):
     Example:
       >>> import types
       >>> from gmmjax import plot
-      >>> fitted = types.SimpleNamespace(loss=[3.0, 2.0, 1.5], stderr=[0.2, 0.1, 0.1])
+      >>> fitted = types.SimpleNamespace(losses=[3.0, 2.0, 1.5], stderrs=[0.2, 0.1, 0.1])
       >>> plot.history(fitted).get_xlabel()
       'step'
     """
-    if not (hasattr(result, "loss") and hasattr(result, "stderr")):
-        raise TypeError(f"result: expected loss and stderr, as a fit has them, got {type(result).__name__}")
+    if not (hasattr(result, "losses") and hasattr(result, "stderrs")):
+        raise TypeError(f"result: expected losses and stderrs, as a fit has them, got {type(result).__name__}")
     ax = plt.gca() if ax is None else ax
-    loss, stderr = (np.asarray(v, np.float64) for v in (result.loss, result.stderr))
+    loss, stderr = (np.asarray(v, np.float64) for v in (result.losses, result.stderrs))
     steps = np.arange(loss.size)
     (line,) = ax.plot(steps, loss, color=color, label=label, linewidth=1.2)
     low, high = loss - 2 * stderr, loss + 2 * stderr

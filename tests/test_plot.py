@@ -25,7 +25,7 @@ STYLE = {"figure.figsize": (5.0, 3.75), "figure.dpi": 64, "figure.constrained_la
 def fitted(noise=0.1):
     steps = np.arange(120)
     loss = 0.01 + 2 * np.exp(-steps / 20)
-    return types.SimpleNamespace(loss=loss * (1 + noise * np.sin(steps**2)), stderr=noise * loss)
+    return types.SimpleNamespace(losses=loss * (1 + noise * np.sin(steps**2)), stderrs=noise * loss)
 
 
 def line(name="crouse_10_to_4"):
@@ -132,7 +132,7 @@ def test_bad_input():
         (lambda: plot.marginals(random_mixture(0, 2, 1)), ValueError, "g: expected dimension 2 or more"),
         (lambda: plot.marginals(g, np.empty((2, 2))), ValueError, r"axes: expected an array of shape \(3, 3\)"),
         (lambda: plot.marginals(g, labels=["a"]), ValueError, "labels: expected 3 names, got 1"),
-        (lambda: plot.history(g), TypeError, "result: expected loss and stderr"),
+        (lambda: plot.history(g), TypeError, "result: expected losses and stderrs"),
         (lambda: plot.matrix(np.ones(3)), ValueError, r"values: expected a matrix, got shape \(3,\)"),
         (lambda: plot.matrix(np.ones((2, 3)), ["a", "b"]), ValueError, "labels: expected 3 names, got 2"),
     ]:
