@@ -113,7 +113,7 @@ def history(result, ax=None, *, color="C0", label=None):
     The scale is logarithmic where the loss stays positive and falls by more than a factor of 30.
 
     Args:
-      result: a `FitResult`, or anything with arrays `losses` and `stderrs`, `(num_steps,)`; steps that are NaN are left out.
+      result: a `FitResult`, or anything with arrays `losses` and `stderrs`, `(num_steps,)`; NaN steps are left out.
       ax: matplotlib axes; the current ones by default.
       color: any matplotlib colour.
       label: the fit's name in a legend.
