@@ -160,3 +160,31 @@ def test_version_and_help(capsys):
             main([option])
         assert exit_.value.code == 0
         assert words in capsys.readouterr().out
+
+
+def test_accuracy_on_request(files, capsys):
+    assert main(["compare", *files[:2], "--rtol", "0.01", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert all(e["stderr"] <= 0.01 * e["value"] for e in printed.values())
+    assert main(["compare", *files[:2], "--rtol", "2", "--json"]) == 2
+    _assert_one_line(capsys.readouterr().err, "--rtol: expected a number between 0 and 1")
+
+
+def test_matrix(files, capsys):
+    assert main(["matrix", *files[:2], "--divergence", "mw2", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["value"][0][0] == printed["value"][1][1] == 0
+    np.testing.assert_allclose(printed["value"][0][1], gmmjax.mw2_squared(*files[2:]), rtol=1e-6)
+    assert main(["matrix", *files[:2], "--samples", "256"]) == 0
+    assert files[1] in capsys.readouterr().out
+
+
+def test_plot(files, tmp_path):
+    target = tmp_path / "out.png"
+    assert main(["plot", *files[:2], "-o", str(target)]) == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pickles_are_refused(capsys):
+    assert main(["from-sklearn", "model.joblib"]) == 2
+    _assert_one_line(capsys.readouterr().err, "save('model.npz', interop.from_sklearn(model))")

@@ -4,6 +4,8 @@
 Run with `python -m pytest -n 0 -s -o timeout=900 tests/benchmarks/test_estimators.py`.
 """
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def row(p, q):
     for options in ESTIMATORS.values():
         call = lambda seed, o=options: gmmjax.kl_divergence(jax.random.key(seed), p, q, num_samples=NUM_SAMPLES, **o)
         call(0)
-        runs = [seconds(lambda s=s: call(s)) for s in range(KEYS)]
+        runs = [seconds(functools.partial(call, s)) for s in range(KEYS)]
         gain = plain / np.mean([float(estimate.stderr) ** 2 for _, estimate in runs])
         cells.append(f"{float(f'{gain:.2g}'):,g} ({1e3 * np.median([t for t, _ in runs]):.0f})")
     return cells
