@@ -1,0 +1,79 @@
+"""Every notebook runs from top to bottom, and is committed as it came out of a run: with its pictures, and small."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+import nbformat  # noqa: E402  # comes with nbclient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(notebook):
+    """A copy of it, run in a fresh kernel of this environment; any error in a cell raises."""
+    fresh = copy.deepcopy(notebook)
+    for cell in code_cells(fresh):
+        cell.outputs, cell.execution_count = [], None
+    where = {"metadata": {"path": str(NOTEBOOKS[0].parent)}}
+    return nbclient.NotebookClient(fresh, timeout=120, kernel_name="python3", resources=where).execute()
+
+
+def complaints(notebook, size):
+    """What is wrong with a notebook as it is committed."""
+    cells = code_cells(notebook)
+    outputs = [output for cell in cells for output in cell.outputs]
+    found = {
+        "more than 12 code cells": len(cells) > 12,
+        "not in order": [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)),
+        "no picture": not any("image/png" in output.get("data", {}) for output in outputs),
+        "nothing printed": not any(output.get("name") == "stdout" for output in outputs),
+        "a warning or an error": any(o.output_type == "error" or o.get("name") == "stderr" for o in outputs),
+        "where or when it ran": any(cell.metadata for cell in cells),
+        "not below 600 kB": size >= 600_000,
+    }
+    return [text for text, wrong in found.items() if wrong]
+
+
+@every
+def test_is_committed_as_it_came_out_of_a_run(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert not complaints(notebook, path.stat().st_size)
+
+
+def test_complaints_can_be_had():
+    notebook, cell = read(NOTEBOOKS[0]), nbformat.v4.new_code_cell("1 / 0")
+    cell.metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
+    notebook.cells = [cell] * 13
+    wanted = {"more than 12 code cells", "not in order", "no picture", "nothing printed", "where or when it ran"}
+    assert set(complaints(notebook, 10**6)) == wanted | {"not below 600 kB"}
+
+
+@every
+@pytest.mark.timeout(240)
+def test_runs(path):
+    notebook = read(path)
+    printed = lambda cells: [any(o.get("name") == "stdout" for o in cell.outputs) for cell in cells]
+    assert printed(code_cells(execute(notebook))) == printed(code_cells(notebook))
+
+
+@pytest.mark.timeout(120)
+def test_errors_are_fatal():
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="ZeroDivisionError"):
+        execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]))
+
+
+def test_all_of_them_are_here():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, len(NOTEBOOKS) + 1)]
