@@ -49,8 +49,8 @@ def sliced_w2_squared(
       >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
       >>> q = gmmjax.GMM(jnp.zeros(1), jnp.ones((1, 2)), jnp.full(1, 3.0))
       >>> value, stderr = gmmjax.sliced_w2_squared(jax.random.key(0), p, q)  # |μ|² / 2 + (3 − 1)²
-      >>> print(f"{value:.2f}", bool(stderr < 1e-2))
-      5.00 True
+      >>> print(f"{value:.1f}", bool(stderr < 1e-2))
+      5.0 True
     """
     p, q = common_float(p=p, q=q)
     return _sliced_w2_squared(key, p, q, _blocks.sampling(num_samples, num_replicates, points))
