@@ -8,11 +8,10 @@ are medians with their range. Nothing is asserted about time.
 import functools
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
-from measure import as_gmm, as_sklearn, setting, spread
+from measure import as_gmm, as_sklearn, clocks, setting, spread
 from pairs import random_mixture, random_pair
 from threadpoolctl import threadpool_limits
 
@@ -23,13 +22,6 @@ SUBSET = 6  # pairs of the loop in each turn
 ROWS = 4  # of our matrix in each turn
 POINTS = 4_096
 REPETITIONS = 3
-
-
-def clocks(call):
-    """Wall and processor time of one call, and what it returned once it is ready."""
-    start = np.array([time.perf_counter(), time.process_time()])
-    result = jax.block_until_ready(call())
-    return np.array([time.perf_counter(), time.process_time()]) - start, result
 
 
 def loop_pair(p, q):
