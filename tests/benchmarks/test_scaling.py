@@ -3,7 +3,7 @@
 Every row is a process of its own, so that peak memory is its own. Run with
 `python -m pytest -s tests/benchmarks/test_scaling.py`, which takes some minutes; `SCALING_MOST` caps the number of
 points (10⁸ by default), and `SCALING_SVG` names a file for a plot. Nothing is asserted about time. The exponents are
-those of processor time: slopes between the two ends of a row, so that fixed costs make them smaller than the asymptotic ones.
+those of processor time, between the two ends of a row: fixed costs make them smaller than the asymptotic ones.
 """
 
 import json
