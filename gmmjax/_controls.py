@@ -14,7 +14,8 @@ import numpy as np
 from gmmjax import _gaussian, _linalg
 from gmmjax._gmm import GMM
 
-NUM_POINTS = 64  # around each component, for its coefficient
+NUM_POINTS = 64  # at most, around each component, for its coefficient
+NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
 
 
 def responsibilities(p: GMM, mixtures, log_weights) -> list[jax.Array]:
@@ -37,22 +38,34 @@ def levels(p: GMM, integrand, params, fixed: bool):
     at_means = jax.ShapeDtypeStruct((dim, count), p.means.dtype)
     if jax.eval_shape(integrand, params, at_means)[1] is None:
         return integrand(params, p.means.T)[0], None
-    around = jnp.asarray(_fixed_normals(dim), p.means.dtype)
-    own = np.repeat(np.eye(count), around.shape[1], axis=1)  # component by component
-    x = _linalg.place(jnp.asarray(own, around.dtype), p.means, p.scale, jnp.tile(around, (1, count)))
-    values, controls = integrand(params, x)
-    values = values.reshape(count, -1)
-    controls = jnp.diagonal(controls.reshape(count, count, -1), axis1=0, axis2=1).T  # each component's own
+
+    def around(z):
+        x = _linalg.colour(p.scale, p.means, z)
+        values, controls = integrand(params, x.reshape(dim, -1))
+        table = controls.reshape(count, count, -1)
+        return values.reshape(count, -1), jnp.diagonal(table, axis1=0, axis2=1).T  # each component's own
+
+    z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
+    many = lambda z: jax.lax.map(jax.checkpoint(around), z)
+    values, controls = (jnp.concatenate(list(y), axis=1) for y in many(z)) if len(z) > 1 else around(z[0])
     slope = _regress(values, controls)
     slope = jax.lax.stop_gradient(slope) if fixed else slope
     return values[:, 0] - slope * controls[:, 0], slope
 
 
+def _groups(count, dim):
+    """In how many groups to handle the fixed points around each component, and how many pairs are in each."""
+    # Many components need few points each, or these would outnumber those of the estimate.
+    pairs = min(NUM_POINTS, max(8, 8192 // count)) // 2
+    groups = min(pairs, -(-2 * pairs * count * count * dim // NUMBERS))
+    return groups, -(-pairs // groups)
+
+
 @functools.cache
-def _fixed_normals(dim):
-    """The origin, and normal numbers in opposite pairs, `(dim, 1 + NUM_POINTS)`."""
-    half = np.random.default_rng(dim).normal(size=(dim, NUM_POINTS // 2))
-    return np.concatenate([np.zeros((dim, 1)), half, -half], axis=1)
+def _fixed_normals(dim, groups, pairs):
+    """Groups of normal numbers in opposite pairs, each after the origin, `(groups, dim, 1 + 2 pairs)`."""
+    half = np.random.default_rng(dim).normal(size=(groups, dim, pairs))
+    return np.concatenate([np.zeros((groups, dim, 1)), half, -half], axis=2)
 
 
 def _regress(values, controls):

@@ -178,6 +178,15 @@ def _pointwise_product(matrices, vectors):
     return jnp.matmul(matrices, vectors[:, :, None], precision=HIGHEST)[:, :, 0]
 
 
+def colour(scale: jax.Array, means: jax.Array, z: jax.Array) -> jax.Array:
+    """μ_k + L_k z_i, every component of normals `(D, n)`, as `(D, K, n)`."""
+    if scale.ndim > means.ndim:
+        spread = jnp.matmul(jnp.tril(scale), z[None], precision=HIGHEST)
+    else:
+        spread = scale.reshape(scale.shape[0], -1, 1) * z[None]
+    return jnp.moveaxis(means[:, :, None] + spread, 1, 0)
+
+
 def place(weighting: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -> jax.Array:
     """Σ_k weighting_ki (μ_k + L_k z_i) for `(K, n)` weighting (one-hot: a choice) and `(D, n)` normals."""
     located = jnp.matmul(means.T, weighting, precision=HIGHEST)

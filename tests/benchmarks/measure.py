@@ -35,6 +35,13 @@ def seconds(call):
     return time.perf_counter() - start, result
 
 
+def clocks(call):
+    """Wall and processor time of one call, and what it returned once it is ready."""
+    start = np.array([time.perf_counter(), time.process_time()])
+    result = jax.block_until_ready(call())
+    return np.array([time.perf_counter(), time.process_time()]) - start, result
+
+
 def best_blas_threads(call):
     """The faster of one BLAS thread and as many as BLAS likes (None), for many small products run ill in parallel."""
     times = {}
