@@ -46,10 +46,11 @@ def compare(arguments):
         names = ("kl_pq", "kl_qp", "js")
         print(_json({name: _plain(e) for name, e in zip(names, found, strict=True)}))
         return
+    table = compare_mixtures(key, p, q, num_samples=arguments.samples, rtol=arguments.rtol)
     width = max(len(arguments.p), len(arguments.q))
     for name, path, g in (("p", arguments.p, p), ("q", arguments.q, q)):
         print(f"{name}  {path:<{width}}  {_describe(g)}")
-    print(f"\n{compare_mixtures(key, p, q, num_samples=arguments.samples, rtol=arguments.rtol)}\n")
+    print(f"\n{table}\n")
     fixed = arguments.rtol is None
     effort = f"{arguments.samples} samples per mixture" if fixed else f"relative stderr {arguments.rtol:g}"
     print(f"{effort}, seed {arguments.seed}")
@@ -116,19 +117,17 @@ def plot(arguments):
 def _draw(mixtures, labels, output):
     from gmmjax import plot
 
-    if mixtures[0].dim > 2:
-        if len(mixtures) > 1:
-            mixtures, labels = mixtures[-1:], labels[-1:]
-        axes = plot.marginals(mixtures[0])
+    if mixtures[0].dim > 2:  # the last one alone: what a reduction has found
+        axes = plot.marginals(mixtures[-1])
         figure = np.ravel(axes)[0].get_figure(root=True)
-        figure.suptitle(labels[0])
+        figure.suptitle(labels[-1])
     else:
-        axis = None
+        figure, axis = plot.plt.subplots()
         for i, (g, label) in enumerate(zip(mixtures, labels, strict=True)):
-            axis = plot.density(g, axis, color=f"C{i}", label=label)
-        axis.legend()  # type: ignore
-        figure = axis.get_figure(root=True)  # type: ignore
-    figure.savefig(output, dpi=120, bbox_inches="tight")  # type: ignore
+            plot.density(g, axis, color=f"C{i}", label=label)
+        axis.legend()
+    figure.savefig(output, dpi=120, bbox_inches="tight")
+    plot.plt.close(figure)
 
 
 def _watched(rounds):
