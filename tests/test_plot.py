@@ -22,6 +22,11 @@ TOLERANCE = 8  # root mean square of grey levels: fonts and antialiasing differ 
 STYLE = {"figure.figsize": (5.0, 3.75), "figure.dpi": 64, "figure.constrained_layout.use": True}
 
 
+@pytest.fixture(autouse=True)
+def no_figures_of_others():
+    plt.close("all")
+
+
 def fitted(noise=0.1):
     steps = np.arange(120)
     loss = 0.01 + 2 * np.exp(-steps / 20)
