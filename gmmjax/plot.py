@@ -7,7 +7,7 @@ matplotlib: this module is imported by name, `from gmmjax import plot`.
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._build import from_covariances
+from gmmjax._algebra import marginal
 from gmmjax._density import component_log_prob, log_prob
 from gmmjax._gmm import GMM, as_float, covariances, weights
 
@@ -97,7 +97,7 @@ def marginals(g: GMM, axes=None, *, color="C0", labels=None):
         if column > row:
             ax.set_visible(False)
             continue
-        density(_marginal(g, [row] if row == column else [column, row]), ax, color=color)
+        density(marginal(g, [row] if row == column else [column, row]), ax, color=color)
         ax.set(xlabel=labels[column] if row == g.dim - 1 else "", ylabel=labels[row] if column == 0 < row else "")
         ax.tick_params(labelbottom=row == g.dim - 1, labelleft=column == 0 < row)
         if row == column:
@@ -234,10 +234,6 @@ def _present(g):
     present = np.asarray(g.logits) > -np.inf
     scale = g.scale[present] if g.scale.shape[0] == g.num_components else g.scale
     return GMM(g.logits[present], g.means[present], scale)
-
-
-def _marginal(g, dims):
-    return from_covariances(weights(g), g.means[:, dims], covariances(g)[:, dims][:, :, dims])
 
 
 def _names(labels, shape):
