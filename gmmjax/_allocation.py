@@ -27,8 +27,8 @@ def allocate(g: GMM, num_points: int) -> Allocation:
     w = jax.lax.stop_gradient(jax.nn.softmax(g.logits))
     present = w > 0
     share = 0.75 * w + 0.25 * present / jnp.sum(present).astype(w.dtype)
-    if is_dyadic(g.num_components, num_points):
-        share = _round_to_powers(share)
+    # Either way a small step of the weights leaves the shares as they are: points do not change their component.
+    share = _round_to_powers(share) if is_dyadic(g.num_components, num_points) else _truncated(share)
     rank = _rank(share)
     # Absent components come last and own nothing; the last present one owns what is left.
     last = jnp.sum(present) - 1
@@ -51,6 +51,12 @@ def _round_to_powers(share):
     rank = _rank(missing)
     doubled = jnp.sum(power) + _cumulative(power, rank, rank) <= 1
     return jnp.where(doubled, 2 * power, power)
+
+
+def _truncated(share):
+    """Shares cut to seven binary digits."""
+    mantissa, exponent = jnp.frexp(share)
+    return jnp.ldexp(jnp.floor(128 * mantissa) / 128, exponent)
 
 
 def _rank(values):

@@ -181,7 +181,6 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
 
 @jax.jit(static_argnums=(4, 5))
 def _power(key, p, q, alpha: jax.Array, transform, sampling):
-    means: jax.Array
     near, shift = _regime(p, q, alpha)
     value, means = balanced_replicates(key, p, q, _integrand, (alpha, near, shift), sampling)
     result, slope = jax.jvp(lambda value: transform(value, alpha, near, shift), (value,), (jnp.ones_like(value),))
@@ -220,9 +219,8 @@ def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
     safe = jnp.where(large, u, 1.0)
     moderate = jnp.where(jnp.abs(safe) < 1, safe, 1.0)
     sigma = jax.nn.sigmoid(t)
-    difference = jnp.where(
-        jnp.abs(safe) < 1, sigma * jnp.expm1(moderate), jnp.exp(jax.nn.log_sigmoid(t) + safe) - sigma
-    )
+    jump = jnp.exp(jax.nn.log_sigmoid(t) + safe) - sigma
+    difference = jnp.where(jnp.abs(safe) < 1, sigma * jnp.expm1(moderate), jump)
     small = jnp.where(large, 0.0, u)
     series = 1 + small / 2 * (1 + small / 3 * (1 + small / 4 * (1 + small / 5 * (1 + small / 6))))
     gap = jnp.where(alpha == 1, 1.0, alpha - 1)
@@ -231,7 +229,9 @@ def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
 
 def _log_integral(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
     """Logarithm of ∫ p^α q^(1−α)."""
-    far = jnp.log(jnp.where(near, 1.0, value)) + shift
+    overflows = jnp.isinf(value)  # points so unequal say nothing but that p and q are very far apart
+    far = jnp.log(jnp.where(near | overflows, 1.0, value)) + shift
+    far = jnp.where(overflows, (alpha - 1) * jnp.inf, far)
     return jnp.where(near, jnp.log1p(jnp.where(near, (alpha - 1) * value, 0.0)), far)
 
 

@@ -1,5 +1,6 @@
 """Strict settings for every test: float64 as the reference, no silent rank promotion."""
 
+import itertools
 import os
 
 # Thousands of small programs run once or twice each: compiling them well would take longer than running them.
@@ -15,3 +16,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+tests_run = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+    """Compiled programs hold memory maps; Linux grants a process 65,530, and past that the compiler crashes."""
+    yield
+    if next(tests_run) % 60 == 0:
+        jax.clear_caches()

@@ -8,7 +8,8 @@ from cases import KINDS, NOT_IN_TABLE, TABLE, cast, random_mixture
 
 import gmmjax
 
-every = pytest.mark.parametrize("function", TABLE, ids=lambda f: f.name)
+# One function after the other, so that its tests share what is compiled.
+every = pytest.mark.parametrize("function", TABLE, ids=lambda f: f.name, scope="module")
 
 
 def scalar(result):
@@ -69,24 +70,22 @@ def kinds(function):
     return pairs if thorough else [pairs[TABLE.index(function) % 3]]
 
 
-@pytest.mark.parametrize(
-    ("function", "kinds"), [pytest.param(f, k, id=f"{f.name}-{'-'.join(k)}") for f in TABLE for k in kinds(f)]
-)
-def test_gradient_is_finite_for_every_covariance_type(function, kinds, key):
-    p, q = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 2, 2, kind=kinds[1])
-    value, gradient = jax.value_and_grad(lambda p, q: scalar(function.call(key, p, q)), argnums=(0, 1))(p, q)
+def with_kinds(functions, kinds):
+    cases = [(function, pair) for function in functions for pair in kinds(function)]
+    ids = [f"{function.name}-{'-'.join(pair)}" for function, pair in cases]
+    return pytest.mark.parametrize(("function", "kinds"), cases, ids=ids)
+
+
+@with_kinds(TABLE, kinds)
+def test_gradient_is_finite_in_every_covariance_type_and_forward_mode_is_reverse_mode(function, kinds, key):
+    pair = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 2, 2, kind=kinds[1])
+    direction = random_mixture(2, 3, 2, kind=kinds[0]), random_mixture(3, 2, 2, kind=kinds[1])
+    call = lambda p, q: scalar(function.call(key, p, q))
+    value, gradient = jax.value_and_grad(call, argnums=(0, 1))(*pair)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-
-
-@every
-def test_forward_mode_is_reverse_mode(function, key):
-    p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
-    direction = cast(random_mixture(2, 3, 2), jnp.float64)
-    call = lambda p: scalar(function.call(key, p, q))
-    forward = jax.jvp(call, (p,), (direction,))[1]
-    gradient = jax.grad(call)(p)
-    reverse = sum(jnp.vdot(g, d) for g, d in zip(gradient, direction, strict=True))
+    reverse = sum(jnp.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+    forward = jax.jvp(call, pair, direction)[1]
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-9)
 
 
@@ -98,10 +97,9 @@ def test_a_second_call_compiles_nothing():
     assert inner._cache_size() == 1
 
 
-@pytest.mark.parametrize("function", [f for f in TABLE if f.zero_at_equality], ids=lambda f: f.name)
-@pytest.mark.parametrize("kind", ["full", "tied diagonal"])
-def test_zero_at_equality(function, kind, key):
-    p, far = random_mixture(0, 3, 2, kind=kind), random_mixture(1, 3, 2, kind=kind)
+@with_kinds([f for f in TABLE if f.zero_at_equality], lambda function: kinds(function)[:1])
+def test_zero_at_equality(function, kinds, key):
+    p, far = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 3, 2, kind=kinds[0])
     value, stderr = with_error(function.call(key, p, p))
     assert abs(value) <= 3 * stderr + 1e-14
     assert with_error(function.call(key, p, far))[0] > 0.01  # and it can tell two mixtures apart
