@@ -231,7 +231,7 @@ def _log_integral(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: ja
     """Logarithm of ∫ p^α q^(1−α)."""
     overflows = jnp.isinf(value)  # points so unequal say nothing but that p and q are very far apart
     far = jnp.log(jnp.where(near | overflows, 1.0, value)) + shift
-    far = jnp.where(overflows, (alpha - 1) * jnp.inf, far)
+    far = jnp.where(overflows, jax.lax.stop_gradient(alpha - 1) * jnp.inf, far)
     return jnp.where(near, jnp.log1p(jnp.where(near, (alpha - 1) * value, 0.0)), far)
 
 

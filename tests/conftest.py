@@ -2,9 +2,14 @@
 
 import itertools
 import os
+from importlib.metadata import version
 
 # Thousands of small programs run once or twice each: compiling them well would take longer than running them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.9."),  # later ones have nothing else
+)
 
 import jax
 import pytest
