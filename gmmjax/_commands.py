@@ -1,5 +1,6 @@
 """What the commands of `python -m gmmjax` do."""
 
+import importlib.util
 import json
 import math
 import sys
@@ -10,13 +11,14 @@ import numpy as np
 from gmmjax import _demo
 from gmmjax._build import stack
 from gmmjax._compare import compare as compare_mixtures
-from gmmjax._compare import estimate_three, rows
+from gmmjax._compare import estimates, rows
 from gmmjax._divergences import jeffreys_divergence, kl_divergence
 from gmmjax._estimate import Estimate
 from gmmjax._io import covariance_type, load, save
 from gmmjax._js import js_divergence
 from gmmjax._pairwise import pairwise
 from gmmjax._products import cauchy_schwarz_divergence, ise
+from gmmjax._progress import bar
 from gmmjax._ratios import squared_hellinger, total_variation
 from gmmjax._reduce import reduce_mixture
 from gmmjax._starts import greedy_start
@@ -42,11 +44,10 @@ def compare(arguments):
     p, q = load(arguments.p), load(arguments.q)
     key = jax.random.key(arguments.seed)
     if arguments.json:
-        found = estimate_three(key, p, q, arguments.samples, arguments.rtol)
-        names = ("kl_pq", "kl_qp", "js")
-        print(_json({name: _plain(e) for name, e in zip(names, found, strict=True)}))
+        found = estimates(key, p, q, arguments.samples, arguments.rtol)
+        print(_json({name: _plain(estimate()) for name, estimate in found.items()}))
         return
-    table = compare_mixtures(key, p, q, num_samples=arguments.samples, rtol=arguments.rtol)
+    table = compare_mixtures(key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars())
     width = max(len(arguments.p), len(arguments.q))
     for name, path, g in (("p", arguments.p, p), ("q", arguments.q, q)):
         print(f"{name}  {path:<{width}}  {_describe(g)}")
@@ -60,12 +61,11 @@ def matrix(arguments):
     """A divergence between all pairs of some files."""
     mixtures = stack([load(path) for path in arguments.files])
     if arguments.divergence in EXACT:
-        values = pairwise(EXACT[arguments.divergence], None, mixtures)
+        values = pairwise(EXACT[arguments.divergence], None, mixtures, progress=_has_bars())
         found = Estimate(values, np.zeros_like(values))
     else:
-        key, many = jax.random.key(arguments.seed), len(arguments.files) > 20 and sys.stderr.isatty()
-        divergence = ESTIMATES[arguments.divergence]
-        found = pairwise(divergence, key, mixtures, num_samples=arguments.samples, progress=many and _has_tqdm())
+        key, options = jax.random.key(arguments.seed), {"num_samples": arguments.samples, "progress": _has_bars()}
+        found = pairwise(ESTIMATES[arguments.divergence], key, mixtures, **options)
     if arguments.json:
         tables = {
             name: [[_finite(x) for x in row] for row in np.asarray(leaf)] for name, leaf in found._asdict().items()
@@ -92,7 +92,7 @@ def reduce(arguments):
     done = 0
     # Each round is a search of its own; the best is on disk at any time.
     try:
-        for key in _watched(keys[:-1]):
+        for key in bar(keys[:-1], desc="reduce", unit="search", leave=False) if _has_bars() else keys[:-1]:
             found = reduce_mixture(key, p, arguments.components).gmm  # type: ignore
             if (loss := measure(found)).value < after.value:
                 best, after = found, loss
@@ -130,21 +130,9 @@ def _draw(mixtures, labels, output):
     plot.plt.close(figure)
 
 
-def _watched(rounds):
-    """With a bar on a terminal, if tqdm is there."""
-    if not _has_tqdm():
-        return rounds
-    from tqdm import tqdm
-
-    return tqdm(rounds, desc="reduce", unit="search", disable=None, leave=False)
-
-
-def _has_tqdm():
-    try:
-        import tqdm  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def _has_bars():
+    """Whether there is a terminal to show bars on, and tqdm to draw them."""
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
 def _json(tree):

@@ -1,6 +1,7 @@
 """How far apart are two mixtures: estimates between their bounds, and the closed forms beside them."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from gmmjax._estimate import Estimate
 from gmmjax._gmm import GMM, common_float
 from gmmjax._js import js_divergence
 from gmmjax._products import cauchy_schwarz_divergence, ise
+from gmmjax._progress import bar
 from gmmjax._tolerance import estimate_to
 from gmmjax._validate import keyed
 from gmmjax._wasserstein import mw2_squared
@@ -47,17 +49,19 @@ class Comparison(NamedTuple):
     mw2_squared: jax.Array
 
     def __str__(self):
-        estimates = {"KL(p||q)": self.kl_pq, "KL(q||p)": self.kl_qp, "JS(p, q)": self.js}
+        sampled = {"KL(p||q)": self.kl_pq, "KL(q||p)": self.kl_qp, "JS(p, q)": self.js}
         bounds = (self.kl_pq_bounds, self.kl_qp_bounds, self.js_bounds)
         lines = [f"{'':<10}{'nats':>18}{'stderr':>12}{'at least':>14}{'at most':>14}"]
         brackets = [f"{_rounded(b.lower):>14}{_rounded(b.upper):>14}" for b in bounds]
-        lines += [row + bracket for row, bracket in zip(rows(estimates), brackets, strict=True)]
+        lines += [row + bracket for row, bracket in zip(rows(sampled), brackets, strict=True)]
         exact = {"ISE": self.ise, "Cauchy-Schwarz": self.cauchy_schwarz, "MW2 squared": self.mw2_squared}
         return "\n".join([*lines, "", "exact:  " + "   ".join(f"{k} {_rounded(v)}" for k, v in exact.items())])
 
 
 @keyed
-def compare(key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | None = None) -> Comparison:
+def compare(
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | None = None, progress: bool = False
+) -> Comparison:
     r"""KL both ways and JS of two mixtures between bounds that hold, and closed forms; estimates and exact, in nats.
 
     Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole, nor differentiated:
@@ -69,6 +73,7 @@ def compare(key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | Non
       q: a mixture of the same dimension.
       num_samples: number of points of each estimate, a Python int.
       rtol: wanted relative standard error, instead of a number of points; see `gmmjax.estimate_to`.
+      progress: show a bar after two seconds, number by number (needs `pip install gmmjax[progress]`).
 
     Returns:
       A `Comparison`.
@@ -76,6 +81,7 @@ def compare(key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | Non
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or `num_samples` is not an int.
       ValueError: shapes disagree, or `num_samples` is below 1.
+      ImportError: `progress` without tqdm.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -86,38 +92,39 @@ def compare(key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | Non
       True
     """
     p, q = common_float(p=p, q=q)
-    kl_pq, kl_qp, js = estimate_three(key, p, q, num_samples, rtol)
-    return Comparison(
-        kl_pq,
-        kl_qp,
-        js,
-        kl_pq_bounds=kl_bounds(p, q),
-        kl_qp_bounds=kl_bounds(q, p),
-        js_bounds=js_bounds(p, q),
-        ise=ise(p, q),
-        cauchy_schwarz=cauchy_schwarz_divergence(p, q),
-        mw2_squared=mw2_squared(p, q),
-    )
+    steps = estimates(key, p, q, num_samples, rtol) | {
+        "kl_pq_bounds": lambda: kl_bounds(p, q),
+        "kl_qp_bounds": lambda: kl_bounds(q, p),
+        "js_bounds": lambda: js_bounds(p, q),
+        "ise": lambda: ise(p, q),
+        "cauchy_schwarz": lambda: cauchy_schwarz_divergence(p, q),
+        "mw2_squared": lambda: mw2_squared(p, q),
+    }
+    names = bar(steps, desc="compare", delay=2, leave=False) if progress else steps
+    return Comparison(**{name: jax.block_until_ready(steps[name]()) for name in names})
 
 
-def estimate_three(key, p, q, num_samples, rtol) -> list[Estimate]:
-    """KL both ways and JS, from independent points."""
-    found = []
-    calls = [(kl_divergence, p, q), (kl_divergence, q, p), (js_divergence, p, q)]
-    for stream, (divergence, *sides) in zip(jax.random.split(key, 3), calls, strict=True):
+def estimates(key, p, q, num_samples, rtol) -> dict[str, Callable[[], Estimate]]:
+    """How to get KL both ways and JS, from independent points."""
+    keys = jax.random.split(key, 3)
+
+    def estimate(divergence, i, *sides):
         if rtol is None:
-            found.append(divergence(stream, *sides, num_samples=num_samples))
-        else:
-            value, stderr, _, _ = estimate_to(divergence, stream, *sides, rtol=rtol)
-            found.append(Estimate(value, stderr))
-    return found
+            return divergence(keys[i], *sides, num_samples=num_samples)
+        return Estimate(*estimate_to(divergence, keys[i], *sides, rtol=rtol)[:2])
+
+    return {
+        "kl_pq": lambda: estimate(kl_divergence, 0, p, q),
+        "kl_qp": lambda: estimate(kl_divergence, 1, q, p),
+        "js": lambda: estimate(js_divergence, 2, p, q),
+    }
 
 
-def rows(estimates: dict) -> list[str]:
+def rows(labelled: dict) -> list[str]:
     """One line per estimate, all with as many digits as the best of them has."""
-    smallest = min(max(float(e.stderr), 1e-12) for e in estimates.values())
+    smallest = min(max(float(e.stderr), 1e-12) for e in labelled.values())
     digits = 6 if math.isinf(smallest) else min(max(1 - math.floor(math.log10(smallest)), 2), 12)
-    return [f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}" for label, e in estimates.items()]
+    return [f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}" for label, e in labelled.items()]
 
 
 def _rounded(value):

@@ -18,27 +18,19 @@ HIGHEST = jax.lax.Precision.HIGHEST  # GPUs would otherwise round the factors of
 @jax.custom_jvp
 def tril_inverse(lower: jax.Array) -> jax.Array:
     """Inverse of lower-triangular matrices `(..., D, D)`; entries above the diagonal are not read."""
-    # Blocks of doubling size, [[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [−C⁻¹BA⁻¹, C⁻¹]]: log₂ D batched products,
-    # as stable as substitution, and no LAPACK call (two of which can deadlock on two cores).
+    # Forward substitution, one row of all matrices at a time: no LAPACK call (two of which can deadlock on two
+    # cores), and a loop compiles in a quarter of the time of recursive halving.
     dim = lower.shape[-1]
-    padded = 1 << (dim - 1).bit_length()
-    if padded != dim:
-        lower = jnp.pad(lower, [(0, 0)] * (lower.ndim - 2) + [(0, padded - dim)] * 2)
-    diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
-    beyond = (np.arange(padded) >= dim).astype(lower.dtype).reshape((1,) * (lower.ndim - 2) + (-1,))
-    blocks = (1.0 / (diagonal + beyond))[..., None, None]
-    size = 1
-    while size < padded:
-        corners = np.arange(0, padded, 2 * size)[:, None, None]
-        rows = corners + size + np.arange(size)[None, :, None]
-        cols = corners + np.arange(size)[None, None, :]
-        below = lower[..., rows, cols]
-        first, second = blocks[..., 0::2, :, :], blocks[..., 1::2, :, :]
-        corner = -jnp.matmul(jnp.matmul(second, below, precision=HIGHEST), first, precision=HIGHEST)
-        top = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
-        blocks = jnp.concatenate([top, jnp.concatenate([corner, second], axis=-1)], axis=-2)
-        size *= 2
-    return blocks[..., 0, :dim, :dim]
+    places = np.arange(dim).reshape((1,) * (lower.ndim - 2) + (dim,))
+
+    def row(j, inverse):
+        given = jax.lax.dynamic_slice_in_dim(lower, j, 1, axis=-2)[..., 0, :]
+        known = jnp.sum(jnp.where(places < j, given, 0.0)[..., None] * inverse, axis=-2)
+        pivot = jnp.sum(jnp.where(places == j, given, 0.0), axis=-1, keepdims=True)
+        solved = ((places == j).astype(lower.dtype) - known) / pivot
+        return jax.lax.dynamic_update_slice_in_dim(inverse, solved[..., None, :], j, axis=-2)
+
+    return jax.lax.fori_loop(0, dim, row, jnp.zeros_like(lower))
 
 
 @tril_inverse.defjvp

@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gmmjax._gmm import GMM, check_shapes
+from gmmjax._progress import bar
 from gmmjax._validate import check_count, check_key
 
 # The functions of this package that are 0 where both mixtures are the same, and those that do not mind their order.
@@ -188,12 +189,8 @@ _compiled_row = jax.jit(_row, static_argnums=0)
 def _loop(call, rows, qs, arrays):
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rows, qs, arrays))):
         raise TypeError("progress: a bar needs concrete values; leave it off under jit, grad and vmap")
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install 'gmmjax[progress]'") from None
     take = lambda i: jax.tree.map(lambda leaf: leaf[i], rows)
-    table = [jax.block_until_ready(_compiled_row(call, take(i), qs, arrays)) for i in tqdm(range(len(rows[0])))]
+    table = [jax.block_until_ready(_compiled_row(call, take(i), qs, arrays)) for i in bar(range(len(rows[0])))]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *table)
 
 

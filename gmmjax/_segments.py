@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._io import read_arrays, write_arrays
+from gmmjax._progress import bar
 
 
 def run(advance, state, problem, num_steps: int, interval: int, progress: bool, checkpoint):
@@ -21,15 +22,16 @@ def run(advance, state, problem, num_steps: int, interval: int, progress: bool, 
     done = 0
     if checkpoint is not None and os.path.exists(checkpoint):
         done, state, records = _resume(checkpoint, identity, state, records)
-    with _bar(num_steps, done) if progress else contextlib.nullcontext() as bar:
+    steps = {"total": num_steps, "initial": done, "desc": "fit", "unit": "step"}
+    with bar(**steps) if progress else contextlib.nullcontext() as shown:
         try:
             while done < num_steps and not state.stopped:
                 state, new = advance(state, done)
                 new = [np.asarray(values)[: num_steps - done] for values in new]
                 for record, values in zip(records, new, strict=True):
                     record[done : done + len(values)] = values
-                if bar is not None:
-                    _show(bar, done, new)
+                if shown is not None:
+                    _show(shown, done, new)
                 done += len(new[0])
                 if checkpoint is not None:
                     write_arrays(checkpoint, {"done": done, **identity, **_pack(state), **_pack(records, "record")})
@@ -82,17 +84,9 @@ def _is_key(leaf):
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _bar(num_steps, done):
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        raise ImportError("progress: the bar needs tqdm; pip install 'gmmjax[progress]'") from None
-    return tqdm(total=num_steps, initial=done, desc="fit", unit="step")
-
-
-def _show(bar, done, new):
+def _show(shown, done, new):
     values, stderrs, _ = new
     last = np.flatnonzero(np.isfinite(values))
     if len(last):
-        bar.set_postfix_str(f"loss {values[last[-1]]:.5g} ± {stderrs[last[-1]]:.1g}", refresh=False)
-    bar.update(len(values))
+        shown.set_postfix_str(f"loss {values[last[-1]]:.5g} ± {stderrs[last[-1]]:.1g}", refresh=False)
+    shown.update(len(values))

@@ -24,7 +24,7 @@ PUBLIC = {
     and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else module.__name__)
 }
 LAYERS = [
-    {"_linalg", "_validate", "_transport"},
+    {"_linalg", "_validate", "_transport", "_progress"},
     {"_gmm"},
     {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein", "_pairwise", "_allocation"},
     {"_sample", "_io", "_algebra", "_blocks", "_integrate", "_products", "_gaussian_divergences", "_variational"},

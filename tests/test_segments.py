@@ -54,7 +54,7 @@ def test_a_bar_ends_with_the_fit(key, pair):
 
 def test_without_tqdm_the_error_says_what_to_install(key, pair, monkeypatch):
     p, q = pair
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match=r"gmmjax\[progress\]"):
         fit(key, distance, q, args=(p,), progress=True)
 
