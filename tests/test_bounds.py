@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 import gmmjax
 from gmmjax import _gaussian, _information, _variational
 
-PADDED = 20
+LARGEST = {1: 20, 5: 20, 30: 8}  # numbers of components in each dimension
 
 
 @jax.jit
@@ -24,7 +24,8 @@ def every_bound(pairs):
 
 def stacked(pairs):
     """Pairs of mixtures of any sizes, padded to one shape."""
-    wide = random_mixture(0, PADDED, pairs[0][0].dim)
+    dim = pairs[0][0].dim
+    wide = random_mixture(0, LARGEST[dim], dim)
     return tuple(jax.tree.map(lambda leaf: leaf[:-1], gmmjax.stack([*side, wide])) for side in zip(*pairs, strict=True))
 
 
@@ -52,7 +53,7 @@ def plain_estimates(seed, p, q, count=4000):
 @functools.cache
 def random_pairs(dim):
     rng = np.random.default_rng(dim)
-    sizes = rng.integers(1, PADDED + 1, size=(6, 2))
+    sizes = rng.integers(1, LARGEST[dim] + 1, size=(6, 2))
     spreads = rng.choice([0.3, 1.0, 3.0], size=6) * np.sqrt(2 / dim)
     return [
         (random_mixture(10 * i, kp, dim, spread=s), random_mixture(10 * i + 5, kq, dim, spread=s))
@@ -63,7 +64,7 @@ def random_pairs(dim):
 def equal_pairs(dim):
     """Pairs whose divergence is 0: the same mixture permuted, and with components split."""
     pairs = []
-    for seed, count in enumerate((1, 2, 5, 10)):
+    for seed, count in enumerate((1, 2, 4, LARGEST[dim] // 2)):
         p = random_mixture(seed, count, dim, spread=1.0)
         split = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf])[::-1], p)
         pairs += [(p, p), (p, jax.tree.map(lambda leaf: leaf[::-1], p)), (p, split)]

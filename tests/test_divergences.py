@@ -14,6 +14,10 @@ import gmmjax
 
 ROUNDING = 1e-9
 pairs = pytest.mark.parametrize("name", REFERENCE)
+structured = pytest.mark.parametrize(
+    ("divergence", "kind"),
+    [(gmmjax.kl_divergence, kind) for kind in KINDS] + [(gmmjax.js_divergence, kind) for kind in KINDS[::4]],
+)
 CASES = {"kl_pq": (gmmjax.kl_divergence, False), "kl_qp": (gmmjax.kl_divergence, True), "js": (gmmjax.js_divergence, 0)}
 
 
@@ -82,8 +86,7 @@ def test_naive_weight_gradient_is_wrong(key):
     np.testing.assert_allclose(ours, truth, rtol=1e-3)
 
 
-@pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
-@pytest.mark.parametrize("kind", KINDS)
+@structured
 def test_finite_differences_of_one_key(divergence, kind, key):
     p, q = random_mixture(0, 4, 3, kind=kind), random_mixture(1, 3, 3, kind=kind)
 
@@ -111,8 +114,7 @@ def test_stick_the_landing_at_equality(kind, key):
     assert all(np.abs(leaf).max() < small for leaf in jax.tree.leaves(both))
 
 
-@pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
-@pytest.mark.parametrize("kind", KINDS)
+@structured
 def test_structure_is_its_dense_twin(divergence, kind, key):
     p, q = random_mixture(0, 4, 3, kind=kind), random_mixture(1, 3, 3, kind=kind)
 
