@@ -154,5 +154,10 @@ def _normal(bits, dtype):
     """Standard normal numbers of uniform words."""
     # Odd multiples of 2⁻ᵐ in (−1, 1) are exact in `dtype`, symmetric, and never ±1, where erf⁻¹ is infinite.
     mantissa, signed = (53, jnp.int64) if dtype == jnp.float64 else (24, jnp.int32)
-    odd = (bits >> (8 * bits.dtype.itemsize - mantissa)).astype(signed) * 2 + 1 - (1 << mantissa)
-    return 2.0**0.5 * jax.lax.erf_inv(odd.astype(dtype) * 2.0**-mantissa)
+
+    def coordinate(bits):
+        odd = (bits >> (8 * bits.dtype.itemsize - mantissa)).astype(signed) * 2 + 1 - (1 << mantissa)
+        return 2.0**0.5 * jax.lax.erf_inv(odd.astype(dtype) * 2.0**-mantissa)
+
+    # A loop keeps its result. The compiler would otherwise repeat erf⁻¹ wherever a number is used, K + 1 times.
+    return jax.lax.map(coordinate, bits)
