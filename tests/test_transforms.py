@@ -1,5 +1,7 @@
 """Every public function under jit, vmap, grad and both precisions, from one table."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,19 +29,25 @@ def test_table_is_complete():
     assert {f.name for f in TABLE} | NOT_IN_TABLE == public
 
 
-@every
-def test_jit_traces_once(function, key):
-    calls = []
+@functools.cache
+def compiled(function):
+    """The function under `jit`, and how often it was traced."""
+    traces = []
 
     def counted(key, p, q):
-        calls.append(1)
+        traces.append(1)
         return function.call(key, p, q)
 
-    compiled = jax.jit(counted)
+    return jax.jit(counted), traces
+
+
+@every
+def test_jit_traces_once(function, key):
+    call, traces = compiled(function)
     for seed in range(3):
         key, p, q = jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2)
-        result = compiled(key, p, q)
-    assert len(calls) == 1
+        result = call(key, p, q)
+    assert len(traces) == 1
     close(result, function.call(key, p, q))
 
 
@@ -49,17 +57,22 @@ def test_vmap_is_a_loop(function, key):
     qs = [random_mixture(s, 2, 2) for s in range(3, 6)]
     keys = jax.random.split(key, 2)
     over_pairs = jax.vmap(function.call, in_axes=(None, 0, 0))
-    grid = jax.vmap(over_pairs, in_axes=(0, None, None), axis_size=2)(keys, gmmjax.stack(ps), gmmjax.stack(qs))
+    grid = jax.vmap(over_pairs, in_axes=(0, None, None), axis_size=2)
+    table = jax.jit(grid)(keys, gmmjax.stack(ps), gmmjax.stack(qs))
     for i, j in np.ndindex(2, 3):
-        close(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], grid), function.call(keys[i], ps[j], qs[j]))
+        close(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], table), compiled(function)[0](keys[i], ps[j], qs[j]))
 
 
 @every
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_dtype_in_is_dtype_out(function, dtype, key):
     p, q = cast((random_mixture(0, 3, 2), random_mixture(1, 2, 2)), dtype)
-    gradient = jax.grad(lambda p: scalar(function.call(key, p, q)))
-    leaves = jax.tree.leaves((jax.eval_shape(function.call, key, p, q), jax.eval_shape(gradient, p)))
+
+    def value(p):
+        result = function.call(key, p, q)
+        return scalar(result), result
+
+    leaves = jax.tree.leaves(jax.eval_shape(jax.value_and_grad(value, has_aux=True), p))
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
 
 
@@ -81,11 +94,11 @@ def test_gradient_is_finite_in_every_covariance_type_and_forward_mode_is_reverse
     pair = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 2, 2, kind=kinds[1])
     direction = random_mixture(2, 3, 2, kind=kinds[0]), random_mixture(3, 2, 2, kind=kinds[1])
     call = lambda p, q: scalar(function.call(key, p, q))
-    value, gradient = jax.value_and_grad(call, argnums=(0, 1))(*pair)
+    value, gradient = jax.jit(jax.value_and_grad(call, argnums=(0, 1)))(*pair)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     reverse = sum(jnp.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
-    forward = jax.jvp(call, pair, direction)[1]
+    forward = jax.jit(lambda *arguments: jax.jvp(call, *arguments)[1])(pair, direction)
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-9)
 
 
