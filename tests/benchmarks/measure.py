@@ -1,9 +1,9 @@
 """What the benchmarks share: mixtures as the libraries want them, clocks, and how spreads are written."""
 
-import importlib
 import os
 import platform
 import time
+from importlib import metadata
 
 import jax
 import numpy as np
@@ -61,8 +61,8 @@ def setting(*libraries):
     versions = []
     for name in libraries:
         try:
-            versions.append(f"{name} {importlib.import_module(name).__version__}")
-        except ImportError:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
             versions.append(f"{name} missing")
     cores, load = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), os.getloadavg()
     where = f"{jax.default_backend()}, {platform.machine()}, {cores} cores, load {load[0]:.1f}"

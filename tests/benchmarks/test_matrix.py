@@ -58,7 +58,7 @@ def test_matrix():
         mean, variance = np.transpose(pairs)
         variances.append(np.mean(variance) / np.mean(stderr**2))
         assert np.all(np.abs(value - mean) < 6 * np.sqrt(stderr**2 + variance))
-    print(f"\n\nKL matrix of {MODELS} models, K = D = 10, {POINTS} points; {setting('jax', 'sklearn')}")
+    print(f"\n\nKL matrix of {MODELS} models, K = D = 10, {POINTS} points; {setting('jax', 'scikit-learn')}")
     print(f"ours: gmmjax.pairwise, float32, scaled from {ROWS} rows (first call {first[0]:.1f} s)")
     print(f"loop: scikit-learn, float64, one BLAS thread, scaled from {SUBSET} pairs; variance over ours at as many "
           f"points: {spread(variances)}")  # fmt: skip

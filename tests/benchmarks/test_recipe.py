@@ -107,7 +107,7 @@ def test_recipe(dtype):
     pairs = study()
     with jax.enable_x64(dtype == "float64"):
         print(f"\n\ngmmjax.kl_divergence, {dtype}, {POINTS} points, against scikit-learn's {DRAWS} draws")
-        print(setting("jax", "sklearn"))
+        print(setting("jax", "scikit-learn"))
         print(f"ratio: time × variance of the recipe over ours, median [min–max] of {REPETITIONS} repetitions")
         print(f"{'pair':29s}   D    K/L         KL   recipe ms    SE     ours ms    SE     ratio")
         results = {}

@@ -66,7 +66,7 @@ def by_long_restarts(seed, p, count):
 def test_reduction(family):
     """Print one row per target."""
     with jax.enable_x64(True):
-        print(f"\n\n{setting('jax', 'sklearn')}")
+        print(f"\n\n{setting('jax', 'scikit-learn')}")
         print(f"{'KL(p||q) of':14s}" + "".join(f"{name:>10s}" for name in METHODS) + "   ± of ours   seconds: EM, ours")
         worse = []
         for i, (mixture, count) in enumerate(FAMILIES[family]):

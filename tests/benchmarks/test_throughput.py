@@ -163,7 +163,7 @@ def test_throughput():
     """Print the table; all estimates agree with their mean within the error of independent draws."""
     pair = random_pair(1010, 10, 10, 10, 1.0)
     print(f"\n\nplain estimate of KL(p‖q), K = D = 10, {POINTS} independent draws, {REPETITIONS} repetitions")
-    print(setting("jax", "sklearn", "gmm_divergence", "numpyro", "distrax", "tensorflow_probability", "gmmx", "torch"))
+    print(setting("jax", "scikit-learn", "gmm-divergence", "numpyro", "distrax", "tfp-nightly", "gmmx", "torch"))
     ready = jobs(pair)
     runs = {name: [] for name in ready}
     for seed in range(1, REPETITIONS + 1):
