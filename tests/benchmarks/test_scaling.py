@@ -102,11 +102,13 @@ def plot(path, found):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.8), layout="constrained")
-    for axes, (name, (cases, results)) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+    for axes, (name, (cases, results)) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
         sizes = [SIZE[name](case) for case in cases]
         axes.loglog(sizes, [result.time for result in results], "o-")
         axes.set(xlabel=name, ylabel="seconds" if axes.get_subplotspec().is_first_col() else "")
-        axes.grid(which="both", alpha=0.3)
+        axes.set_xticks(sizes, [f"{size:,}" if size < 10_000 else f"{size:.0e}" for size in sizes])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
     figure.savefig(path)
 
 
