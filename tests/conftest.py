@@ -30,5 +30,5 @@ tests_run = itertools.count(1)
 def few_programs():
     """Compiled programs hold memory maps; Linux grants a process 65,530, and past that the compiler crashes."""
     yield
-    if next(tests_run) % 150 == 0:
+    if next(tests_run) % 60 == 0:
         jax.clear_caches()
