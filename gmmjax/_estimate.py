@@ -12,6 +12,8 @@ from gmmjax._blocks import Sampling
 from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import keyed
 
+LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
+
 
 class Estimate(NamedTuple):
     """A Monte-Carlo estimate: exactly a value and its standard error, so that it is a `(loss, aux)` pair.
@@ -171,6 +173,11 @@ def _rates(g, allocation, num_points):
     """What a point of component k counts for in its replicate's mean."""
     share = allocation.upper - allocation.lower
     return jax.nn.softmax(g.logits) / (share + (share == 0)) / num_points  # absent: 0 / 1
+
+
+def carried_by_few(parts):
+    """Whether one of R replicates carries far more than its share of a sum: the mark of a tail that others missed."""
+    return jnp.max(parts) > LARGEST_SHARE * jnp.mean(parts)
 
 
 def standard_error(means):

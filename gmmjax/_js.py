@@ -28,7 +28,8 @@ def js_divergence(
 
     Here :math:`m = (1 - w) p + w q`, by default the even mixture, and then the truth lies in [0, log 2]. Unbiased,
     as is its gradient in all leaves of `p` and `q`, weights included; symmetric for one key when even; never
-    clamped. Both sides use the same points, and much of their error cancels where the mixtures are close.
+    clamped. Both sides use the same points, and much of their error cancels where the mixtures are close. Near log 2,
+    where few points carry what is missing to it, `stderr` holds one point that may not have been drawn.
 
     Args:
       key: a JAX key.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax import _blocks, _controls, _density, _gaussian, _linalg
-from gmmjax._estimate import Estimate, Term, estimate
+from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
 from gmmjax._gmm import GMM, recentred
 
 BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
@@ -56,7 +56,22 @@ def estimate_logs(
         params.append(_prepare(mixtures, share, parts, jnp.asarray(scales[i], dtype), log_blend, options))
         integrand = lambda params, x, i=i, share=share, parts=parts: _integrand(params[i], x, share, parts)
         terms.append(Term(mixtures[share.sampled], integrand))
-    return estimate(key, terms, params, sampling, options.stick_the_landing)
+    value, means = replicates(key, terms, params, sampling, options.stick_the_landing)
+    stderr = standard_error(means)
+    if all(BLEND in dict(share.signs) for share in shares):
+        ceiling = -sum(jnp.asarray(scales[i], dtype) * log_blend[share.sampled] for i, share in enumerate(shares))
+        stderr = _with_unseen(stderr, jax.lax.stop_gradient(ceiling), means, sampling.num_samples)
+    return Estimate(value, stderr)
+
+
+def _with_unseen(stderr, ceiling, means, num_samples):
+    """The standard error of a divergence from a blend, which is at most −Σ_j scale_j log b_j.
+
+    Where few points carry what is missing to that ceiling, others like them may not have been drawn at all, and the
+    spread of the replicates does not know of them: one such point is added.
+    """
+    rare = carried_by_few(ceiling - means)
+    return jnp.where(rare, jnp.hypot(stderr, ceiling / num_samples), stderr)
 
 
 def _parts(share, count, stick_the_landing, sampled_by_all):

@@ -11,11 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax import _blocks, _density, _points
-from gmmjax._estimate import Estimate, Term, replicates, standard_error
+from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
 from gmmjax._gmm import GMM, common_float, recentred
 from gmmjax._validate import keyed
-
-LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
 
 
 @keyed
@@ -181,7 +179,7 @@ def tail_checked(stderr: jax.Array, means: jax.Array) -> jax.Array:
     be infinite: the spread of the replicates then says nothing about the error.
     """
     size = jax.lax.stop_gradient(jnp.abs(means))
-    sound = jnp.isfinite(jnp.max(size)) & (jnp.max(size) <= LARGEST_SHARE * jnp.mean(size))
+    sound = jnp.isfinite(jnp.max(size)) & ~carried_by_few(size)
     return jnp.where(sound, stderr, jnp.inf)
 
 

@@ -50,3 +50,20 @@ def test_a_third_of_the_error_does_not_cover():
         return gmmjax.Estimate(value, stderr / 3)
 
     assert share_covered(overconfident, p, q, truth.value) < 0.8
+
+
+def test_coverage_near_the_ceiling():
+    """Where JS all but reaches log 2, a few points between the mixtures carry what is missing, or none are drawn."""
+    pairs = [(random_mixture(s, 4, 10, 3), random_mixture(s + 99, 5, 10, 1)) for s in range(2, 30, 3)]
+    p, q = (gmmjax.stack(side) for side in zip(*pairs, strict=True))
+    keys = jax.random.split(jax.random.key(1), 200)
+    run = jax.vmap(lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=2048), (None, 0, 0))
+    value, stderr = (np.asarray(leaf) for leaf in jax.lax.map(lambda key: run(key, p, q), keys))
+    truth = value.mean(axis=0)
+    assert (np.log(2) - truth < 1e-3).all()
+    assert (np.abs(value - truth) <= 2 * stderr).mean() > 0.92
+    # Without the point that may have been missed the errors of most runs would be far too small.
+    floor = np.log(2) / 2048
+    assert (np.abs(value - truth) <= 2 * np.sqrt(np.maximum(stderr**2 - floor**2, 0))).mean() < 0.8
+    smooth = gmmjax.js_divergence(keys[0], random_mixture(0, 2, 1), random_mixture(1, 2, 1), num_samples=16_384)
+    assert smooth.stderr < np.log(2) / 16_384
