@@ -175,7 +175,7 @@ def _rates(g, allocation, num_points):
     return jax.nn.softmax(g.logits) / (share + (share == 0)) / num_points  # absent: 0 / 1
 
 
-def carried_by_few(parts):
+def carried_by_few(parts: jax.Array) -> jax.Array:
     """Whether one of R replicates carries far more than its share of a sum: the mark of a tail that others missed."""
     return jnp.max(parts) > LARGEST_SHARE * jnp.mean(parts)
 

@@ -59,12 +59,13 @@ def estimate_logs(
     value, means = replicates(key, terms, params, sampling, options.stick_the_landing)
     stderr = standard_error(means)
     if all(BLEND in dict(share.signs) for share in shares):
-        ceiling = -sum(jnp.asarray(scales[i], dtype) * log_blend[share.sampled] for i, share in enumerate(shares))
-        stderr = _with_unseen(stderr, jax.lax.stop_gradient(ceiling), means, sampling.num_samples)
+        ceilings = [-jnp.asarray(scales[i], dtype) * log_blend[share.sampled] for i, share in enumerate(shares)]
+        ceiling = jax.lax.stop_gradient(functools.reduce(jnp.add, ceilings))
+        stderr = _with_unseen(stderr, ceiling, means, sampling.num_samples)
     return Estimate(value, stderr)
 
 
-def _with_unseen(stderr, ceiling, means, num_samples):
+def _with_unseen(stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_samples: int) -> jax.Array:
     """The standard error of a divergence from a blend, which is at most −Σ_j scale_j log b_j.
 
     Where few points carry what is missing to that ceiling, others like them may not have been drawn at all, and the
