@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from gmmjax import _blocks, _density, _points
+from gmmjax import _blocks, _points, _power_integral, _tails
 from gmmjax._estimate import Estimate, standard_error
 from gmmjax._gmm import GMM, common_float
-from gmmjax._ratios import balanced_replicates, log_ratio, tail_checked
+from gmmjax._ratios import balanced_replicates, tail_checked
 from gmmjax._validate import check_between, keyed
 
 
@@ -18,8 +19,8 @@ def renyi_divergence(
 
     Consistent: a logarithm of a mean is biased by about half its squared relative error, as is its gradient. At
     α = 1 it is KL(p‖q). For α > 1 it is infinite where α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not positive definite in the tails,
-    and its variance is infinite well before that. Where a few points carry the sum, `stderr` is infinite instead
-    of a confident wrong number.
+    and its variance is infinite well before that. Where the covariances show this, or a few points carry the sum,
+    `stderr` is infinite instead of a confident wrong number.
 
     Args:
       key: a JAX key.
@@ -49,7 +50,9 @@ def renyi_divergence(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.07 True
     """
-    return _estimate_power(key, p, q, alpha, _renyi, _blocks.sampling(num_samples, num_replicates, points))
+    return _estimate_power(
+        key, p, q, alpha, _power_integral.renyi, _blocks.sampling(num_samples, num_replicates, points)
+    )
 
 
 @keyed
@@ -61,7 +64,8 @@ def tsallis_divergence(
     Without units. Divided by α it is Cressie and Read's power divergence, Amari's α-divergence up to notation.
     Unbiased, as is its gradient in all leaves of `p` and `q`. At α = 1 it is KL(p‖q). For α > 1 it is infinite where
     α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not positive definite in the tails, and its variance is infinite well before that.
-    Where a few points carry the sum, `stderr` is infinite instead of a confident wrong number.
+    Where the covariances show this, or a few points carry the sum, `stderr` is infinite instead of a confident wrong
+    number.
 
     Args:
       key: a JAX key.
@@ -90,7 +94,9 @@ def tsallis_divergence(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.07 True
     """
-    return _estimate_power(key, p, q, alpha, _tsallis, _blocks.sampling(num_samples, num_replicates, points))
+    return _estimate_power(
+        key, p, q, alpha, _power_integral.tsallis, _blocks.sampling(num_samples, num_replicates, points)
+    )
 
 
 @keyed
@@ -101,8 +107,9 @@ def chi2_divergence(
 
     Without units. Unbiased, as is its gradient in all leaves of `p` and `q`. It is infinite where 2 Σ_p⁻¹ − Σ_q⁻¹ is
     not positive definite in the tails, that is where q has less than half the variance of p, and its estimator has
-    infinite variance already where 3 Σ_p⁻¹ − 2 Σ_q⁻¹ is not. Where a few points carry the sum, `stderr` is infinite
-    instead of a confident wrong number.
+    infinite variance already where (4 − 1/s) Σ_p⁻¹ − 2 Σ_q⁻¹ is not, with s = 1 + 2/D² for Sobol points and 1 for
+    independent ones. Where the covariances show this (with the former s), or a few points carry the sum, `stderr` is
+    infinite instead of a confident wrong number.
 
     Args:
       key: a JAX key.
@@ -131,7 +138,9 @@ def chi2_divergence(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.15 True
     """
-    return _estimate_power(key, p, q, 2.0, _tsallis, _blocks.sampling(num_samples, num_replicates, points))
+    return _estimate_power(
+        key, p, q, 2.0, _power_integral.tsallis, _blocks.sampling(num_samples, num_replicates, points)
+    )
 
 
 @keyed
@@ -170,81 +179,25 @@ def bhattacharyya_distance(
       >>> print(f"{value:.3f}", bool(stderr < 1e-3))
       0.037 True
     """
-    return _estimate_power(key, p, q, 0.5, _bhattacharyya, _blocks.sampling(num_samples, num_replicates, points))
+    return _estimate_power(
+        key, p, q, 0.5, _power_integral.bhattacharyya, _blocks.sampling(num_samples, num_replicates, points)
+    )
 
 
 def _estimate_power(key, p, q, alpha, transform, sampling):
     check_between("alpha", alpha, 0.0, jnp.inf)
     p, q = common_float(p=p, q=q)
-    return _power(key, p, q, jnp.asarray(alpha, p.means.dtype), transform, sampling)
+    may_explode = isinstance(alpha, Tracer) or alpha > 1
+    return _power(key, p, q, jnp.asarray(alpha, p.means.dtype), transform, sampling, may_explode)
 
 
-@jax.jit(static_argnums=(4, 5))
-def _power(key, p, q, alpha: jax.Array, transform, sampling):
-    near, shift = _regime(p, q, alpha)
-    value, means = balanced_replicates(key, p, q, _integrand, (alpha, near, shift), sampling)
+@jax.jit(static_argnums=(4, 5, 6))
+def _power(key, p, q, alpha: jax.Array, transform, sampling, may_explode):
+    near, shift = _power_integral.regime(p, q, alpha)
+    value, means = balanced_replicates(key, p, q, _power_integral.integrand, (alpha, near, shift), sampling)
     result, slope = jax.jvp(lambda value: transform(value, alpha, near, shift), (value,), (jnp.ones_like(value),))
     stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(means)
-    return Estimate(result, tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * means, means)))
-
-
-def _regime(p, q, alpha):
-    """Whether the integral is near 1, judged at the means of the components, and its logarithm to scale by if not."""
-    densities = _density.precision(p), _density.precision(q)
-    scores = [_log_power(log_ratio(densities, g.means.T), alpha) + jax.nn.log_softmax(g.logits) for g in (p, q)]
-    shift = jax.lax.stop_gradient(jax.nn.logsumexp(jnp.concatenate(scores)) - jnp.log(2.0).astype(alpha.dtype))
-    return (jnp.abs(shift) < 0.7) | (alpha == 1), shift
-
-
-def _log_power(t: jax.Array, alpha: jax.Array) -> jax.Array:
-    """log(p^α q^(1−α) / m)."""
-    return jnp.log(2.0).astype(t.dtype) + jax.nn.log_sigmoid(t) + (alpha - 1) * t
-
-
-def _integrand(t: jax.Array, extra):
-    """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m where the integral is near 1, else p^α q^(1−α)/m, scaled."""
-    # What is subtracted in the first form integrates to 0 and leaves a second-order difference where p ≈ q.
-    alpha: jax.Array
-    near: jax.Array
-    shift: jax.Array
-    alpha, near, shift = extra
-    far = jnp.exp(jnp.where(near, 0.0, _log_power(t, alpha) - shift))
-    return jnp.where(near, 2 * _scaled_growth(t, alpha) - 2 * jnp.tanh(0.5 * t), far)
-
-
-def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
-    """σ(t) (exp((α − 1) t) − 1)/(α − 1), which at α = 1 is σ(t) t."""
-    u = (alpha - 1) * t
-    large = jnp.abs(u) > 0.01
-    safe = jnp.where(large, u, 1.0)
-    moderate = jnp.where(jnp.abs(safe) < 1, safe, 1.0)
-    sigma = jax.nn.sigmoid(t)
-    jump = jnp.exp(jax.nn.log_sigmoid(t) + safe) - sigma
-    difference = jnp.where(jnp.abs(safe) < 1, sigma * jnp.expm1(moderate), jump)
-    small = jnp.where(large, 0.0, u)
-    series = 1 + small / 2 * (1 + small / 3 * (1 + small / 4 * (1 + small / 5 * (1 + small / 6))))
-    gap = jnp.where(alpha == 1, 1.0, alpha - 1)
-    return jnp.where(large, difference / gap, sigma * t * series)
-
-
-def _log_integral(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
-    """Logarithm of ∫ p^α q^(1−α)."""
-    overflows = jnp.isinf(value)  # points so unequal say nothing but that p and q are very far apart
-    far = jnp.log(jnp.where(near | overflows, 1.0, value)) + shift
-    far = jnp.where(overflows, jax.lax.stop_gradient(alpha - 1) * jnp.inf, far)
-    return jnp.where(near, jnp.log1p(jnp.where(near, (alpha - 1) * value, 0.0)), far)
-
-
-def _renyi(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
-    gap = jnp.where(alpha == 1, 1.0, alpha - 1)
-    # At α = 1 the slope in α is that of log1p((α − 1) S)/(α − 1) = S − (α − 1) S²/2.
-    return jnp.where(alpha == 1, value - 0.5 * (alpha - 1) * value**2, _log_integral(value, alpha, near, shift) / gap)
-
-
-def _tsallis(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
-    gap = jnp.where(alpha == 1, 1.0, alpha - 1)
-    return jnp.where(near, value, jnp.expm1(_log_integral(value, alpha, near, shift)) / gap)
-
-
-def _bhattacharyya(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
-    return -_log_integral(value, alpha, near, shift)
+    stderr = tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * means, means))
+    if may_explode:
+        stderr = jnp.where((alpha > 1) & _tails.are_too_heavy(p, q, alpha), jnp.inf, stderr)
+    return Estimate(result, stderr)

@@ -177,6 +177,37 @@ def test_tails_that_were_not_seen_are_confessed(seed):
     assert np.isfinite(gmmjax.chi2_divergence(key, narrow, wide).stderr)
 
 
+@pytest.mark.parametrize("kind", ["full", "diagonal", "spherical", "tied"])
+def test_tails_that_no_point_shows_are_known(kind):
+    """χ² has infinite variance where q is much narrower than p in one direction, however rare the component of p."""
+    wide = random_mixture(0, 3, 4, spread=0.5, kind=kind)
+    q = jax.tree.map(lambda leaf: leaf, wide)._replace(logits=jnp.zeros(3), means=wide.means[::-1])
+    squeezed = lambda factor: q._replace(scale=factor * q.scale)
+    judge = jax.jit(lambda p, q: gmmjax._tails.are_too_heavy(p, q, jnp.array(2.0)))
+    # Alike but for a factor f: (4 − 1/s) a > 2 a/f² with s = 1 + 2/16, while the ratio of the covariances is the same.
+    single = lambda g: jax.tree.map(lambda leaf: leaf[:1], g)
+    edge = np.sqrt(2 / (4 - 8 / 9))
+    for factor in (0.5, edge - 1e-6, edge + 1e-6, 1.0, 2.0):
+        p = single(wide)
+        assert judge(p, p._replace(scale=factor * p.scale)) == (factor < edge)
+    assert judge(wide, squeezed(0.3))
+    assert not judge(wide, squeezed(3.0))
+    # One wide component of q is enough, if it is there.
+    rescued = gmmjax.mix([squeezed(0.3), squeezed(3.0)], [0.999, 0.001])
+    assert not judge(wide, rescued)
+    assert judge(wide, rescued._replace(logits=rescued.logits.at[3:].set(-jnp.inf)))
+
+
+def test_a_rare_wide_mode_of_p_makes_chi2_infinite(key):
+    p = gmmjax.from_covariances([1 - 1e-9, 1e-9], np.zeros((2, 3)), np.stack([np.eye(3), np.diag([1, 1, 9.0])]))
+    q = gmmjax.from_covariances([1.0], np.zeros((1, 3)), [1.5 * np.eye(3)])
+    assert gmmjax.chi2_divergence(key, p, q).stderr == np.inf
+    assert jax.jit(gmmjax.renyi_divergence)(key, p, q, 2.0).stderr == np.inf
+    for alpha in (0.5, 1.0):
+        assert np.isfinite(jax.jit(gmmjax.renyi_divergence)(key, p, q, alpha).stderr)
+    assert np.isfinite(gmmjax.chi2_divergence(key, q, p).stderr)
+
+
 def test_far_mixtures_stay_finite(key):
     p, q = gaussian(-500.0, 1.0), gaussian(500.0, 1.0)
     for dtype in (jnp.float32, jnp.float64):
