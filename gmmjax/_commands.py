@@ -93,7 +93,7 @@ def reduce(arguments):
     # Each round is a search of its own; the best is on disk at any time.
     try:
         for key in bar(keys[:-1], desc="reduce", unit="search", leave=False) if _has_bars() else keys[:-1]:
-            found = reduce_mixture(key, p, arguments.components).gmm  # type: ignore
+            found = reduce_mixture(key, p, arguments.components).gmm
             if (loss := measure(found)).value < after.value:
                 best, after = found, loss
                 save(arguments.output, found)

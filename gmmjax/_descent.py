@@ -170,14 +170,14 @@ def _judge(method, window, level, value, stderr, gradient):
     return _where(full, _empty(gradient), window), _where(full, current, level), arrived
 
 
-def _drowned(window, count):
+def _drowned(window: Window, count: jax.Array):
     """Whether the mean gradient is no larger than its standard error, in the mean over parameters."""
 
-    def ratio(total, squares):
+    def ratio(total: jax.Array, squares: jax.Array):
         mean = total / count
         variance = (squares / count - mean**2) / jnp.maximum(count - 1, 1)
         moves = squares > 0
-        return jnp.sum(jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)), jnp.sum(moves)  # type: ignore
+        return jnp.sum(jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)), jnp.sum(moves)
 
     ratios, counts = zip(*map(ratio, window.gradient, window.squares), strict=True)
     return sum(ratios) <= sum(counts)

@@ -70,9 +70,9 @@ def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
             return index + 1, g, moving, loss, losses.at[index].set(loss)
 
         losses = jnp.full(MOST_STEPS, jnp.nan, floor.dtype)
-        state = (0, g, jnp.ones((), bool), jnp.full((), jnp.inf, floor.dtype), losses)
+        state = (jnp.zeros((), int), g, jnp.ones((), bool), jnp.full((), jnp.inf, floor.dtype), losses)
         index, g, moving, loss, losses = jax.lax.while_loop(go, iterate, state)
-        return Run(g, losses, loss, index, ~moving)  # type: ignore
+        return Run(g, losses, loss, index, ~moving)
 
     return jax.vmap(one)(starts)
 
@@ -116,16 +116,17 @@ def _step(g, c, floor, num_blocks):
         return jax.tree.map(jnp.add, total, new)
 
     like = (floor, g.logits, g.means, g.means[:, :, None] * g.means[:, None, :] if full else g.means)
+    mass: jax.Array
     loss, mass, first, second = jax.lax.fori_loop(0, num_blocks, block, jax.tree.map(jnp.zeros_like, like))
     alive = mass > 1e-8
     safe = jnp.where(alive, mass, 1.0)
-    shift = first / safe[:, None]  # type: ignore
+    shift = first / safe[:, None]
     if full:
-        covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]  # type: ignore
+        covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]
         scale = _linalg.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
     else:
-        variance = second / safe[:, None] - shift**2 + floor  # type: ignore
+        variance = second / safe[:, None] - shift**2 + floor
         scale = jnp.sqrt(variance if g.scale.ndim == g.means.ndim else jnp.mean(variance, axis=1))
     keep = lambda new, old: jnp.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-    logits = jnp.where(alive, jnp.log(safe), -jnp.inf)  # type: ignore
+    logits = jnp.where(alive, jnp.log(safe), -jnp.inf)
     return GMM(logits, keep(g.means + shift, g.means), keep(scale, g.scale)), loss

@@ -37,7 +37,7 @@ class Estimate(NamedTuple):
     def _refuse(self, *_):
         raise TypeError("arithmetic on an Estimate is not defined: use .value")
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse  # type: ignore
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
 
 
 @keyed

@@ -15,7 +15,7 @@ from gmmjax._estimate import Estimate
 from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import check_count, keyed
 
-_EVERYTHING = GMM(True, True, True)  # type: ignore[arg-type]
+_EVERYTHING = GMM._make((True, True, True))
 _ADAM = optax.adam(0.02)
 
 
@@ -153,8 +153,8 @@ def _finish(method: Method, problem: Problem, state: State, records: Record) -> 
     key = jax.random.fold_in(problem.key, method.num_steps)
     start = _descent.begin(method, problem).free
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, state.good, state.average)
-    losses = jax.lax.map(lambda free: _descent.evaluate(method, problem, key, free), candidates)
-    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))  # the start, where none is  # type: ignore
+    losses: Estimate = jax.lax.map(lambda free: _descent.evaluate(method, problem, key, free), candidates)
+    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))  # the start, where none is
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
     g = _descent.assemble(problem, pick(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)

@@ -1,6 +1,6 @@
 """Mixture reduction by merging one pair of components at a time, and what a merge costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -196,13 +196,13 @@ def merged(c: Parts, i) -> Parts:
     return Parts(total, c.means[i][None] + share * apart, covariances)
 
 
-def _cheapest(table, left):
+def _cheapest(table: Sequence[jax.Array], left: jax.Array):
     """Indices of the cheapest pair that is left; a tuple of tables is compared as tuples are."""
     count = len(left)
     # The triangle is a constant: comparing two iotas takes XLA seconds to compile for a CPU.
     candidates = left[:, None] & left[None] & np.triu(np.ones((count, count), bool), 1)
     for costs in table:
-        least = jnp.min(jnp.where(candidates, costs, jnp.inf))  # type: ignore
+        least = jnp.min(jnp.where(candidates, costs, jnp.inf))
         slack = 8 * jnp.finfo(costs.dtype).eps * jnp.abs(least)  # ties up to rounding are ties
         candidates &= costs <= least + slack
     return jnp.divmod(jnp.argmax(candidates), count)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,10 @@ from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import check_count, keyed
 
 
+@overload
+def reduce_mixture(key, p: GMM, num_components: int, **options) -> FitResult: ...
+@overload
+def reduce_mixture(key, p: GMM, num_components: Iterable[int], **options) -> dict[int, FitResult]: ...
 @keyed
 def reduce_mixture(
     key,

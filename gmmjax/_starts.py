@@ -157,9 +157,9 @@ def _kmeans_start(key, p, count):
                        precision=_linalg.HIGHEST)  # fmt: skip
     far = lambda centre: jnp.sum((white - centre[None]) ** 2, axis=1)
 
-    def add(nearest, key):
+    def add(nearest: jax.Array, key):
         safe = jnp.where(nearest > 0, nearest, 1.0)
-        chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]  # type: ignore
+        chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]
         return jnp.minimum(nearest, far(chosen)), chosen
 
     _, centres = jax.lax.scan(add, jnp.ones(_DRAWS, white.dtype) * 1e6, jax.random.split(key_choice, count))

@@ -3,24 +3,25 @@
 import functools
 import operator
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-F = TypeVar("F", bound=Callable)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def keyed(function: F) -> F:
+def keyed(function: Callable[P, R]) -> Callable[P, R]:
     """Check the key of a function before Python counts its arguments, for who forgot it: `f(p, q)`."""
 
     @functools.wraps(function)
-    def checked(key, *args, **kwargs):
-        check_key(key)
-        return function(key, *args, **kwargs)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_key(args[0] if args else kwargs.get("key"))
+        return function(*args, **kwargs)
 
-    return checked  # type: ignore[return-value]
+    return checked
 
 
 def check_key(key) -> None:

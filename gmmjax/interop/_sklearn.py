@@ -94,5 +94,5 @@ def to_sklearn(g: GMM):
     model.weights_, model.means_ = arrays["weights"][present], arrays["means"][present]
     model.covariances_, model.precisions_, model.precisions_cholesky_ = covariances, precisions, roots
     model.converged_, model.n_iter_, model.lower_bound_ = True, 0, np.nan
-    model.n_features_in_ = model.means_.shape[1]  # type: ignore  (scikit-learn sets it while fitting)
+    vars(model)["n_features_in_"] = model.means_.shape[1]  # which scikit-learn sets while fitting
     return model
