@@ -9,8 +9,8 @@ import numpy as np
 from jax.core import Tracer
 
 from gmmjax import _linalg
-from gmmjax._build import as_real, check_mixtures, check_weights, concatenate, log_weights
-from gmmjax._gmm import GMM, as_float
+from gmmjax._build import check_mixtures, check_weights, concatenate, log_weights
+from gmmjax._gmm import GMM, as_float, as_real
 
 
 def marginal(g: GMM, dims: Sequence[int]) -> GMM:
@@ -54,9 +54,12 @@ def _marginal(g, kept):
 
 def _check_dims(dims, dim):
     try:
+        mask = any(isinstance(d, bool | np.bool) for d in dims)
         kept = tuple(operator.index(d) for d in dims)
     except TypeError:
         raise TypeError(f"dims: expected a sequence of ints, got {dims!r}") from None
+    if mask:
+        raise TypeError(f"dims: expected ints, got booleans {dims!r}; np.flatnonzero makes ints of a mask")
     if not kept or not all(-dim <= d < dim for d in kept):
         raise ValueError(f"dims: expected at least one of the coordinates {-dim} … {dim - 1}, got {list(kept)}")
     kept = tuple(d % dim for d in kept)
@@ -142,6 +145,8 @@ def affine(g: GMM, A, b=0.0) -> GMM:
         raise ValueError(f"b: expected a number or shape ({size},), got {b.shape}")
     if not isinstance(A, Tracer):
         _check_rank(np.asarray(A, np.float64))
+    if not isinstance(b, Tracer) and not np.isfinite(b).all():
+        raise ValueError(f"b: expected finite numbers, got {b}")
     return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype))
 
 
@@ -153,9 +158,11 @@ def _check_rank(A):
 
 
 @jax.jit
-def _affine(g, A, b):
+def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
     means, scale = g.means, jnp.tril(g.scale) if g.scale.ndim > g.means.ndim else g.scale
     if A.ndim == 2:
+        pivots = jnp.diagonal(_linalg.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
+        A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)  # not of full rank
         means, scale = jnp.matmul(means, A.T, precision=_linalg.HIGHEST), _factor(A, scale, means)
     elif A.ndim == 1:
         rows = A[None, :, None] * scale if scale.ndim > means.ndim else A[None] * scale.reshape(scale.shape[0], -1)

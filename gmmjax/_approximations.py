@@ -122,7 +122,7 @@ def kl_matched(p: GMM, q: GMM) -> jax.Array:
 @jax.jit
 def _kl_matched(p, q):
     log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
-    nearest = jnp.min(_gaussian.pairwise_kl(p, q) - log_v[None], axis=1)
+    nearest = _linalg.least(_gaussian.pairwise_kl(p, q) - log_v[None], axis=1)
     return jnp.sum(jnp.exp(log_w) * (nearest + jnp.where(log_w > -jnp.inf, log_w, 0.0)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gmmjax import _linalg
 from gmmjax._allocation import block_size
-from gmmjax._validate import check_count
+from gmmjax._validate import check_count, check_function
 
 
 class Sampling(NamedTuple):
@@ -23,9 +23,8 @@ class Sampling(NamedTuple):
 
 def sampling(num_samples, num_replicates, points) -> Sampling:
     """The same, checked."""
-    check_count("num_samples", num_samples)
-    check_count("num_replicates", num_replicates)
-    return Sampling(num_samples, num_replicates, points)
+    check_function("points", points)
+    return Sampling(check_count("num_samples", num_samples), check_count("num_replicates", num_replicates), points)
 
 
 class Layout(NamedTuple):

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gmmjax._gmm import GMM, as_float, check_shapes
+from gmmjax._gmm import GMM, as_float, as_real, check_shapes
+
+ASYMMETRY = 1e-5  # of the largest entry: what rounding may have done to a covariance
 
 
 def from_covariances(weights, means, covariances) -> GMM:
@@ -47,7 +49,10 @@ def from_covariances(weights, means, covariances) -> GMM:
     logits = log_weights(w)
     if factor is not None:  # factorised in double precision: rounding to float32 first can lose definiteness
         return GMM(logits, mu, jnp.asarray(factor, dtype))
-    return GMM(logits, mu, jnp.linalg.cholesky(cov) if cov.ndim == 3 else jnp.sqrt(cov))
+    if cov.ndim < 3:
+        return GMM(logits, mu, jnp.sqrt(cov))
+    skew, size = (jnp.max(jnp.abs(a), axis=(1, 2), keepdims=True) for a in (cov - cov.mT, cov))
+    return GMM(logits, mu, jnp.linalg.cholesky(jnp.where(skew <= ASYMMETRY * size, cov, jnp.nan)))
 
 
 def stack(mixtures: Sequence[GMM]) -> GMM:
@@ -119,13 +124,6 @@ def pad(g, count, rank, scale_count):
     return GMM(logits, repeat(g.means, missing), repeat(scale, scale_count - scale.shape[0]))
 
 
-def as_real(name, value):
-    value = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
-        raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
-    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
-
-
 def _check_layout(weights, means, covariances):
     if len(means) == 2 and len(covariances) == 2 and covariances != means and covariances[0] == covariances[1]:
         if covariances[0] == means[1] and covariances[0] != 1:
@@ -141,7 +139,7 @@ def _check_layout(weights, means, covariances):
 def log_weights(w: jax.Array) -> jax.Array:
     """Logarithms of normalised weights, −inf for 0."""
     present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
-    return jnp.where(present, jnp.log(jnp.where(present, w, 1.0) / jnp.sum(w)), -jnp.inf)
+    return jnp.where(present, jnp.log(jnp.where(present, w, 1.0)) - jnp.log(jnp.sum(w)), -jnp.inf)
 
 
 def check_values(weights, means, covariances):
@@ -170,7 +168,7 @@ def checked_factor(covariances, means_ndim):
         return np.sqrt(covariances)
     skew = np.abs(covariances - covariances.swapaxes(1, 2)).max(axis=(1, 2))
     size = np.abs(covariances).max(axis=(1, 2))
-    for k in np.flatnonzero(skew > 1e-5 * size):
+    for k in np.flatnonzero(skew > ASYMMETRY * size):
         raise ValueError(f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {skew[k]:.3g}")
     factors = np.empty_like(covariances)
     for k, matrix in enumerate((covariances + covariances.swapaxes(1, 2)) / 2):

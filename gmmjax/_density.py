@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax import _linalg
-from gmmjax._gmm import GMM, as_float
+from gmmjax._gmm import GMM, as_float, as_real
 
 
 class Precision(NamedTuple):
@@ -78,7 +78,7 @@ def component_log_prob(g: GMM, x) -> jax.Array:
       [-3.6121 -1.6121]
     """
     g = as_float("g", g)
-    x = jnp.asarray(x)
+    x = jnp.asarray(as_real("x", x))
     if x.ndim == 0 or x.shape[-1] != g.dim:
         raise ValueError(f"x: expected points of shape (…, {g.dim}), got {x.shape}")
     dtype = jnp.result_type(g.means, x)

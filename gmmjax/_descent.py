@@ -100,7 +100,7 @@ def advance(method: Method, problem: Problem, state: State, start, count: int) -
 def evaluate(method: Method, problem: Problem, key, free: Unconstrained) -> Estimate:
     """The loss at free parameters; what may not move is where it was."""
     result = method.loss(key, assemble(problem, free), *problem.args)
-    value, stderr = result if isinstance(result, Estimate) else (result, 0.0)
+    value, stderr = result if isinstance(result, Estimate) else (result, 0 * result)
     if jnp.shape(value) != ():
         raise ValueError(f"loss: expected an Estimate or a scalar, got an array of shape {jnp.shape(value)}")
     dtype = free.means.dtype

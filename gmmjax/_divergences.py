@@ -1,5 +1,7 @@
 """Divergences of Kullback and Leibler's kind: E_p[log p − log q], both ways, and against a blend."""
 
+import jax
+
 from gmmjax import _blocks, _logs, _points
 from gmmjax._estimate import Estimate
 from gmmjax._gmm import GMM, common_float
@@ -132,7 +134,7 @@ def skew_kl_divergence(
     p: GMM,
     q: GMM,
     *,
-    alpha: float,
+    alpha: float | jax.Array,
     num_samples: int = 16_384,
     num_replicates: int = 32,
     points=_points.sobol,
@@ -177,7 +179,7 @@ def skew_kl_divergence(
       0.040 True
     """
     p, q = common_float(p=p, q=q)
-    check_between("alpha", alpha, 0.0, 1.0)
+    alpha = check_between("alpha", alpha, 0.0, 1.0)
     sampling = _blocks.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(

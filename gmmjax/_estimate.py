@@ -10,7 +10,7 @@ from jax.core import Tracer, eval_jaxpr
 from gmmjax import _allocation, _blocks, _controls, _linalg, _points
 from gmmjax._blocks import Sampling
 from gmmjax._gmm import GMM, as_float
-from gmmjax._validate import keyed
+from gmmjax._validate import check_function, keyed
 
 LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
 
@@ -37,6 +37,7 @@ class Estimate(NamedTuple):
     def _refuse(self, *_):
         raise TypeError("arithmetic on an Estimate is not defined: use .value")
 
+    __array_ufunc__ = None  # NumPy's scalars on the left give way
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
 
 
@@ -79,6 +80,7 @@ def expectation(
       2.000
     """
     sampling = _blocks.sampling(num_samples, num_replicates, points)
+    check_function("fn", fn)
     p = as_float("p", p)
     traced = {n: _trace(fn, n, p) for n in (p.num_components, _blocks.layout(sampling, [p]).block)}
     constants = {n: jaxpr.consts for n, jaxpr in traced.items()}

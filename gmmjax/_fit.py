@@ -13,7 +13,7 @@ from gmmjax import _descent, _segments
 from gmmjax._descent import Method, Problem, Record, State
 from gmmjax._estimate import Estimate
 from gmmjax._gmm import GMM, as_float
-from gmmjax._validate import check_count, keyed
+from gmmjax._validate import check_count, check_function, keyed
 
 _EVERYTHING = GMM._make((True, True, True))
 _ADAM = optax.adam(0.02)
@@ -118,10 +118,11 @@ def fit(
       >>> print(f"{result.start.value:.1f}", bool(result.loss.value < 1e-3))
       0.8 True
     """
-    check_count("num_steps", num_steps)
-    check_count("interval", interval)
-    if patience is not None:
-        check_count("patience", patience)
+    check_function("loss", loss)
+    num_steps, interval = check_count("num_steps", num_steps), check_count("interval", interval)
+    patience = None if patience is None else check_count("patience", patience)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(f"optimizer: expected one of optax, such as optax.adam(0.02), got {optimizer!r}")
     if not isinstance(trainable, GMM):
         raise TypeError(f"trainable: expected a gmmjax.GMM of booleans, got {type(trainable).__name__}")
     method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers))

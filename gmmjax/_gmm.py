@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax import _linalg
 
@@ -148,9 +149,28 @@ def as_float(name: str, g: GMM) -> GMM:
     dtype = jnp.result_type(*leaves)
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)
+    if dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(f"{name}: expected float32 or float64, got {dtype}; convert it first")
     logits, means, scale = (leaf.astype(dtype) for leaf in leaves)
     check_shapes([f"{name}.{leaf}" for leaf in GMM._fields], logits.shape, means.shape, scale.shape)
-    return GMM(logits, means, scale)
+    return GMM(logits, *_nan_for_infinity(means, scale))
+
+
+@jax.jit
+def _nan_for_infinity(*leaves):
+    """A component at infinity has no density; without this it would just be left out of some results."""
+    return tuple(jnp.where(jnp.isinf(leaf), jnp.nan, leaf) for leaf in leaves)
+
+
+def as_real(name, value):
+    """Real numbers as an array of floats."""
+    try:
+        value = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name}: expected an array of numbers, got parts of unequal lengths") from None
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
 
 
 def common_float(**mixtures: GMM) -> tuple[GMM, ...]:

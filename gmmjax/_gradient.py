@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks
+from gmmjax import _blocks, _points
 from gmmjax._estimate import Estimate
 from gmmjax._gmm import GMM
-from gmmjax._validate import check_key
+from gmmjax._validate import check_function, check_key
 
 
 def gradient(
@@ -53,8 +53,12 @@ def gradient(
       [0.25] (1,)
     """
     check_key(key)
-    sampling = _blocks.sampling(num_samples, num_replicates, None)
+    check_function("divergence", divergence)
+    sampling = _blocks.sampling(num_samples, num_replicates, _points.sobol)
     chosen = argnums if isinstance(argnums, int) else tuple(argnums)
+    for position in [chosen] if isinstance(chosen, int) else chosen:
+        if not -len(mixtures) <= position < len(mixtures):
+            raise ValueError(f"argnums: there are {len(mixtures)} mixtures, and none at position {position}")
     return _gradient(key, mixtures, (divergence, chosen, sampling, tuple(sorted(keywords.items()))))
 
 

@@ -50,7 +50,7 @@ def surprise_bounds(p: GMM, q: GMM, kl: jax.Array):
         log_mean = jax.nn.logsumexp(log_v + jnp.where(infinite, 0.0, table), axis=1)
         return jnp.where(useless, jnp.inf, log_mean + (1 - gamma) * entropies - gamma * matched)
 
-    rows = jnp.min(jax.vmap(jensen)(jnp.asarray(TILTS, kl.dtype)), axis=0)
+    rows = _linalg.least(jax.vmap(jensen)(jnp.asarray(TILTS, kl.dtype)), axis=0)
     lower = -weighted(p, jnp.minimum(rows, 0.0))  # E_{p_a}[log q] ≤ −H_a
     return lower, -mean_log_sum(p, q, -kl)
 

@@ -139,6 +139,8 @@ def write_arrays(path, arrays: dict) -> None:
     """An .npz file that appears whole or not at all, also when the process is killed or the disk is full."""
     path = os.path.abspath(path)
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"{path}: its directory does not exist")
     try:
         with open(temporary, "xb") as file:
             np.savez(file, **arrays)

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from gmmjax import _blocks, _logs, _points
 from gmmjax._estimate import Estimate
@@ -17,7 +19,7 @@ def js_divergence(
     p: GMM,
     q: GMM,
     *,
-    weight: float = 0.5,
+    weight: float | jax.Array = 0.5,
     num_samples: int = 16_384,
     num_replicates: int = 32,
     points=_points.sobol,
@@ -35,7 +37,7 @@ def js_divergence(
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      weight: w, the share of q in m, in (0, 1); it may be traced.
+      weight: w, the share of q in m, in (0, 1]; it may be traced.
       num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
@@ -52,7 +54,7 @@ def js_divergence(
 
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree, or a count is below 1; `weight` is not in (0, 1).
+      ValueError: shapes disagree, or a count is below 1; `weight` is not in (0, 1].
 
     Reference:
       Lin (1991), "Divergence measures based on the Shannon entropy", equation 4.1; Roeder, Wu and
@@ -67,7 +69,7 @@ def js_divergence(
       0.032 True
     """
     p, q = common_float(p=p, q=q)
-    check_between("weight", weight, 0.0, 1.0)
+    weight = check_between("weight", weight, 0.0, 1.0)
     blend = (1 - weight, weight)
     sampling = _blocks.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
@@ -111,7 +113,8 @@ def generalised_js_divergence(
 
     Raises:
       TypeError: `key` is not a key, one of the mixtures is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree, or a count is below 1; fewer than two mixtures, or weights that do not match.
+      ValueError: shapes disagree, or a count is below 1; fewer than two mixtures, or weights that do not match or
+        are not positive.
 
     Reference:
       Lin (1991), "Divergence measures based on the Shannon entropy", equation 5.1.
@@ -129,7 +132,9 @@ def generalised_js_divergence(
     blend = jnp.ones(len(checked)) if weights is None else jnp.asarray(weights, jnp.result_type(float))
     if blend.shape != (len(checked),):
         raise ValueError(f"weights: expected shape ({len(checked)},), one for each mixture, got {blend.shape}")
-    blend = (blend / jnp.sum(blend)).astype(checked[0].means.dtype)
+    if not isinstance(blend, Tracer) and not ((blend > 0) & jnp.isfinite(blend)).all():
+        raise ValueError(f"weights: expected finite and positive numbers, got {blend}")
+    blend = jnp.where(blend > 0, blend / jnp.sum(blend), jnp.nan).astype(checked[0].means.dtype)
     sampling = _blocks.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(key, checked, _shares(len(checked)), blend, blend, sampling, options)

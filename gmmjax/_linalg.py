@@ -202,6 +202,11 @@ def pick(table: jax.Array, choice: jax.Array) -> jax.Array:
     return jnp.matmul(table, choice, precision=HIGHEST)
 
 
+def least(table: jax.Array, axis: int) -> jax.Array:
+    """The minimum along an axis, with the gradient of its first place: XLA may round what it compares differently."""
+    return jnp.take_along_axis(table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis).squeeze(axis)
+
+
 def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
     """Covariance matrices `(K, D, D)` of any scale."""
     count, dim = means.shape

@@ -94,22 +94,20 @@ def pairwise(
       (3, 3)
     """
     _check_divergence(divergence, key)
-    if chunk is not None:
-        check_count("chunk", chunk)
+    chunk = check_count("chunk", chunk) if chunk is not None else 4 if jax.default_backend() == "cpu" else 64
     rows, others = _check_batch("ps", ps), None if qs is None else _check_batch("qs", qs)
     if qs is not None and symmetric:
         raise ValueError("symmetric: halves the pairs of one batch, but qs is another one")
     if qs is not None and qs.means.shape[-1] != ps.means.shape[-1]:
         raise ValueError(f"qs: has means {qs.means.shape}, of another dimension than ps, with means {ps.means.shape}")
-    name = _own_name(divergence)
-    symmetric = name in SYMMETRIC and "weight" not in keywords if symmetric is None else symmetric
+    name, bound = _own_name(divergence)
+    symmetric = name in SYMMETRIC and "weight" not in {**bound, **keywords} if symmetric is None else symmetric
     layout = _rectangle(rows, others) if others else _all_pairs(rows, symmetric, name in ZERO_AT_EQUALITY)
     arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
     call = _Call(divergence, key is not None, tuple((k, v) for k, v in keywords.items() if k not in arrays))
     keys = jax.random.split(jax.random.key(0) if key is None else key, rows)
     compute = _loop if progress else _map
-    blocks = layout.blocks(chunk or (4 if jax.default_backend() == "cpu" else 64))
-    table = compute(call, (keys, ps, blocks), ps if qs is None else qs, arrays)
+    table = compute(call, (keys, ps, layout.blocks(chunk)), ps if qs is None else qs, arrays)
     return jax.tree.map(layout.gather, table)
 
 
@@ -195,11 +193,13 @@ def _loop(call, rows, qs, arrays):
 
 
 def _own_name(divergence):
-    """The name of a function of this package, also with arguments bound to it; None for others."""
+    """The name of a function of this package, None for others, and the keywords that are bound to it."""
+    bound = {}
     while isinstance(divergence, functools.partial):
+        bound = {**divergence.keywords, **bound}
         divergence = divergence.func
     own = getattr(divergence, "__module__", "").startswith("gmmjax.")
-    return getattr(divergence, "__name__", None) if own else None
+    return getattr(divergence, "__name__", None) if own else None, bound
 
 
 def _check_divergence(divergence, key):

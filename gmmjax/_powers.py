@@ -185,7 +185,7 @@ def bhattacharyya_distance(
 
 
 def _estimate_power(key, p, q, alpha, transform, sampling):
-    check_between("alpha", alpha, 0.0, jnp.inf)
+    alpha = check_between("alpha", alpha, 0.0, jnp.inf)
     p, q = common_float(p=p, q=q)
     may_explode = isinstance(alpha, Tracer) or alpha > 1
     return _power(key, p, q, jnp.asarray(alpha, p.means.dtype), transform, sampling, may_explode)

@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from gmmjax import _gaussian, _linalg
 from gmmjax._build import stack
 from gmmjax._gmm import GMM, as_float, common_float
+from gmmjax._validate import check_between
 
 
 def ise(p: GMM, q: GMM) -> jax.Array:
@@ -181,8 +181,7 @@ def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
       0.1773
     """
     p, q = common_float(p=p, q=q)
-    if jnp.ndim(bandwidth) != 0 or not (isinstance(bandwidth, Tracer) or 0 < float(bandwidth) < jnp.inf):
-        raise ValueError(f"bandwidth: expected a positive number, got {bandwidth}")
+    bandwidth = check_between("bandwidth", bandwidth, 0.0, float(jnp.finfo(p.means.dtype).max))
     return _mmd_squared(p, q, jnp.asarray(bandwidth, p.means.dtype))
 
 

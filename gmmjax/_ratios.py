@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gmmjax import _blocks, _density, _points
+from gmmjax import _blocks, _density, _points, _tails
 from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
 from gmmjax._gmm import GMM, common_float, recentred
-from gmmjax._validate import keyed
+from gmmjax._validate import check_function, keyed
 
 
 @keyed
@@ -52,7 +53,7 @@ def total_variation(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.16 True
     """
-    return balanced(key, p, q, _total_variation, _blocks.sampling(num_samples, num_replicates, points))
+    return _estimate(key, p, q, _total_variation, num_samples, num_replicates, points)
 
 
 @keyed
@@ -90,7 +91,7 @@ def squared_hellinger(
       >>> print(f"{value:.3f}", bool(stderr < 1e-3))
       0.036 True
     """
-    return balanced(key, p, q, _squared_hellinger, _blocks.sampling(num_samples, num_replicates, points))
+    return _estimate(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
 
 
 @keyed
@@ -108,9 +109,9 @@ def f_divergence(
 
     Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`, in the units of f. Unbiased, as is its gradient
     in all leaves of `p` and `q` where f is differentiable. Beyond half the range of exponents (t > 44 in float32,
-    354 in float64) :math:`e^{-t} f(e^t)` is continued along its tangent in t, which is exact to rounding for
-    generators that grow like u log u or slower. Faster ones give an infinite `stderr` where a few points
-    carry the sum.
+    354 in float64; earlier where f overflows) :math:`e^{-t} f(e^t)` is continued along its tangent in t, which is exact
+    to rounding for generators that grow like u log u or slower. Faster ones, powers of u or of 1/u, give an
+    infinite `stderr` where the covariances show that the variance is infinite, or a few points carry the sum.
 
     Args:
       key: a JAX key.
@@ -128,7 +129,8 @@ def f_divergence(
 
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree, or a count is below 1.
+      ValueError: shapes disagree, or a count is below 1; `generator` does not return one value per log-ratio.
+
     Reference:
       Csiszár (1967), "Information-type measures of difference of probability distributions"; Liese and Vajda
       (2006), "On divergences and informations in statistics and information theory", equation 1.
@@ -142,15 +144,34 @@ def f_divergence(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.11 True
     """
-    if not callable(generator):
-        raise TypeError(f"generator: expected a function of the log-ratio, got {type(generator).__name__}")
-    return balanced(key, p, q, _perspective(generator), _blocks.sampling(num_samples, num_replicates, points))
+    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    check_function("generator", generator)
+    p, q = common_float(p=p, q=q)
+    shape = jax.ShapeDtypeStruct((7,), p.means.dtype)
+    found = jax.eval_shape(generator, shape)
+    if getattr(found, "shape", None) != (7,):
+        raise ValueError(f"generator: expected one value for each log-ratio, {shape}, got {found}")
+    return _f_divergence(key, p, q, generator, sampling)
 
 
-def balanced(key, p, q, function, sampling) -> Estimate:
+@jax.jit(static_argnums=(3, 4))
+def _f_divergence(key, p, q, generator, sampling):
+    stderr: jax.Array
+    value, stderr = _balanced(key, p, q, _perspective(generator), sampling)
+    # Where f grows like a power of the ratio, one way or the other, its tails are those of that power.
+    ends = jnp.array([1.0, -1.0], p.means.dtype) * _end(generator, p.means.dtype)
+    far, near = (jnp.log(jnp.abs(jax.lax.stop_gradient(generator(t)))) for t in (ends, 0.5 * ends))
+    # Cut to eighths: the logarithm in t eᵗ is no power.
+    there, back = jnp.floor(16 * (far - near) / jnp.abs(ends) + 0.1) / 8
+    orders = jnp.maximum(jnp.stack([there, 1 + back]), 1)
+    heavy = _tails.are_too_heavy(p, q, orders[0]) | _tails.are_too_heavy(q, p, orders[1])
+    return Estimate(value, jnp.where(heavy, jnp.inf, stderr))
+
+
+def _estimate(key, p, q, function, num_samples, num_replicates, points) -> Estimate:
     """E_m[function(t)] of the log-ratio t of two mixtures under their average m."""
     p, q = common_float(p=p, q=q)
-    return _balanced(key, p, q, function, sampling)
+    return _balanced(key, p, q, function, _blocks.sampling(num_samples, num_replicates, points))
 
 
 @jax.jit(static_argnums=(3, 4))
@@ -194,12 +215,22 @@ def _squared_hellinger(t):
 @functools.cache
 def _perspective(generator):
     def function(t):
-        limit = 0.5 * jnp.log(jnp.finfo(t.dtype).max)
-        scaled = lambda t: jnp.exp(-t) * generator(t)  # f(u)/u
-        end = jnp.full((), limit, t.dtype)
-        level, slope = jax.jvp(scaled, (end,), (jnp.ones_like(end),))
+        limit = _end(generator, t.dtype)
+        (level,), (slope,) = _scaled(generator, limit[None])
         inside = jnp.minimum(t, limit)
         beyond = 2 * jax.nn.sigmoid(t) * (level + slope * (t - limit))
         return jnp.where(t > limit, beyond, 2 * jax.nn.sigmoid(-inside) * generator(inside))
 
     return function
+
+
+def _scaled(generator, t: jax.Array):
+    """f(u)/u and its slope in t = log u."""
+    return jax.jvp(lambda t: jnp.exp(-t) * generator(t), (t,), (jnp.ones_like(t),))
+
+
+def _end(generator, dtype) -> jax.Array:
+    """The largest log-ratio, of a few, at which f(u)/u and its slope can be told: it may grow like a power of u."""
+    ends = jnp.asarray(0.5 * np.log(float(jnp.finfo(dtype).max)) * 0.5 ** np.arange(6), dtype)
+    known = functools.reduce(jnp.logical_and, map(jnp.isfinite, _scaled(generator, ends)))
+    return jax.lax.stop_gradient(jnp.max(jnp.where(known, ends, ends[-1])))

@@ -80,8 +80,7 @@ def reduce_mixture(
       >>> print(result.gmm.means[:, 0].round(1), bool(result.loss.value < 1e-3))
       [0.5 9. ] True
     """
-    check_count("num_restarts", num_restarts)
-    check_count("num_steps", num_steps)
+    num_restarts, num_steps = check_count("num_restarts", num_restarts), check_count("num_steps", num_steps)
     p = as_float("p", p)
     if any(isinstance(leaf, Tracer) for leaf in p):
         raise ValueError(
@@ -91,8 +90,7 @@ def reduce_mixture(
         if np.isnan(leaf).any() or (name != "logits" and not np.isfinite(leaf).all()):
             raise ValueError(f"p.{name}: expected finite values, got {leaf}")
     counts = list(num_components) if isinstance(num_components, Iterable) else [num_components]
-    for count in counts:
-        check_count("num_components", count)
+    counts = [check_count("num_components", count) for count in counts]
     frame = _whiten.frame(p)
     if isinstance(init, GMM):
         init = _whiten.into(frame, as_float("init", init))

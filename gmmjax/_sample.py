@@ -1,6 +1,7 @@
 """Plain draws from a mixture."""
 
 import jax
+import jax.numpy as jnp
 
 from gmmjax import _linalg
 from gmmjax._allocation import block_size
@@ -34,8 +35,7 @@ def sample(key, g: GMM, num_samples: int) -> jax.Array:
       >>> gmmjax.sample(jax.random.key(0), g, 5).shape
       (5, 3)
     """
-    check_count("num_samples", num_samples)
-    return _sample(key, as_float("g", g), num_samples)
+    return _sample(key, as_float("g", g), check_count("num_samples", num_samples))
 
 
 @jax.jit(static_argnames="num_samples")
@@ -43,6 +43,8 @@ def _sample(key, g, num_samples):
     # In blocks, so that a large draw needs no (K, n, D) at once.
     block = block_size(g.num_components, g.dim)
     count = -(-num_samples // block)
+    bad = 0 * jnp.sum(jax.nn.softmax(g.logits))  # NaN for weights that are none, from which `categorical` would draw
+    g = g._replace(means=g.means + bad)
 
     def draw(stream):
         choose, move = jax.random.split(stream)

@@ -41,7 +41,7 @@ def greedy_start(key, p: GMM, num_components: int, *, cost=_merge.runnalls) -> G
       >>> print(gmmjax.greedy_start(jax.random.key(0), p, 2).means[:, 0])
       [0.5 5. ]
     """
-    check_count("num_components", num_components)
+    num_components = check_count("num_components", num_components)
     p = as_float("p", p)
     count = min(num_components, p.num_components)
     return _greedy_start(p, count, cost)
@@ -78,7 +78,7 @@ def moment_start(key, p: GMM, num_components: int) -> GMM:
       >>> gmmjax.moment_start(jax.random.key(0), p, 2).scale.shape
       (2, 1, 1)
     """
-    check_count("num_components", num_components)
+    num_components = check_count("num_components", num_components)
     p = as_float("p", p)
     factor = _linalg.cholesky(covariance(p)[None])
     z = jax.random.normal(key, (num_components, p.dim), p.means.dtype)
@@ -110,7 +110,7 @@ def random_start(key, p: GMM, num_components: int) -> GMM:
       >>> gmmjax.random_start(jax.random.key(0), p, 2).means.shape
       (2, 1)
     """
-    check_count("num_components", num_components)
+    num_components = check_count("num_components", num_components)
     p = as_float("p", p)
     factor = _linalg.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
     return _equal(sample(key, p, num_components), factor)
@@ -145,7 +145,7 @@ def kmeans_start(key, p: GMM, num_components: int) -> GMM:
       >>> print(jnp.sort(gmmjax.weights(gmmjax.kmeans_start(jax.random.key(0), p, 2))).round(1))
       [0.3 0.7]
     """
-    check_count("num_components", num_components)
+    num_components = check_count("num_components", num_components)
     return _kmeans_start(key, as_float("p", p), num_components)
 
 

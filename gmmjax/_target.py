@@ -9,7 +9,7 @@ from gmmjax import _blocks, _points
 from gmmjax._density import log_prob
 from gmmjax._estimate import Estimate, expectation
 from gmmjax._gmm import GMM, as_float
-from gmmjax._validate import keyed
+from gmmjax._validate import check_function, keyed
 
 
 @keyed
@@ -60,6 +60,7 @@ def kl_to_density(
       >>> print(f"{value:.4f}")  # −log Z, Z = 2π
       -1.8379
     """
+    check_function("log_density", log_density)
     sampling = _blocks.sampling(num_samples, num_replicates, points)
     return _kl_to_density(key, as_float("q", q), log_density, sampling, stick_the_landing)
 

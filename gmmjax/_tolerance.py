@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from gmmjax._gmm import GMM
-from gmmjax._validate import check_count, check_key
+from gmmjax._validate import check_count, check_function, check_key
 
 MARGIN = 1.3  # of the planned number of batches, so that the plan is rarely extended
 
@@ -65,7 +66,8 @@ def estimate_to(
 
     Raises:
       TypeError: `key` is not a key, or a count is not an int.
-      ValueError: a count is below 1, `max_samples` is less than two batches, or what the divergence refuses.
+      ValueError: a count is below 1, `max_samples` is less than two batches, a tolerance is negative, or what
+        the divergence refuses.
 
     Reference:
       Stein (1945), "A two-sample test for a linear hypothesis whose power is independent of the variance".
@@ -79,8 +81,11 @@ def estimate_to(
       (True, True)
     """
     check_key(key)
-    check_count("max_samples", max_samples)
-    check_count("batch_samples", batch_samples)
+    check_function("divergence", divergence)
+    max_samples, batch_samples = check_count("max_samples", max_samples), check_count("batch_samples", batch_samples)
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not isinstance(value, Tracer) and not value >= 0:
+            raise ValueError(f"{name}: expected a number of at least 0, got {value}")
     if max_samples < 2 * batch_samples:
         raise ValueError(f"max_samples: expected at least two batches of {batch_samples}, got {max_samples}")
     static = (divergence, max_samples // batch_samples - 1, batch_samples, tuple(sorted(keywords.items())))

@@ -36,8 +36,8 @@ def check_key(key) -> None:
     raise TypeError(f"key: {advice}, got {type(key).__name__}")
 
 
-def check_count(name: str, value) -> None:
-    """Refuse what is not a Python int of at least 1."""
+def check_count(name: str, value) -> int:
+    """A count as a Python int of at least 1; anything else is refused."""
     if isinstance(value, Tracer):
         raise TypeError(
             f"{name}: is traced ({value.aval.str_short()}) but sets shapes and must be a Python int; bind it before "
@@ -46,16 +46,30 @@ def check_count(name: str, value) -> None:
     if isinstance(value, bool):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     try:
-        operator.index(value)
+        count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: expected an int, got {value!r} of type {type(value).__name__}") from None
-    if value < 1:
+    if count < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
+    return count
 
 
-def check_between(name: str, value, low: float, high: float) -> None:
-    """Refuse what is not one real number in (low, high]; of a tracer only the shape can be checked."""
-    if jnp.shape(value) != ():
-        raise ValueError(f"{name}: expected a scalar, got shape {jnp.shape(value)}; lift with jax.vmap")
-    if not isinstance(value, Tracer) and not low < value <= high:
-        raise ValueError(f"{name}: expected a number above {low} and at most {high}, got {value}")
+def check_between(name: str, value, low: float, high: float):
+    """A real number in (low, high]; anything else is refused, and NaN where it is traced."""
+    if not isinstance(value, Tracer):
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name}: expected a scalar, got {value!r}; arrays are lifted with jax.vmap") from None
+        if not low < value <= high:
+            raise ValueError(f"{name}: expected a number above {low} and at most {high}, got {value}")
+        return value
+    if value.shape != ():
+        raise ValueError(f"{name}: expected a scalar, got shape {value.shape}; lift with jax.vmap")
+    return jnp.where((low < value) & (value <= high), value, jnp.nan)
+
+
+def check_function(name: str, value) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function, got {value!r} of type {type(value).__name__}")

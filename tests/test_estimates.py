@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import REFERENCE, alike, padded_reference, random_mixture, reference
+from cases import REFERENCE, alike, cast, padded_reference, random_mixture, reference
 
 import gmmjax
 
@@ -206,6 +206,23 @@ def test_a_rare_wide_mode_of_p_makes_chi2_infinite(key):
     for alpha in (0.5, 1.0):
         assert np.isfinite(jax.jit(gmmjax.renyi_divergence)(key, p, q, alpha).stderr)
     assert np.isfinite(gmmjax.chi2_divergence(key, q, p).stderr)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("power", [1.5, 2.0, 3.0, -0.5])
+def test_generators_that_grow_like_powers(power, dtype, key):
+    generator = lambda t: jnp.sign(power * (power - 1)) * jnp.expm1(power * t)
+    wide, narrow = (cast(gaussian(0.0, s), dtype) for s in (1.3, 1.2))
+    p, q = (wide, narrow) if power > 0 else (narrow, wide)
+    (value, stderr), slope = jax.value_and_grad(gmmjax.f_divergence, argnums=1, has_aux=True)(key, p, q, generator)
+    variance = power * q.scale**2 + (1 - power) * p.scale**2
+    exact = jnp.sqrt(p.scale ** (2 * (1 - power)) * q.scale ** (2 * power) / variance)[0] - 1
+    within(value, np.sign(power * (power - 1)) * exact, stderr + 1e-6)
+    assert all(np.isfinite(leaf).all() for leaf in slope)
+    wide = wide._replace(scale=3 * wide.scale)  # now the integral is infinite
+    p, q = (wide, narrow) if power > 0 else (narrow, wide)
+    assert gmmjax.f_divergence(key, p, q, generator).stderr == np.inf
+    assert np.isfinite(gmmjax.f_divergence(key, p, q, forward).stderr)
 
 
 def test_far_mixtures_stay_finite(key):

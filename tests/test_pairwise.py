@@ -99,6 +99,13 @@ def test_symmetric_estimates_are_symmetric_to_the_bit(key):
     assert "kl_divergence" in _pairwise.ZERO_AT_EQUALITY - _pairwise.SYMMETRIC
 
 
+def test_a_weight_that_is_bound_takes_the_symmetry(key):
+    one = functools.partial(gmmjax.js_divergence, num_samples=64, weight=0.9)
+    matrix = gmmjax.pairwise(one, key, PS)
+    close(matrix, gmmjax.pairwise(gmmjax.js_divergence, key, PS, num_samples=64, weight=0.9))
+    assert np.abs(matrix.value - matrix.value.T).max() > 0.01
+
+
 def test_deterministic_functions_and_any_leaves():
     costs = gmmjax.pairwise(gmmjax.mw2_coupling, None, PS, QS)
     assert costs.shape == (5, 2, 3, 3)

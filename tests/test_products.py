@@ -134,6 +134,6 @@ def test_products_are_symmetric_and_bounded():
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.inf, np.nan, np.ones(2)])
 def test_bad_bandwidth(bad):
     p = random_mixture(0, 2, 2)
-    with pytest.raises(ValueError, match="bandwidth: expected a positive number"):
+    with pytest.raises(ValueError, match="bandwidth: expected a (number above 0|scalar)"):
         gmmjax.mmd_squared(p, p, bad)
     assert gmmjax.mmd_squared(p, p, 1) == 0

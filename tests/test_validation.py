@@ -50,6 +50,79 @@ def test_bad_values_under_jit_are_nan(key):
         assert np.isnan(gmmjax.expectation(key, lambda x: jnp.ones(len(x)), bad, num_samples=64).value) or w == W
 
 
+ASYMMETRIC = [[1.0, 0.5], [0.2, 1.0]]
+G = gmmjax.from_covariances(W, M, C)
+
+
+@pytest.mark.parametrize(
+    ("call", "good", "bad"),
+    [
+        (lambda w: gmmjax.from_covariances(w, M, C), W, [-1.0, -2.0]),
+        (lambda c: gmmjax.from_covariances(W, M, c[None]), np.eye(2), ASYMMETRIC),
+        (lambda w: gmmjax.mix([G, G], w), W, [-1.0, -3.0]),
+        (lambda a: gmmjax.affine(G, a), [[1.0, 0.0], [0.0, 1e-9]], [[1.0, 1.0], [1.0, 1.0]]),
+        (lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3), [0.0, -np.inf], [0.0, np.nan]),
+        (lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3), [0.0, 0.0], [-np.inf, -np.inf]),
+        (lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3), [0.0, 0.0], [0.0, np.inf]),
+        (lambda x: gmmjax.mw2_coupling(G, G._replace(logits=x)), [0.0, 0.0], [0.0, np.nan]),
+        (lambda h: gmmjax.mmd_squared(G, G, h), 1.0, -1.0),
+        (lambda a: gmmjax.renyi_divergence(jax.random.key(0), G, G, a, num_samples=64), 0.5, -1.0),
+        (lambda a: gmmjax.js_divergence(jax.random.key(0), G, G, weight=a, num_samples=64), 0.5, 1.3),
+        (lambda w: gmmjax.generalised_js_divergence(jax.random.key(0), [G, G], w, num_samples=64), W, [1.0, -1.0]),
+    ],
+)
+def test_bad_values_under_jit_are_never_plausible(call, good, bad):
+    def first(x):
+        return jax.tree.leaves(jax.jit(call)(jnp.array(x)))
+
+    assert not np.isnan(np.concatenate([np.ravel(leaf) for leaf in first(good)])).any()
+    assert np.isnan(np.concatenate([np.ravel(leaf) for leaf in first(bad)])).any()
+
+
+@pytest.mark.parametrize("leaf", ["means", "scale"])
+def test_a_component_at_infinity_is_nan(leaf, key):
+    bad = G._replace(**{leaf: getattr(G, leaf).at[0].set(jnp.inf)})
+    assert np.isnan(gmmjax.log_prob(bad, jnp.zeros(2)))
+    for call in (gmmjax.kl_variational, gmmjax.kl_product, gmmjax.kl_matched, gmmjax.kl_unscented):
+        assert np.isnan(call(G, bad))
+    assert np.isnan(gmmjax.kl_divergence(key, G, bad, num_samples=64).value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda k: gmmjax.renyi_divergence(k, G, G, "a"), "alpha: expected a scalar, got 'a'"),
+        (lambda k: gmmjax.mmd_squared(G, G, [1.0, 2.0]), "bandwidth: expected a scalar"),
+        (lambda k: gmmjax.kl_divergence(k, G, G, points="sobol"), "points: expected a function, got 'sobol'"),
+        (lambda k: gmmjax.expectation(k, 3, G), "fn: expected a function, got 3"),
+        (lambda k: gmmjax.kl_to_density(k, G, None), "log_density: expected a function, got None"),
+        (lambda k: gmmjax.fit(k, lambda k, q: 0.0, G, optimizer="adam"), "optimizer: expected one of optax.*'adam'"),
+        (lambda k: gmmjax.gradient(gmmjax.kl_divergence, k, G, G, argnums=5), "argnums: there are 2 mixtures.*5"),
+        (lambda k: gmmjax.estimate_to(gmmjax.kl_divergence, k, G, G, rtol=-1.0), "rtol: .*-1"),
+        (lambda k: gmmjax.estimate_to(gmmjax.kl_divergence, k, G, G, rtol=np.nan), "rtol: .*nan"),
+        (lambda k: gmmjax.log_prob(G, ["a"]), "x: expected real numbers"),
+        (lambda k: gmmjax.from_covariances(W, [[0.0], [1.0, 2.0]], C), "means: expected an array of numbers"),
+        (lambda k: gmmjax.marginal(G, [True, False]), "dims: expected ints, got booleans.*flatnonzero"),
+        (lambda k: gmmjax.affine(G, 1.0, np.nan), "b: expected finite"),
+        (lambda k: gmmjax.generalised_js_divergence(k, [G, G], [1.0, 0.0]), "weights: expected finite and positive"),
+        (lambda k: gmmjax.f_divergence(k, G, G, jnp.sum), "generator: expected one value for each log-ratio"),
+        (lambda k: gmmjax.entropy(k, jax.tree.map(lambda x: x.astype(jnp.float16), G)), "p: .*float16"),
+        (lambda k: np.float64(2) * gmmjax.Estimate(1.0, 0.1), "use .value"),
+        (lambda k: np.ones(2) + gmmjax.Estimate(1.0, 0.1), "use .value"),
+    ],
+)
+def test_bad_arguments_are_named(call, message, key):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(key)
+
+
+def test_any_integer_is_a_count(key):
+    expected = gmmjax.kl_divergence(key, G, G._replace(means=1 + G.means), num_samples=64, num_replicates=8)
+    for integer in (np.int64, np.uint8, jnp.asarray):
+        counts = {"num_samples": integer(64), "num_replicates": integer(8)}
+        assert gmmjax.kl_divergence(key, G, G._replace(means=1 + G.means), **counts) == expected
+
+
 @pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
 class TestDivergences:
     def test_dimensions_differ(self, divergence, key):
