@@ -1,5 +1,6 @@
 """The engine under every estimate: E_p[f] as a sum of blocks, with its gradient and its standard error."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer, eval_jaxpr
 
-from gmmjax import _allocation, _blocks, _controls, _linalg, _points
+from gmmjax import _allocation, _blocks, _controls, _linalg, _points, _unseen
 from gmmjax._blocks import Sampling
 from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import check_function, keyed
@@ -108,7 +109,8 @@ def _expectation(key, p, constants, fn, sampling):
         values = fn(x.T, constants) if constants else fn(x.T)
         return values.astype(x.dtype), None
 
-    return estimate(key, [Term(p, integrand)], constants, sampling)
+    found = replicates(key, [Term(p, integrand)], constants, sampling, spikes=[p])
+    return Estimate(found.value, standard_error(found))
 
 
 class Term(NamedTuple):
@@ -122,14 +124,18 @@ class Term(NamedTuple):
     integrand: Callable
 
 
-def estimate(key, terms, params: Any, sampling: Sampling, fixed_fit: bool = True) -> Estimate:
-    """Σ_j E_{p_j}[f_j(params, x)] over one set of points, common to the terms so that their errors may cancel."""
-    value, means = replicates(key, terms, params, sampling, fixed_fit)
-    return Estimate(value, standard_error(means))
+class Replicates(NamedTuple):
+    """An estimate, and what is known of its error, without a gradient."""
+
+    value: jax.Array
+    means: jax.Array  # (R,) independent ones, that the value is the average of
+    unseen: jax.Array  # variance that their spread does not show
 
 
-def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True):
-    """The value of an estimate, and `(R,)` independent means that it is the average of, without a gradient.
+def replicates(
+    key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True, spikes: Sequence[GMM] = ()
+) -> Replicates:
+    """Σ_j E_{p_j}[f_j(params, x)] with its independent means; `spikes` are mixtures whose components f may show.
 
     With `fixed_fit` the coefficients of controls are constants of differentiation, which leaves the gradient
     unbiased; without, the gradient is that of the returned value.
@@ -168,7 +174,22 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     allocations = [_allocation.allocate(g, n) for g in mixtures]
     arguments = (mixtures, params, levels, fits, allocations, shifts, key_points)
     value, means = _blocks.accumulate(block, layout.num_blocks)(arguments)
-    return known + value, jax.lax.stop_gradient(known) + means
+    count = layout.replicates * n
+    unseen = [
+        _unseen.variance(g, (a.upper - a.lower) * count, spikes, _residuals(f, params, spikes, level, fit))
+        for g, f, level, fit, a in zip(mixtures, integrands, levels, fits, allocations, strict=True)
+    ]
+    return Replicates(known + value, jax.lax.stop_gradient(known) + means, functools.reduce(jnp.add, unseen))
+
+
+def _residuals(integrand, params, spikes, level, fit):
+    """What would be averaged at the means of some mixtures as points of each component, `(K, K_l)` for each of them."""
+    tables = []
+    for g in spikes:
+        values, controls = integrand(params, g.means.T)
+        table = values[None] - level[:, None]
+        tables.append(table if controls is None else table - fit[:, None] * controls)
+    return tables
 
 
 def _rates(g, allocation, num_points):
@@ -182,11 +203,11 @@ def carried_by_few(parts: jax.Array) -> jax.Array:
     return jnp.max(parts) > LARGEST_SHARE * jnp.mean(parts)
 
 
-def standard_error(means):
+def standard_error(found: Replicates) -> jax.Array:
     """Standard error of the mean of independent replicates, with a floor at rounding level."""
-    means = jax.lax.stop_gradient(means)
+    means = jax.lax.stop_gradient(found.means)
     count = means.shape[0]
     if count == 1:
         return jnp.full((), jnp.inf, means.dtype)
-    spread = jnp.std(means, ddof=1) / jnp.sqrt(count).astype(means.dtype)
+    spread = jnp.sqrt(jnp.var(means, ddof=1) / count + found.unseen)
     return jnp.maximum(spread, 4 * jnp.finfo(means.dtype).eps * jnp.max(jnp.abs(means)))

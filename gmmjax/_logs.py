@@ -56,13 +56,13 @@ def estimate_logs(
         params.append(_prepare(mixtures, share, parts, jnp.asarray(scales[i], dtype), log_blend, options))
         integrand = lambda params, x, i=i, share=share, parts=parts: _integrand(params[i], x, share, parts)
         terms.append(Term(mixtures[share.sampled], integrand))
-    value, means = replicates(key, terms, params, sampling, options.stick_the_landing)
-    stderr = standard_error(means)
+    found = replicates(key, terms, params, sampling, options.stick_the_landing, spikes=mixtures)
+    stderr = standard_error(found)
     if all(BLEND in dict(share.signs) for share in shares):
         ceilings = [-jnp.asarray(scales[i], dtype) * log_blend[share.sampled] for i, share in enumerate(shares)]
         ceiling = jax.lax.stop_gradient(functools.reduce(jnp.add, ceilings))
-        stderr = _with_unseen(stderr, ceiling, means, sampling.num_samples)
-    return Estimate(value, stderr)
+        stderr = _with_unseen(stderr, ceiling, found.means, sampling.num_samples)
+    return Estimate(found.value, stderr)
 
 
 def _with_unseen(stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_samples: int) -> jax.Array:

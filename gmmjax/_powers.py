@@ -194,10 +194,11 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
 @jax.jit(static_argnums=(4, 5, 6))
 def _power(key, p, q, alpha: jax.Array, transform, sampling, may_explode):
     near, shift = _power_integral.regime(p, q, alpha)
-    value, means = balanced_replicates(key, p, q, _power_integral.integrand, (alpha, near, shift), sampling)
-    result, slope = jax.jvp(lambda value: transform(value, alpha, near, shift), (value,), (jnp.ones_like(value),))
-    stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(means)
-    stderr = tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * means, means))
+    found = balanced_replicates(key, p, q, _power_integral.integrand, (alpha, near, shift), sampling)
+    transformed = lambda value: transform(value, alpha, near, shift)
+    result, slope = jax.jvp(transformed, (found.value,), (jnp.ones_like(found.value),))
+    stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)
+    stderr = tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * found.means, found.means))
     if may_explode:
         stderr = jnp.where((alpha > 1) & _tails.are_too_heavy(p, q, alpha), jnp.inf, stderr)
     return Estimate(result, stderr)

@@ -176,8 +176,8 @@ def _estimate(key, p, q, function, num_samples, num_replicates, points) -> Estim
 
 @jax.jit(static_argnums=(3, 4))
 def _balanced(key, p, q, function, sampling):
-    value, means = balanced_replicates(key, p, q, lambda t, _: function(t), (), sampling)
-    return Estimate(value, tail_checked(standard_error(means), means))
+    found = balanced_replicates(key, p, q, lambda t, _: function(t), (), sampling)
+    return Estimate(found.value, tail_checked(standard_error(found), found.means))
 
 
 def balanced_replicates(key, p, q, function, extra, sampling: _blocks.Sampling):
@@ -185,7 +185,7 @@ def balanced_replicates(key, p, q, function, extra, sampling: _blocks.Sampling):
     p, q = recentred(p, q)
     integrand = lambda params, x: (0.5 * function(log_ratio(params, x), params[2]), None)
     params = (_density.precision(p), _density.precision(q), extra)
-    return replicates(key, [Term(p, integrand), Term(q, integrand)], params, sampling)
+    return replicates(key, [Term(p, integrand), Term(q, integrand)], params, sampling, spikes=(p, q))
 
 
 def log_ratio(params, x):

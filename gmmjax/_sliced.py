@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax import _blocks, _linalg, _points
-from gmmjax._estimate import Estimate, standard_error
+from gmmjax._estimate import Estimate, Replicates, standard_error
 from gmmjax._gmm import GMM, common_float, recentred
 from gmmjax._validate import keyed
 
@@ -73,7 +73,7 @@ def _sliced_w2_squared(key, p, q, sampling):
         return jnp.zeros(layout.replicates, dtype).at[rows].add(sums / layout.per_replicate)
 
     value, means = _blocks.accumulate(block, layout.num_blocks)((p, q, key))
-    return Estimate(value, standard_error(means))
+    return Estimate(value, standard_error(Replicates(value, means, jnp.zeros_like(value))))
 
 
 class _Projected(NamedTuple):

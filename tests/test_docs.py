@@ -28,7 +28,7 @@ LAYERS = [
     {"_gmm"},
     {"_build", "_unconstrained", "_points", "_density", "_gaussian", "_wasserstein", "_pairwise", "_allocation"},
     {"_sample", "_io", "_algebra", "_blocks", "_integrate", "_products", "_gaussian_divergences", "_variational"},
-    {"_controls", "_quadrature", "_information"},
+    {"_controls", "_quadrature", "_information", "_unseen"},
     {"_estimate", "_bounds", "_approximations", "_tails"},
     {"_logs"},
     {"_divergences", "_js", "_entropies", "_ratios", "_sliced", "_target"},
