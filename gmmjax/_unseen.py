@@ -21,6 +21,7 @@ def variance(g: GMM, points: jax.Array, spikes, residuals) -> jax.Array:
     """
     reach = g.dim + 3  # squared: points of a component lie √D deviations away from its mean
     total = jnp.zeros((), g.means.dtype)
+    residual: jax.Array
     for other, residual in zip(spikes, residuals, strict=True):
         inverse = _linalg.inverse_scale(other.scale, other.means)
         ratio = _gaussian.relative_scale(g.scale, g.means, inverse, other.means)
@@ -31,6 +32,6 @@ def variance(g: GMM, points: jax.Array, spikes, residuals) -> jax.Array:
         share = largest * jnp.exp(-0.5 * jnp.sum(shift**2 / spread, axis=-1) / reach)
         hidden = (largest < NARROW) & (largest * points[:, None] < FEW) & (points[:, None] > 0)
         hidden &= (other.logits[None] > -jnp.inf) & (share > 0)
-        scale = jax.nn.softmax(g.logits)[:, None] * jnp.where(hidden, residual, 0.0)
-        total += jnp.sum(share * scale**2 / jnp.where(hidden, points[:, None], 1.0))
+        size = jax.nn.softmax(g.logits)[:, None] * jnp.where(hidden, residual, 0.0)
+        total += jnp.sum(share * size * size / jnp.where(hidden, points[:, None], 1.0))
     return jax.lax.stop_gradient(total)
