@@ -1,6 +1,5 @@
 """The engine under every estimate: E_p[f] as a sum of blocks, with its gradient and its standard error."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from jax.core import Tracer, eval_jaxpr
 
 from gmmjax import _allocation, _blocks, _controls, _linalg, _points, _unseen
 from gmmjax._blocks import Sampling
+from gmmjax._build import concatenate
 from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import check_function, keyed
 
@@ -174,22 +174,15 @@ def replicates(
     allocations = [_allocation.allocate(g, n) for g in mixtures]
     arguments = (mixtures, params, levels, fits, allocations, shifts, key_points)
     value, means = _blocks.accumulate(block, layout.num_blocks)(arguments)
-    count = layout.replicates * n
-    unseen = [
-        _unseen.variance(g, (a.upper - a.lower) * count, spikes, _residuals(f, params, spikes, level, fit))
-        for g, f, level, fit, a in zip(mixtures, integrands, levels, fits, allocations, strict=True)
-    ]
-    return Replicates(known + value, jax.lax.stop_gradient(known) + means, functools.reduce(jnp.add, unseen))
-
-
-def _residuals(integrand, params, spikes, level, fit):
-    """What would be averaged at the means of some mixtures as points of each component, `(K, K_l)` for each of them."""
-    tables = []
-    for g in spikes:
-        values, controls = integrand(params, g.means.T)
-        table = values[None] - level[:, None]
-        tables.append(table if controls is None else table - fit[:, None] * controls)
-    return tables
+    count, narrow = layout.replicates * n, concatenate(spikes) if spikes else None
+    unseen = jnp.zeros((), dtype)
+    for g, f, level, fit, a in zip(mixtures, integrands, levels, fits, allocations, strict=True):
+        if narrow is not None:
+            # What would be averaged at the means of the spikes, as points of each component.
+            values, controls = f(params, narrow.means.T)
+            residuals = values[None] - level[:, None] - (0.0 if controls is None else fit[:, None] * controls)
+            unseen += _unseen.variance(g, (a.upper - a.lower) * count, narrow, residuals)
+    return Replicates(known + value, jax.lax.stop_gradient(known) + means, unseen)
 
 
 def _rates(g, allocation, num_points):
