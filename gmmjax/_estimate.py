@@ -21,8 +21,9 @@ class Estimate(NamedTuple):
 
     Attributes:
       value: the estimate; this is what is differentiated.
-      stderr: its standard error, from independent replicates; it carries no gradient. ±2 stderr covers the
-        truth in about 95 % of runs. At the level of rounding it is a few units in the last place of the value.
+      stderr: its standard error, from independent replicates and what all of them may have missed; it carries no
+        gradient. ±2 stderr covers the truth in about 95 % of runs. At the level of rounding it is a few units in the
+        last place of the value.
 
     Raises:
       TypeError: `+` and `*`, which on tuples would join and repeat, say "use .value".
