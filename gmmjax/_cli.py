@@ -84,7 +84,7 @@ def _parser():
     plot.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
     plot.add_argument("-o", "--output", required=True, metavar="out.png", help="the picture to write")
     plot.set_defaults(command=_commands("plot"))
-    refused = commands.add_parser("from-sklearn", help="refused on purpose; says what to do instead")
+    refused = commands.add_parser("from-sklearn", help="how to save a scikit-learn model (pickles are refused)")
     refused.add_argument("model", nargs="*")
     refused.set_defaults(command=_refuse)
     return parser

@@ -78,7 +78,8 @@ def matrix(arguments):
     print("\n" + " " * 4 + "".join(f"{label:>12}" for label in labels))
     for label, row in zip(labels, np.asarray(found.value), strict=True):
         print(f"{label:>4}" + "".join(f"{x:>12.6g}" for x in row))
-    print(f"\n{arguments.divergence}; largest standard error {np.max(np.asarray(found.stderr)):.1e}")
+    error = np.max(np.asarray(found.stderr))
+    print(f"\n{arguments.divergence} (another one: --divergence); largest standard error {error:.1e}")
 
 
 def reduce(arguments):

@@ -144,7 +144,9 @@ def covariance(g: GMM) -> jax.Array:
 def as_float(name: str, g: GMM) -> GMM:
     """`g` with floating leaves of one dtype, its shapes checked; `name` is the argument to complain about."""
     if not isinstance(g, GMM):
-        raise TypeError(f"{name}: expected a gmmjax.GMM, got {type(g).__name__}")
+        raise TypeError(
+            f"{name}: expected a gmmjax.GMM, got {type(g).__name__} (gmmjax.interop.as_gmm converts other packages')"
+        )
     leaves = [jnp.asarray(leaf) for leaf in g]
     dtype = jnp.result_type(*leaves)
     if not jnp.issubdtype(dtype, jnp.floating):
