@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from gmmjax._gmm import GMM, check_shapes
 from gmmjax._progress import bar
-from gmmjax._validate import check_count, check_key
+from gmmjax._validate import check_count, check_function, check_key
 
 # The functions of this package that are 0 where both mixtures are the same, and those that do not mind their order.
 SYMMETRIC = {
@@ -203,8 +203,7 @@ def _own_name(divergence):
 
 
 def _check_divergence(divergence, key):
-    if not callable(divergence):
-        raise TypeError(f"divergence: expected a function, got {type(divergence).__name__}")
+    check_function("divergence", divergence)
     if key is not None:
         check_key(key)
     try:

@@ -187,18 +187,18 @@ def bhattacharyya_distance(
 def _estimate_power(key, p, q, alpha, transform, sampling):
     alpha = check_between("alpha", alpha, 0.0, jnp.inf)
     p, q = common_float(p=p, q=q)
-    may_explode = isinstance(alpha, Tracer) or alpha > 1
-    return _power(key, p, q, jnp.asarray(alpha, p.means.dtype), transform, sampling, may_explode)
+    above_one = isinstance(alpha, Tracer) or alpha > 1
+    return _power(key, p, q, jnp.asarray(alpha, p.means.dtype), transform, sampling, above_one)
 
 
 @jax.jit(static_argnums=(4, 5, 6))
-def _power(key, p, q, alpha: jax.Array, transform, sampling, may_explode):
+def _power(key, p, q, alpha: jax.Array, transform, sampling, above_one):
     near, shift = _power_integral.regime(p, q, alpha)
     found = balanced_replicates(key, p, q, _power_integral.integrand, (alpha, near, shift), sampling)
     transformed = lambda value: transform(value, alpha, near, shift)
     result, slope = jax.jvp(transformed, (found.value,), (jnp.ones_like(found.value),))
     stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)
     stderr = tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * found.means, found.means))
-    if may_explode:
-        stderr = jnp.where((alpha > 1) & _tails.are_too_heavy(p, q, alpha), jnp.inf, stderr)
+    if above_one:
+        stderr = jnp.where((alpha > 1) & _tails.have_infinite_variance(p, q, alpha), jnp.inf, stderr)
     return Estimate(result, stderr)

@@ -53,7 +53,7 @@ def total_variation(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.16 True
     """
-    return _estimate(key, p, q, _total_variation, num_samples, num_replicates, points)
+    return _estimate_balanced(key, p, q, _total_variation, num_samples, num_replicates, points)
 
 
 @keyed
@@ -91,7 +91,7 @@ def squared_hellinger(
       >>> print(f"{value:.3f}", bool(stderr < 1e-3))
       0.036 True
     """
-    return _estimate(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
+    return _estimate_balanced(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
 
 
 @keyed
@@ -164,11 +164,11 @@ def _f_divergence(key, p, q, generator, sampling):
     # Cut to eighths: the logarithm in t eᵗ is no power.
     there, back = jnp.floor(16 * (far - near) / jnp.abs(ends) + 0.1) / 8
     orders = jnp.maximum(jnp.stack([there, 1 + back]), 1)
-    heavy = _tails.are_too_heavy(p, q, orders[0]) | _tails.are_too_heavy(q, p, orders[1])
+    heavy = _tails.have_infinite_variance(p, q, orders[0]) | _tails.have_infinite_variance(q, p, orders[1])
     return Estimate(value, jnp.where(heavy, jnp.inf, stderr))
 
 
-def _estimate(key, p, q, function, num_samples, num_replicates, points) -> Estimate:
+def _estimate_balanced(key, p, q, function, num_samples, num_replicates, points) -> Estimate:
     """E_m[function(t)] of the log-ratio t of two mixtures under their average m."""
     p, q = common_float(p=p, q=q)
     return _balanced(key, p, q, function, _blocks.sampling(num_samples, num_replicates, points))

@@ -10,7 +10,7 @@ from gmmjax._gmm import GMM
 STEPS = 40  # of the power method: a direction that is not quite the widest proves no less, if it proves anything
 
 
-def are_too_heavy(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
+def have_infinite_variance(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     """Whether the variance of ∫ p^α q^(1−α), α > 1, sampled from ½(p + q), is infinite along one of some directions.
 
     Along u the logarithms of p and q fall like −½ a r² and −½ b r², with a = min_k ‖L_k⁻¹u‖² over the components

@@ -209,5 +209,5 @@ def test_errors(key):
         gmmjax.pairwise(gap, None, PS, chunk=0)
     with pytest.raises(ValueError, match="symmetric: .*qs"):
         gmmjax.pairwise(gap, None, PS, QS, symmetric=True)
-    with pytest.raises(TypeError, match="divergence: expected a function, got str"):
+    with pytest.raises(TypeError, match="divergence: expected a function, got 'kl'"):
         gmmjax.pairwise("kl", None, PS)
