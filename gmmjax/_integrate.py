@@ -1,10 +1,8 @@
 """Integrals over one- and two-dimensional space of functions of the log-densities of mixtures.
 
-Restricted to a line, a mixture is again one of (unnormalised) Gaussians. So all structure of an integrand on a line
-is known in advance: the components, and the places where the largest of them changes (there log p has a soft kink, as
-sharp as the components are far apart). Gauss–Legendre panels are laid over those, so that nothing narrow or far can be
-missed. The plane is cut into parallel lines, placed in the same way and bisected until all panels have converged.
-Panels are chosen under `stop_gradient`: the derivative is the integral of the integrand's derivative.
+On a line Gauss–Legendre panels are laid over all structure of the mixtures, so that nothing narrow or far can be
+missed. The plane is cut into parallel lines, placed in the same way and bisected until all panels of lines have
+converged. Panels are constants of differentiation: the derivative is the integral of the integrand's derivative.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +11,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-from gmmjax import _density, _linalg
+from gmmjax import _linalg
 from gmmjax._gmm import GMM, mean
+from gmmjax._lines import Line, Plane, as_line, as_plane, mesh, switches
 
-REACH = 90.0  # squared Mahalanobis distance beyond which a component ends: exp(−45) is 3e-20
 ORDER = 10
-# Panels per breakpoint of a line. On parallel lines, of which there are hundreds, few features matter on each.
-DENSITY = {1: 1.0, 2: 0.25}
+FINENESS = {1: 2.0, 2: 0.5}  # panels of a line, per panel that its mesh asks for
+PART = 8  # panels of a line evaluated at once
 FIRST_PANELS = 32
 BISECTED = 8  # panels at a time
 ROUNDS = 24
@@ -30,52 +29,16 @@ def _mirrored(positive):
     return np.concatenate([-np.array(positive[::-1]), [0.0], positive])
 
 
-# Where the breakpoints of a component lie between its centre and its end, and those of a change of the largest
-# component, in units of the distance on which the log-ratio changes by one: by exp(−40) the kink is over.
+# Where the first panels of lines end: between the centre of a component and its end, and around a switch.
 COMPONENT = _mirrored([0.09, 0.18, 0.28, 0.38, 0.49, 0.6, 0.72, 0.86, 1.0])
 SWITCH = _mirrored([2.0, 5.0, 11.0, 22.0, 40.0])
 
 
-class Line(NamedTuple):
-    """A mixture on a line, with components exp(log_peaks − ½ ((x − centres) / widths)²)."""
+class _Layout(NamedTuple):
+    """Which of all components make up each mixture, and among which the largest one is of interest."""
 
-    log_peaks: jax.Array
-    centres: jax.Array
-    widths: jax.Array
-    reach: jax.Array  # squared distance left until a component ends; negative where it is absent
-
-    def squares(self, x) -> jax.Array:
-        """Squared distances `(K, n)` in units of the widths."""
-        return ((x[None] - self.centres[:, None]) / self.widths[:, None]) ** 2
-
-    def components(self, x) -> jax.Array:
-        """Log-densities `(K, n)`."""
-        return self.log_peaks[:, None] - 0.5 * self.squares(x)
-
-
-class Plane(NamedTuple):
-    """A mixture in two dimensions: x₁ = μ₁ + a z₁, and x₂ = μ₂ + slopes·(x₁ − μ₁) + widths·z₂."""
-
-    first: Line  # the marginal of x₁, with the peaks of the joint density
-    centres: jax.Array
-    slopes: jax.Array
-    widths: jax.Array
-
-    def cut(self, x1):
-        """Restricted to the line of all x₂ at one x₁."""
-        centred = x1 - self.first.centres
-        square = (centred / self.first.widths) ** 2
-        means = self.centres + self.slopes * centred
-        return Line(self.first.log_peaks - 0.5 * square, means, self.widths, self.first.reach - square)
-
-    def along(self, centre, slope):
-        """Restricted to the line x₂ = centre[1] + slope (x₁ − centre[0]), as a function of x₁."""
-        tilt = (slope - self.slopes) / self.widths
-        offset = (centre[1] + slope * (self.first.centres - centre[0]) - self.centres) / self.widths
-        rate = 1 / self.first.widths**2 + tilt**2
-        missed = offset**2 / (rate * self.first.widths**2)
-        means = self.first.centres - offset * tilt / rate
-        return Line(self.first.log_peaks - 0.5 * missed, means, jax.lax.rsqrt(rate), self.first.reach - missed)
+    mixtures: list[np.ndarray]
+    envelopes: list[np.ndarray]
 
 
 def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax.Array:
@@ -89,54 +52,91 @@ def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax
     ends = np.cumsum([0] + [g.num_components for g in mixtures])
     groups = [np.arange(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
     layout = _Layout(groups, [*groups, np.arange(ends[-1])] if joint else groups)
-    if mixtures[0].dim == 1:
-        return _over_line(fn, _joined([_line(g) for g in mixtures]), layout, DENSITY[1])
-    plane = _joined([_plane(g) for g in mixtures])
+    dim = mixtures[0].dim
+    structure = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *map(as_line if dim == 1 else as_plane, mixtures))
+    flat, restore = ravel_pytree(structure)
 
-    def over_panel(plane, bounds):
-        x, w = _nodes(bounds[0], bounds[1])
-        masses = lambda: w * jax.vmap(lambda x1: _over_line(fn, plane.cut(x1), layout, DENSITY[2]))(x)
-        return jax.lax.cond(bounds[1] > bounds[0], masses, lambda: jnp.zeros_like(w))
+    def lines(flat, panel):
+        """The lines of a panel, and what each of them counts for."""
+        structure = restore(flat)
+        if dim == 1:
+            return jax.tree.map(lambda leaf: leaf[None], structure), jnp.ones(1, flat.dtype)
+        x, w = _nodes(panel[0], panel[1])
+        return jax.vmap(structure.cut)(x), w
 
-    fixed = jax.lax.stop_gradient(plane)
-    panels = _refine(lambda bounds: over_panel(fixed, bounds), _first_edges(fixed, layout))
-    return jnp.sum(jax.lax.map(jax.checkpoint(lambda bounds: over_panel(plane, bounds)), panels))
+    def lay(flat, panel):
+        """A mesh on each line of a panel, and the number of panels that all of them are given."""
+        meshes = jax.vmap(lambda line: mesh(line, layout.envelopes))(lines(flat, panel)[0])
+        count = jnp.ceil(FINENESS[dim] * jnp.max(meshes.panels)).astype(int)
+        return meshes, jnp.where((dim == 1) | (panel[1] > panel[0]), count, 0)
 
+    def masses(flat, panel, laid, step):
+        """∫ fn over one part of each line of a panel."""
+        some, weights = lines(flat, panel)
+        steps = step * PART + jnp.arange(PART + 1)
+        edges = jax.vmap(lambda mesh: mesh.edges(steps, laid[1]))(laid[0])
+        x, w = (v.reshape(len(edges), -1) for v in _nodes(edges[:, :-1], edges[:, 1:]))
+        table = jax.vmap(Line.components)(some, x)
+        logs = (jax.nn.logsumexp(table[:, rows[0] : rows[-1] + 1], axis=1) for rows in layout.mixtures)
+        return weights * jnp.sum(w * fn(*logs), axis=1)
 
-class _Layout(NamedTuple):
-    """Which of all components make up each mixture, and among which the largest one is of interest."""
-
-    mixtures: list[np.ndarray]
-    envelopes: list[np.ndarray]
-
-
-def _line(g):
-    reach = jnp.where(g.logits > -jnp.inf, REACH, -1.0).astype(g.means.dtype)
-    widths = g.scale if g.scale.ndim < 3 else g.scale[:, 0, 0]  # of the first coordinate
-    widths = widths if widths.ndim < 2 else widths[:, 0]
-    return Line(_density.precision(g).log_peaks, g.means[:, 0], jnp.broadcast_to(jnp.abs(widths), reach.shape), reach)
-
-
-def _plane(g):
-    rest = g.scale if g.scale.ndim < 3 else g.scale[:, 1, 1]
-    rest = rest if rest.ndim < 2 else rest[:, 1]
-    slopes = g.scale[:, 1, 0] / g.scale[:, 0, 0] if g.scale.ndim == 3 else jnp.zeros_like(rest)
-    slopes, rest = (jnp.broadcast_to(v, g.logits.shape) for v in (slopes, jnp.abs(rest)))
-    return Plane(_line(g), g.means[:, 1], slopes, rest)
+    parts = _Parts(lay, masses)
+    if dim == 1:
+        return _summed(parts)(flat, jnp.zeros((1, 2), flat.dtype), jnp.asarray(1))
+    return _adaptive(parts, lambda flat: _first_edges(restore(flat), layout))(flat)
 
 
-def _joined(parts):
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+class _Parts(NamedTuple):
+    """A sum over parts of panels: how a panel is cut into parts, `(flat, panel)`, and what each of them adds."""
+
+    lay: Callable
+    masses: Callable
+
+    def over_panel(self, flat, panel, term, start):
+        """Add `term(flat, panel, laid, step)` over all parts of a panel."""
+        laid = self.lay(flat, panel)
+        add = lambda step, sums: jax.tree.map(jnp.add, sums, term(flat, panel, laid, step))
+        return jax.lax.fori_loop(0, -(-laid[1] // PART), add, start)
 
 
-def _over_line(fn, line, layout, density):
-    fixed = jax.lax.stop_gradient(line)
-    x, scale, _ = _switches(fixed, layout.envelopes)
-    points = jnp.concatenate([_component_points(fixed), _around(x, scale)])
-    edges = _spread(points, int(points.size * density))
-    x, w = (v.reshape(-1) for v in _nodes(edges[:-1], edges[1:]))
-    table = line.components(x)
-    return jnp.sum(w * fn(*(jax.nn.logsumexp(table[rows[0] : rows[-1] + 1], axis=0) for rows in layout.mixtures)))
+def _summed(parts, term=None):
+    """The sum of a term over all parts of given panels, of all masses by default; differentiable as often as it is."""
+    term = term or (lambda *part: jnp.sum(parts.masses(*part)))
+
+    @jax.custom_jvp
+    def total(flat, panels, used):
+        shapes = jax.eval_shape(lambda: term(flat, panels[0], parts.lay(flat, panels[0]), 0))
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return jax.lax.fori_loop(0, used, lambda i, sums: parts.over_panel(flat, panels[i], term, sums), zeros)
+
+    @total.defjvp
+    def _total_jvp(primals, tangents):
+        # How many parts there are is known late, and so loops are differentiated part by part.
+        both = jax.jacrev(lambda *part: (term(*part),) * 2, has_aux=True)
+        slopes, value = _summed(parts, both)(*primals)
+        return value, jax.tree.map(lambda slope: jnp.matmul(slope, tangents[0], precision=_linalg.HIGHEST), slopes)
+
+    return total
+
+
+def _adaptive(parts, first_edges):
+    """The sum over panels that are chosen on the way, and are constants of differentiation."""
+
+    def refined(flat):
+        edges = first_edges(flat)
+        zeros = jnp.zeros(ORDER, edges.dtype)
+        return _refine(lambda panel: parts.over_panel(flat, panel, parts.masses, zeros), edges)
+
+    @jax.custom_jvp
+    def total(flat):
+        return jnp.sum(refined(flat)[1])
+
+    @total.defjvp
+    def _total_jvp(primals, tangents):
+        panels, _, used = refined(jax.lax.stop_gradient(primals[0]))
+        return jax.jvp(lambda flat: _summed(parts)(flat, panels, used), primals, tangents)
+
+    return total
 
 
 def _nodes(low, high):
@@ -146,61 +146,22 @@ def _nodes(low, high):
     return low[..., None] + half * (1 + t), half * w
 
 
-def _first_edges(plane, layout):
+def _first_edges(plane: Plane, layout: _Layout):
     """Edges of the first panels of lines: where a change of component crosses a ridge, it is crossed by all lines."""
 
     def on_ridge(centre1, centre2, slope, width):
         ridge = plane.along((centre1, centre2), slope)
-        x, scale, (a, b) = _switches(ridge, layout.envelopes)
+        x, scale, (a, b) = switches(ridge, layout.envelopes)
         # Away from the ridge the change moves along x₁, which blurs it once x₂ is integrated out.
         missed = (centre2 + slope * (x - centre1))[None] - jax.vmap(plane.cut)(x).centres.T
         pull = missed / plane.widths[:, None] ** 2
         across = width * (pull[a, np.arange(x.size)] - pull[b, np.arange(x.size)])
-        return _around(x, scale * jnp.sqrt(1 + across**2))
+        return x[:, None] + (scale * jnp.sqrt(1 + across**2))[:, None] * SWITCH[None].astype(x.dtype)
 
     first = plane.first
+    components = first.centres[:, None] + first.halves()[:, None] * COMPONENT[None].astype(first.centres.dtype)
     ridges = jax.vmap(on_ridge)(first.centres, plane.centres, plane.slopes, plane.widths)
-    return _spread(jnp.concatenate([_component_points(first), ridges.reshape(-1)]), FIRST_PANELS)
-
-
-def _component_points(line: Line):
-    """Breakpoints of the components; NaN for those that the line does not meet."""
-    half = line.widths * jnp.sqrt(jnp.where(line.reach > 0, line.reach, jnp.nan))
-    return (line.centres[:, None] + half[:, None] * COMPONENT[None].astype(half.dtype)).reshape(-1)
-
-
-def _around(x, scale):
-    return (x[:, None] + scale[:, None] * SWITCH[None].astype(x.dtype)).reshape(-1)
-
-
-def _switches(line: Line, envelopes):
-    """Where the largest of some components changes: positions, scales, and the two components; NaN for none.
-
-    An envelope of K parabolas has at most 2(K − 1) of them: of all crossings of two components (and nearest
-    approaches, where they do not cross) those closest to their envelope are kept.
-    """
-    pairs = [np.stack(np.triu_indices(rows.size, 1)) + rows[0] for rows in envelopes]
-    a, b = np.concatenate([np.tile(pair, 2) for pair in pairs], axis=1)  # once for each root
-    second = np.concatenate([np.arange(2 * pair.shape[1]) >= pair.shape[1] for pair in pairs])
-    inner = [np.isin(np.arange(line.centres.size), rows)[:, None] for rows in envelopes]
-    member = np.concatenate([np.repeat(m, 2 * p.shape[1], axis=1) for m, p in zip(inner, pairs, strict=True)], axis=1)
-    rate, gap = line.widths**-2, line.centres[b] - line.centres[a]
-    # log-ratio = c₀ + c₁u + c₂u² in u = x − centre of a, with both roots free of cancellation
-    c0 = line.log_peaks[a] - line.log_peaks[b] + 0.5 * gap**2 * rate[b]
-    c1, c2 = -gap * rate[b], 0.5 * (rate[b] - rate[a])
-    discriminant = c1**2 - 4 * c2 * c0
-    far = -0.5 * (c1 + jnp.where(c1 < 0, -1, 1) * jnp.sqrt(jnp.maximum(discriminant, 0)))
-    u = jnp.where(second & (discriminant >= 0), c0 / far, far / c2)
-    x = line.centres[a] + u
-    scale = jax.lax.rsqrt((c1 + 2 * c2 * u) ** 2 + 2 * jnp.abs(c2))
-    table = line.components(x)
-    lower = jnp.minimum(*jnp.take_along_axis(table, np.stack([a, b]), axis=0))
-    depth = jnp.max(jnp.where(member, table, -jnp.inf), axis=0, initial=-jnp.inf) - lower
-    inside = jnp.any(line.squares(x) <= line.reach[:, None], axis=0)
-    matters = jnp.isfinite(x) & jnp.isfinite(scale) & (depth < SWITCH[-1]) & inside
-    kept = sum(2 * (rows.size - 1) for rows in envelopes)
-    _, best = jax.lax.top_k(jnp.where(matters, -depth, -jnp.inf), min(kept, x.size))
-    return jnp.where(matters, x, jnp.nan)[best], scale[best], (jnp.asarray(a)[best], jnp.asarray(b)[best])
+    return _spread(jnp.concatenate([components.reshape(-1), ridges.reshape(-1)]), FIRST_PANELS)
 
 
 def _spread(points, count):
@@ -215,7 +176,7 @@ def _spread(points, count):
 
 
 def _refine(masses, edges):
-    """Bisect the worst panels until all have converged; unused room is panels of no width."""
+    """Bisect the worst panels until all have converged: panels, their values, and how many of them are in use."""
     t, _ = np.polynomial.legendre.leggauss(ORDER)
     project = np.polynomial.legendre.legvander(t, ORDER - 1).T * (2 * np.arange(ORDER)[:, None] + 1)
     precision = max(1e-12, 10 * float(jnp.finfo(edges.dtype).eps))
@@ -231,20 +192,23 @@ def _refine(masses, edges):
         _, values, errors, used = state
         return (used < values.size) & (jnp.max(errors) > precision * jnp.sum(jnp.abs(values)))
 
-    def bisect(state):
+    def advance(state):
         panels, values, errors, used = state
-        error, worst = jax.lax.top_k(errors, BISECTED)
-        low, high = panels[worst].T
-        middle = jnp.where(jnp.isinf(error), high, (low + high) / 2)  # a panel not seen before stays whole
-        parts = jnp.concatenate([jnp.stack([low, middle], axis=1), jnp.stack([middle, high], axis=1)])
+        error, worst = jax.lax.top_k(errors, 2 * BISECTED)
+        low, high = panels[worst[:BISECTED]].T
+        middle = (low + high) / 2
+        halves = jnp.concatenate([jnp.stack([low, middle], axis=1), jnp.stack([middle, high], axis=1)])
+        new = jnp.isinf(error[0])  # panels not seen before come first, whole
+        parts = jnp.where(new, panels[worst], halves)
+        place = jnp.where(new, worst, jnp.concatenate([worst[:BISECTED], used + jnp.arange(BISECTED)]))
         found = jax.lax.map(assess, parts)
-        place = jnp.concatenate([worst, used + jnp.arange(BISECTED)])
         values, errors = (old.at[place].set(new) for old, new in zip((values, errors), found, strict=True))
-        return panels.at[place].set(parts), values, errors, used + BISECTED
+        return panels.at[place].set(parts), values, errors, jnp.where(new, used, used + BISECTED)
 
     count = edges.size - 1
     panels = jnp.zeros((2 * count + BISECTED * ROUNDS, 2), edges.dtype)
     panels = panels.at[:count].set(jnp.stack([edges[:-1], edges[1:]], axis=1))
     unseen = jnp.where(np.arange(len(panels)) < count, jnp.inf, 0.0).astype(edges.dtype)
     state = panels, jnp.zeros_like(unseen), unseen, jnp.asarray(count)
-    return jax.lax.while_loop(unfinished, bisect, state)[0]
+    panels, values, _, used = jax.lax.while_loop(unfinished, advance, state)
+    return panels, values, used
