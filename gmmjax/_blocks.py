@@ -59,21 +59,20 @@ def layout(settings: Sampling, mixtures) -> Layout:
     return Layout(replicates, per_replicate, rows, columns)
 
 
-def accumulate(block, num_blocks):
-    """Sum blocks in constant memory, forward and in either mode of differentiation.
+def accumulate(block, num_blocks, shape, dtype):
+    """Sum blocks, arrays of one shape, in constant memory, forward and in either mode of differentiation.
 
     The sum is linear in its blocks, so each block's gradient is taken while its points are at hand; a scan
     differentiated from outside would store all points or draw them twice.
     """
     indices = np.arange(num_blocks, dtype=np.int32)  # a constant: the rule below may close over no tracer
 
-    def scan(step, arguments, *more):
-        shape = jax.eval_shape(block, arguments, indices[0])
-        return jax.lax.scan(step, (jnp.zeros(shape.shape, shape.dtype), *more), indices)[0]
+    def scan(step, *start):
+        return jax.lax.scan(step, (jnp.zeros(shape, dtype), *start), indices)[0]
 
     @jax.custom_jvp
     def total(arguments):
-        (means,) = scan(lambda carry, i: ((carry[0] + block(arguments, i),), None), arguments)
+        (means,) = scan(lambda carry, i: ((carry[0] + block(arguments, i),), None))
         return jnp.mean(means), means
 
     @functools.partial(total.defjvp, symbolic_zeros=True)
@@ -92,7 +91,7 @@ def accumulate(block, num_blocks):
             return jax.tree.map(jnp.add, carry, (means, gradient)), None
 
         values = [leaves[i] for i in active]
-        means, gradient = scan(step, primals[0], [jnp.zeros_like(v) for v in values])
+        means, gradient = scan(step, [jnp.zeros_like(v) for v in values])
         slopes = [jnp.vdot(g, directions[i], precision=_linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
         return (jnp.mean(means), means), (sum(slopes, jnp.zeros((), means.dtype)), jnp.zeros_like(means))
 

@@ -123,6 +123,7 @@ class Term(NamedTuple):
 
     mixture: GMM
     integrand: Callable
+    controlled: bool = False  # whether there are controls
 
 
 class Replicates(NamedTuple):
@@ -141,9 +142,9 @@ def replicates(
     With `fixed_fit` the coefficients of controls are constants of differentiation, which leaves the gradient
     unbiased; without, the gradient is that of the returned value.
     """
-    mixtures, integrands = zip(*terms, strict=True)
+    mixtures, integrands, _ = zip(*terms, strict=True)
     layout = _blocks.layout(sampling, mixtures)
-    dtype, dim, n = mixtures[0].means.dtype, mixtures[0].dim, layout.per_replicate
+    dtype, dim, n, shape = mixtures[0].means.dtype, mixtures[0].dim, layout.per_replicate, (layout.replicates,)
     key_points, key_shift = jax.random.split(key)
     # f at the means, known without noise, is taken out of what is averaged: weights then cost nothing where f
     # is flat, and a function that is constant on each component comes out exact.
@@ -165,24 +166,25 @@ def replicates(
                 values -= jnp.sum(chosen * fit[:, None] * controls, axis=0)
             rate, offset = _linalg.pick(jnp.stack([_rates(g, allocation, n), level]), chosen)
             total += rate * weight * (values - offset)
-        return jnp.zeros(layout.replicates, dtype).at[rows].add(jnp.sum(total.reshape(layout.rows, -1), axis=1))
+        return jnp.zeros(shape, dtype).at[rows].add(jnp.sum(total.reshape(layout.rows, -1), axis=1))
 
     # With whole powers of two per component any point may stand anywhere; otherwise a common shift of the
     # positions makes each component's expected number of points exact.
     aligned = all(_allocation.is_dyadic(g.num_components, n) for g in mixtures)
-    shape = (layout.replicates,)
     shifts = jnp.full(shape, 0.5, dtype) if aligned else jax.random.uniform(key_shift, shape, dtype)
     allocations = [_allocation.allocate(g, n) for g in mixtures]
     arguments = (mixtures, params, levels, fits, allocations, shifts, key_points)
-    value, means = _blocks.accumulate(block, layout.num_blocks)(arguments)
-    count, narrow = layout.replicates * n, concatenate(spikes) if spikes else None
+    value, means = _blocks.accumulate(block, layout.num_blocks, shape, dtype)(arguments)
     unseen = jnp.zeros((), dtype)
-    for g, f, level, fit, a in zip(mixtures, integrands, levels, fits, allocations, strict=True):
-        if narrow is not None:
+    if spikes:
+        narrow = concatenate(spikes)
+        inverse = _linalg.inverse_scale(narrow.scale, narrow.means)
+        for g, f, level, fit, a in zip(mixtures, integrands, levels, fits, allocations, strict=True):
             # What would be averaged at the means of the spikes, as points of each component.
             values, controls = f(params, narrow.means.T)
             residuals = values[None] - level[:, None] - (0.0 if controls is None else fit[:, None] * controls)
-            unseen += _unseen.variance(g, (a.upper - a.lower) * count, narrow, residuals)
+            points = (a.upper - a.lower) * layout.replicates * n
+            unseen += _unseen.variance(g, points, narrow, inverse, residuals)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, unseen)
 
 

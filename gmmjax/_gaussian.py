@@ -16,15 +16,13 @@ def entropies(p: GMM) -> jax.Array:
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
     log_dets = _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
-    return log_dets + 0.5 * (expected_distances(p, q) - p.dim)
+    return log_dets + 0.5 * (expected_distances(p, q, _linalg.inverse_scale(q.scale, q.means)) - p.dim)
 
 
-def expected_distances(p: GMM, q: GMM) -> jax.Array:
-    """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a for the components q_b, `(K_p, K_q)`."""
-    inverse = _linalg.inverse_scale(q.scale, q.means)
-    return (
-        _pairwise_trace(p.scale, p.means, inverse, q.means) + _linalg.squared_distances(inverse, q.means, p.means.T).T
-    )
+def expected_distances(p: GMM, q: GMM, inverse: jax.Array) -> jax.Array:
+    """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a for the components q_b, `(K_p, K_q)`, from all L_b⁻¹."""
+    spread = _pairwise_trace(p.scale, p.means, inverse, q.means)
+    return spread + _linalg.squared_distances(inverse, q.means, p.means.T).T
 
 
 def pairwise_log_integral(p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0) -> jax.Array:

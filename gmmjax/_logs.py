@@ -55,7 +55,7 @@ def estimate_logs(
         parts = _parts(share, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures))
         params.append(_prepare(mixtures, share, parts, jnp.asarray(scales[i], dtype), log_blend, options))
         integrand = lambda params, x, i=i, share=share, parts=parts: _integrand(params[i], x, share, parts)
-        terms.append(Term(mixtures[share.sampled], integrand))
+        terms.append(Term(mixtures[share.sampled], integrand, options.control_variate))
     found = replicates(key, terms, params, sampling, options.stick_the_landing, spikes=mixtures)
     stderr = standard_error(found)
     if all(BLEND in dict(share.signs) for share in shares):
@@ -89,15 +89,16 @@ def _prepare(mixtures, share, parts, scale, log_blend, options):
     p = mixtures[share.sampled]
     slopes, centres = {}, [jnp.zeros(p.num_components, p.means.dtype)]
     if options.control_variate:
+        distances = {name: _gaussian.expected_distances(p, g, densities[name].inverse) for name, g in used.items()}
+        expected_logs = {name: densities[name].log_peaks[None] - 0.5 * distances[name] for name in used}
         slopes = {name: jnp.zeros((p.num_components, g.num_components), p.means.dtype) for name, g in used.items()}
         for sign, members, landed in parts:
             among = [(i, landed) for i in members]
-            offsets = log_blend[jnp.asarray(members)] if len(members) > 1 else jnp.zeros(1, p.means.dtype)
-            found = _controls.responsibilities(p, [used[name] for name in among], offsets)
+            offsets = log_blend if len(members) > 1 else jnp.zeros_like(log_blend)
+            found = _controls.responsibilities([expected_logs[name] + offsets[name[0]] for name in among])
             for name, share_of in zip(among, found, strict=True):
                 slopes[name] += sign * (jax.lax.stop_gradient(share_of) if options.stick_the_landing else share_of)
-        expected = {name: _gaussian.expected_distances(p, used[name]) for name in slopes}
-        centres = [0.5 * jnp.sum(slopes[name] * expected[name], axis=1) for name in slopes]
+        centres = [0.5 * jnp.sum(slopes[name] * distances[name], axis=1) for name in used]
     return Logs(scale, log_blend, densities, slopes, functools.reduce(jnp.add, centres))
 
 

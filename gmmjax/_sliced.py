@@ -72,7 +72,7 @@ def _sliced_w2_squared(key, p, q, sampling):
         sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
         return jnp.zeros(layout.replicates, dtype).at[rows].add(sums / layout.per_replicate)
 
-    value, means = _blocks.accumulate(block, layout.num_blocks)((p, q, key))
+    value, means = _blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)((p, q, key))
     return Estimate(value, standard_error(Replicates(value, means, jnp.zeros_like(value))))
 
 

@@ -28,10 +28,10 @@ def test_levels_in_groups(monkeypatch, numbers):
     assert groups == (1 if numbers > 300 else 4)
     assert groups * pairs == _controls.NUM_POINTS // 2
     p = random_mixture(0, 3, 2)
-    level, slope = _controls.levels(p, integrand, 1.7, fixed=False)
+    level, slope = _controls.levels(p, integrand, True, 1.7, fixed=False)
     np.testing.assert_allclose(slope, 0.5, rtol=1e-12)
     np.testing.assert_allclose(level, 0, atol=1e-10)
-    moved = jax.grad(lambda factor: jnp.sum(_controls.levels(p, squares, factor, fixed=True)[0]))(1.7)
+    moved = jax.grad(lambda factor: jnp.sum(_controls.levels(p, squares, True, factor, fixed=True)[0]))(1.7)
     np.testing.assert_allclose(moved, np.sum(np.asarray(p.means) ** 2), rtol=1e-12)
 
 
