@@ -25,14 +25,18 @@ def run(advance, state, problem, num_steps: int, interval: int, progress: bool, 
     steps = {"total": num_steps, "initial": done, "desc": "fit", "unit": "step"}
     with bar(**steps) if progress else contextlib.nullcontext() as shown:
         try:
+            pending = None
             while done < num_steps and not state.stopped:
-                state, new = advance(state, done)
-                new = [np.asarray(values)[: num_steps - done] for values in new]
+                ahead, new = pending or advance(state, done)
+                count = min(len(new[0]), num_steps - done)
+                # The next segment runs while this one is shown and written.
+                pending = advance(ahead, done + count) if done + count < num_steps else None
+                new = [np.asarray(values)[:count] for values in new]
                 for record, values in zip(records, new, strict=True):
-                    record[done : done + len(values)] = values
+                    record[done : done + count] = values
+                state, done = ahead, done + count
                 if shown is not None:
-                    _show(shown, done, new)
-                done += len(new[0])
+                    _show(shown, new)
                 if checkpoint is not None:
                     write_arrays(checkpoint, {"done": done, **identity, **_pack(state), **_pack(records, "record")})
         except KeyboardInterrupt:
@@ -84,7 +88,7 @@ def _is_key(leaf):
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _show(shown, done, new):
+def _show(shown, new):
     values, stderrs, _ = new
     last = np.flatnonzero(np.isfinite(values))
     if len(last):
