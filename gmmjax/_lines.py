@@ -19,8 +19,8 @@ REACH = 90.0  # squared Mahalanobis distance beyond which a component ends: exp(
 PER_COMPONENT = 9.0  # panels from the centre of a component to its end
 # How wide panels are within some distances of a change of the largest component, in units of the distance on which the
 # log-ratio changes by one: by exp(−40) the kink is over.
-RINGS = np.array([6.0, 40.0])
-PANELS = np.array([4.0, 12.0])
+RINGS = (6.0, 40.0)
+PANELS = (4.0, 12.0)
 
 
 class Line(NamedTuple):
@@ -105,7 +105,7 @@ def mesh(line: Line, envelopes: Sequence[np.ndarray]) -> Mesh:
     """Panels as narrow as the narrowest structure at each place, so that components on one another share theirs."""
     half = line.halves()
     x, scale, _ = switches(line, envelopes)
-    rings = np.concatenate([-RINGS[::-1], RINGS]).astype(x.dtype)[None]
+    rings = np.array([sign * ring for sign in (-1, 1) for ring in RINGS], x.dtype)[None]
     parts = [line.centres - half, line.centres + half, (x[:, None] + scale[:, None] * rings).reshape(-1)]
     knots = jnp.sort(jnp.concatenate(parts))  # NaN last
     middle, width = (knots[1:] + knots[:-1]) / 2, knots[1:] - knots[:-1]

@@ -11,7 +11,9 @@ BLOCKS = 8
 POINTS = 2048  # in each block
 SCREEN = 15, 2  # iterations and blocks for all starts; the best LANES of them go on with all
 LANES = 4
-ROUNDS = 4  # of changes to the best
+ROUNDS = 16  # of changes to the best, at most
+IDLE = 4  # of them that bring less than GAIN end the search
+GAIN = 1e-3
 DRAWS = 256
 _SMALL = 0.2  # variance of a fresh component, where p has 1, in units of n^(−2/D)
 
@@ -44,10 +46,12 @@ def climb(key, p: GMM, starts: list[GMM]) -> _em.Run:
     cloud = _em.cloud(key, p, BLOCKS, POINTS)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     pool = _screen(starts, cloud, floor)
-    for _ in range(ROUNDS):
+    levels = [_level(pool)]
+    while len(levels) <= ROUNDS and (len(levels) <= IDLE or levels[-1] < levels[-1 - IDLE] - GAIN * abs(levels[-1])):
         best = _best(pool)
         changed = [_change(rng, p, pick(best, i % LANES)) for i in range(2 * LANES)]
         pool = jax.tree.map(lambda *leaves: np.concatenate(leaves), pool, _screen(changed, cloud, floor))
+        levels.append(_level(pool))
     return jax.tree.map(np.asarray, _em.climb(_best(pool), cloud, floor, _em.MOST_STEPS, BLOCKS))
 
 
@@ -56,6 +60,10 @@ def _screen(starts, cloud, floor):
     batches = [(starts[i : i + LANES] * LANES)[:LANES] for i in range(0, len(starts), LANES)]
     runs = [_em.climb(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
+
+
+def _level(pool):
+    return np.min(pool.loss, initial=np.inf, where=np.isfinite(pool.loss))
 
 
 def _best(pool):

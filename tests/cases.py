@@ -15,18 +15,53 @@ REFERENCE = json.loads((Path(__file__).parent / "pairs.json").read_text())
 LEAVES = ("logits", "means", "scale")
 
 
+def _mixture(weights, means, factors):
+    """A mixture made in NumPy: `from_covariances` would compile a dozen small programs for every new shape."""
+    return gmmjax.GMM(*map(jnp.asarray, (np.log(weights), means, factors)))
+
+
+def _published(name, side):
+    """Weights, means and Cholesky factors of a published mixture."""
+    weights, means, covariances = (np.asarray(REFERENCE[name][side][k]) for k in ("weights", "means", "covariances"))
+    return weights / weights.sum(), means, np.linalg.cholesky(covariances)
+
+
+def _padded(parts, count):
+    """The same with absent components, which repeat the last one, up to `count`."""
+    missing = count - len(parts[0])
+    weights, means, factors = parts
+    repeat = lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)])
+    return np.append(weights, np.zeros(missing)), repeat(means), repeat(factors)
+
+
+def _stacked(mixtures):
+    """Leaves of all of them, in one shape."""
+    count = max(len(weights) for weights, _, _ in mixtures)
+    with np.errstate(divide="ignore"):
+        return _mixture(*map(np.stack, zip(*(_padded(parts, count) for parts in mixtures), strict=True)))
+
+
 def reference(name):
     """Both mixtures of a published pair."""
-    sides = (REFERENCE[name][side] for side in "pq")
-    return tuple(gmmjax.from_covariances(s["weights"], s["means"], s["covariances"]) for s in sides)
+    return tuple(_mixture(*_published(name, side)) for side in "pq")
+
+
+def of_dimension(dim):
+    """Names of the published pairs of one dimension."""
+    return [name for name in REFERENCE if len(REFERENCE[name]["p"]["means"][0]) == dim]
+
+
+@functools.cache
+def stacked_reference(dim):
+    """All published pairs of one dimension in one shape, absent components appended: one compilation for all."""
+    return tuple(_stacked([_published(name, side) for name in of_dimension(dim)]) for side in "pq")
 
 
 @functools.cache
 def padded_reference(dim):
-    """All published pairs of one dimension in one shape, absent components appended: one compilation for all."""
-    names = [name for name in REFERENCE if len(REFERENCE[name]["p"]["means"][0]) == dim]
-    p, q = (gmmjax.stack([reference(name)[side] for name in names]) for side in (0, 1))
-    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], (p, q)) for i, name in enumerate(names)}
+    """The same, by name."""
+    take = lambda i: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), stacked_reference(dim))
+    return {name: take(i) for i, name in enumerate(of_dimension(dim))}
 
 
 def alike(name):
@@ -49,7 +84,8 @@ def random_mixture(seed, num_components, dim, spread=2.0, kind="full"):
         "tied spherical": variances[:1, 0],
     }[kind]
     weights = rng.dirichlet(np.full(num_components, 2.0))
-    return gmmjax.from_covariances(weights, spread * rng.normal(size=(num_components, dim)), shape)
+    factors = np.linalg.cholesky(shape) if kind in ("full", "tied") else np.sqrt(shape)
+    return _mixture(weights, spread * rng.normal(size=(num_components, dim)), factors)
 
 
 KINDS = ("full", "diagonal", "spherical", "tied", "tied diagonal", "tied spherical")

@@ -1,5 +1,7 @@
 """±2 standard errors cover the truth in 92–98 % of runs, over many pairs and keys."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,92 +10,94 @@ from cases import random_mixture, reference
 
 import gmmjax
 
-SHAPES = [(1, 3, 4), (1, 8, 5), (2, 4, 4), (5, 5, 5), (10, 4, 5)]  # 40 pairs of each
+SHAPES = [(1, 8, 5), (2, 4, 4), (5, 5, 5), (10, 4, 5)]  # 50 pairs of each
 
 
-def share_covered(divergence, p, q, truth, spread=0.0, num_samples=2048):
-    """Share of 50 keys whose interval of ±2 errors holds the truth, for a stack of pairs."""
-    keys = jax.random.split(jax.random.key(1), 50)
-    run = jax.vmap(lambda k, p, q: divergence(k, p, q, num_samples=num_samples), (None, 0, 0))
-    found = jax.lax.map(lambda k: run(k, p, q), keys)
-    error = np.abs(np.asarray(found.value) - np.asarray(truth))
-    exact = error <= 1e-9 * np.maximum(1, np.asarray(truth))
-    return (exact | (error <= 2 * np.hypot(np.asarray(found.stderr), np.asarray(spread)))).mean()
+@functools.cache
+def random_pairs(dim, k, m):
+    pairs = [(random_mixture(s, k, dim, (0.3, 1, 3)[s % 3]), random_mixture(s + 99, m, dim, 1)) for s in range(50)]
+    return stacked(pairs)
 
 
-@pytest.mark.timeout(900)
+def stacked(pairs):
+    return tuple(gmmjax.stack(side) for side in zip(*pairs, strict=True))
+
+
+def estimates(divergence, pairs, num_keys=50, num_samples=512):
+    """Of each key for each pair of a stack."""
+    keys = jax.random.split(jax.random.key(1), num_keys)
+    run = jax.vmap(lambda key, p, q: divergence(key, p, q, num_samples=num_samples), (None, 0, 0))
+    return in_numpy(jax.lax.map(lambda key: run(key, *pairs), keys))
+
+
+def in_numpy(estimate):
+    return gmmjax.Estimate(*map(np.asarray, estimate))
+
+
+def share_covered(found, truth, spread=0.0, errors=2.0):
+    """Share of keys and pairs whose interval of ± so many errors holds the truth."""
+    error = np.abs(found.value - truth)
+    exact = error <= 1e-9 * np.maximum(1, truth)
+    return (exact | (error <= errors * np.hypot(found.stderr, spread))).mean()
+
+
 @pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_divergence])
 def test_coverage(divergence):
-    shares = []
-    for dim, k, m in SHAPES:
-        pairs = [(random_mixture(s, k, dim, (0.3, 1, 3)[s % 3]), random_mixture(s + 99, m, dim, 1)) for s in range(40)]
-        p, q = (gmmjax.stack(side) for side in zip(*pairs, strict=True))
-        truth = jax.lax.map(lambda g: divergence(jax.random.key(7), *g, num_samples=1 << 14), (p, q))
-        shares.append(share_covered(divergence, p, q, truth.value, truth.stderr))
+    shares, thirds = [], []
+    for shape in SHAPES:
+        p, q = random_pairs(*shape)
+        truth = in_numpy(jax.lax.map(lambda g: divergence(jax.random.key(7), *g, num_samples=1 << 13), (p, q)))
+        found = estimates(divergence, (p, q))
+        shares.append(share_covered(found, *truth))
+        thirds.append(share_covered(found, *truth, errors=2 / 3))
     assert 0.92 <= np.mean(shares) <= 0.98
     # Pairs of one shape share their 50 keys and thus their points, so a shape's share has an error of about 3 %.
     assert min(shares) > 0.85
+    assert max(thirds) < 0.8  # all this can fail: intervals three times too short cover far less
 
 
 def test_coverage_of_a_rare_mode():
-    p, q = (gmmjax.stack([g]) for g in reference("rare_mode"))
-    assert share_covered(gmmjax.kl_divergence, p, q, 0.442092744888, num_samples=16_384) >= 0.88
-
-
-def test_a_third_of_the_error_does_not_cover():
-    """The test above can fail: intervals three times too short cover far less."""
-    pair = random_mixture(0, 4, 2), random_mixture(1, 4, 2)
-    p, q = (gmmjax.stack([g]) for g in pair)
-    truth = gmmjax.kl_divergence(jax.random.key(7), *pair, num_samples=1 << 18)
-
-    def overconfident(key, p, q, **options):
-        value, stderr = gmmjax.kl_divergence(key, p, q, **options)
-        return gmmjax.Estimate(value, stderr / 3)
-
-    assert share_covered(overconfident, p, q, truth.value) < 0.8
+    pair = stacked([reference("rare_mode")])
+    found = estimates(gmmjax.kl_divergence, pair, num_samples=16_384)
+    assert share_covered(found, 0.442092744888) >= 0.88
 
 
 SPIKES = [
     gmmjax.GMM(jnp.array([0.0, rare]), jnp.array([[0.0], [0.3]]), jnp.array([1, s]))
     for rare, s in ((-3.0, 1e-4), (-4.0, 2e-4))
 ]
+BROAD = SPIKES[0]._replace(logits=jnp.array([0.0, -jnp.inf]))
 
 
-@pytest.mark.parametrize("side", ["p and q", "q"])
 @pytest.mark.parametrize("divergence", ["kl", "js"])
-def test_coverage_of_narrow_modes_inside_broad_ones(divergence, side, monkeypatch):
+def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
     """A point of the broad mode in ten thousand falls on the narrow one, and there are not that many."""
-    p, q = (
-        SPIKES
-        if side == "p and q"
-        else (gmmjax.GMM(*(jnp.ravel(x)[:1].reshape(x[:1].shape) for x in SPIKES[0])), SPIKES[1])
-    )
-    truth = getattr(gmmjax, f"{divergence}_quadrature")(p, q)
-    keys = jax.random.split(jax.random.key(1), 100)
+    pairs = stacked([SPIKES, (BROAD, SPIKES[1])])  # on both sides, or on that of q
+    truth = np.asarray(jax.lax.map(lambda g: getattr(gmmjax, f"{divergence}_quadrature")(*g), pairs))
 
     def errors():
         gmmjax._logs.estimate_logs.clear_cache()
-        found = jax.lax.map(lambda key: getattr(gmmjax, f"{divergence}_divergence")(key, p, q), keys)
+        found = estimates(getattr(gmmjax, f"{divergence}_divergence"), pairs, 100, 4096)
+        gmmjax._logs.estimate_logs.clear_cache()
         return np.abs(found.value - truth) / found.stderr
 
-    assert np.mean(errors() <= 2) > 0.92
-    assert np.max(errors()) < 6
+    known = errors()
+    assert (np.mean(known <= 2, axis=0) > 0.92).all()
+    assert np.max(known) < 6
     monkeypatch.setattr(gmmjax._unseen, "FEW", 0)  # the spread of the replicates alone
-    assert np.max(errors()) > 20
+    assert (np.max(errors(), axis=0) > 20).all()
 
 
 def test_coverage_near_the_ceiling():
     """Where JS all but reaches log 2, a few points between the mixtures carry what is missing, or none are drawn."""
-    pairs = [(random_mixture(s, 4, 10, 3), random_mixture(s + 99, 5, 10, 1)) for s in range(2, 30, 3)]
-    p, q = (gmmjax.stack(side) for side in zip(*pairs, strict=True))
-    keys = jax.random.split(jax.random.key(1), 200)
-    run = jax.vmap(lambda key, p, q: gmmjax.js_divergence(key, p, q, num_samples=2048), (None, 0, 0))
-    value, stderr = (np.asarray(leaf) for leaf in jax.lax.map(lambda key: run(key, p, q), keys))
+    apart = [(random_mixture(s, 4, 10, 3), random_mixture(s + 99, 5, 10, 1)) for s in range(2, 30, 3)]
+    close = apart[0][1], apart[0][1]._replace(means=apart[0][1].means + 0.01)
+    found = estimates(gmmjax.js_divergence, stacked([*apart, close]), 200, 1024)
+    value, stderr = found.value[:, :-1], found.stderr[:, :-1]
     truth = value.mean(axis=0)
     assert (np.log(2) - truth < 1e-3).all()
     assert (np.abs(value - truth) <= 2 * stderr).mean() > 0.92
     # Without the point that may have been missed the errors of most runs would be far too small.
-    floor = np.log(2) / 2048
+    floor = np.log(2) / 1024
     assert (np.abs(value - truth) <= 2 * np.sqrt(np.maximum(stderr**2 - floor**2, 0))).mean() < 0.8
-    smooth = gmmjax.js_divergence(keys[0], random_mixture(0, 2, 1), random_mixture(1, 2, 1), num_samples=16_384)
-    assert smooth.stderr < np.log(2) / 16_384
+    assert (found.stderr[:, -1] < floor).all()  # where many points carry it none is added
