@@ -82,8 +82,11 @@ def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax
 
     parts = _Parts(lay, masses)
     if dim == 1:
-        return _summed(parts)(flat, jnp.zeros((1, 2), flat.dtype), jnp.asarray(1))
-    return _adaptive(parts, lambda flat: _first_edges(restore(flat), layout))(flat)
+        found = _summed(parts)(flat, jnp.zeros((1, 2), flat.dtype), jnp.asarray(1))
+    else:
+        found = _adaptive(parts, lambda flat: _first_edges(restore(flat), layout))(flat)
+    # A mesh has no panels where its structure is not a number.
+    return found * jnp.where(jnp.any(jnp.isnan(flat)), jnp.nan, 1.0).astype(found.dtype)
 
 
 class _Parts(NamedTuple):

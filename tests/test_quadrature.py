@@ -226,6 +226,19 @@ def test_second_derivatives():
     np.testing.assert_allclose(jax.jit(jax.grad(jax.grad(call)))(0.0), difference, rtol=1e-7)
 
 
+@pytest.mark.parametrize("dim", [1, 2])
+def test_what_is_not_a_number_stays_so(dim):
+    p, q = random_mixture(0, 2, dim), random_mixture(1, 2, dim)
+    both = jax.jit(jax.value_and_grad(kl_quadrature))
+    assert np.isfinite(both(p, q)[0])
+    for leaf in LEAVES:
+        bad = p._replace(**{leaf: getattr(p, leaf).at[0].set(jnp.nan)})
+        assert np.isnan(both(q, bad)[0])
+        value, slope = both(bad, q)
+        assert np.isnan(value)
+        assert np.isnan(slope.means).any()
+
+
 def test_other_dimensions_are_refused():
     g = random_mixture(0, 2, 3)
     for call in (lambda: kl_quadrature(g, g), lambda: js_quadrature(g, g), lambda: gmmjax.entropy_quadrature(g)):
