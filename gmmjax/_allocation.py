@@ -78,9 +78,14 @@ def choose(allocation: Allocation, position: jax.Array) -> jax.Array:
     return inside.astype(position.dtype)
 
 
-def block_size(num_components: int, dim: int) -> int:
-    """How many points to handle at once, a power of two."""
-    # (K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
-    numbers, most = (19, 13) if jax.default_backend() == "cpu" else (25, 17)
-    fitting = ((1 << numbers) // (num_components * dim)).bit_length() - 1
-    return 1 << min(most, max(8, fitting))
+def block_size(num_components: int, dim: int, together: int = 1) -> int:
+    """How many points to handle at once for each of so many estimates, a power of two."""
+    # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
+    numbers, most = (19 + (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
+    fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
+    return 1 << min(most, max(6 if together > 1 else 8, fitting))
+
+
+def pairs_together(num_components: int, dim: int) -> int:
+    """How many estimates of the same points to make at once, so that blocks of 128 points still fit."""
+    return min(64, max(4, (1 << 13) // (num_components * dim))) if jax.default_backend() == "cpu" else 64

@@ -1,7 +1,9 @@
 """Sums over blocks of points, in constant memory, forward and in either mode of differentiation."""
 
+import contextlib
 import functools
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
@@ -19,12 +21,27 @@ class Sampling(NamedTuple):
     num_samples: int
     num_replicates: int
     points: Callable
+    together: int  # how many estimates one program makes of the same points
+
+
+_TOGETHER = ContextVar("together", default=1)
+
+
+@contextlib.contextmanager
+def together(count: int):
+    """Blocks for `vmap` over so many estimates of the same points: as they share the cache, each has a part of it."""
+    token = _TOGETHER.set(count)
+    try:
+        yield
+    finally:
+        _TOGETHER.reset(token)
 
 
 def sampling(num_samples, num_replicates, points) -> Sampling:
     """The same, checked."""
     check_function("points", points)
-    return Sampling(check_count("num_samples", num_samples), check_count("num_replicates", num_replicates), points)
+    counts = check_count("num_samples", num_samples), check_count("num_replicates", num_replicates)
+    return Sampling(*counts, points, _TOGETHER.get())
 
 
 class Layout(NamedTuple):
@@ -53,7 +70,7 @@ def layout(settings: Sampling, mixtures) -> Layout:
     """The layout of at least `num_samples` points, in blocks that suit the largest of the mixtures."""
     replicates = min(settings.num_replicates, settings.num_samples)
     per_replicate = 1 << (-(-settings.num_samples // replicates) - 1).bit_length()
-    size = min(block_size(g.num_components, g.dim) for g in mixtures)
+    size = min(block_size(g.num_components, g.dim, settings.together) for g in mixtures)
     columns = min(per_replicate, size)
     rows = max(r for r in range(1, replicates + 1) if replicates % r == 0 and (r == 1 or r * columns <= size))
     return Layout(replicates, per_replicate, rows, columns)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from gmmjax import _blocks
+from gmmjax._allocation import pairs_together
 from gmmjax._gmm import GMM, check_shapes
 from gmmjax._progress import bar
 from gmmjax._validate import check_count, check_function, check_key
@@ -54,11 +56,12 @@ def pairwise(
 ):
     r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its units and with its noise.
 
-    Row i of an estimate uses one key, the i-th of `jax.random.split(key, M)`: the points of p_i are drawn once for a
-    whole chunk of its row, and they are the same for the whole row. Errors are therefore correlated within a row
-    (common random numbers: differences along it are more precise than their `stderr` say), and independent between
-    rows. The numbers do not depend on `chunk`. Differentiable in `ps`, `qs` and keywords that are arrays; gradients
-    recompute each chunk instead of storing it. One compilation per shape, for one and the same function object.
+    Row i of an estimate uses one key, the i-th of `jax.random.split(key, M)`: the points of p_i are drawn once for
+    its whole row, or for a chunk of it, and they are the same for the whole row. Errors are therefore correlated
+    within a row (common random numbers: differences along it are more precise than their `stderr` say), and
+    independent between rows. The numbers do not depend on `chunk`, except with `points=gmmjax.iid`. Differentiable in
+    `ps`, `qs` and keywords that are arrays; gradients recompute each chunk instead of storing it. One compilation per
+    shape, for one and the same function object.
 
     Args:
       divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your own, that can be
@@ -67,8 +70,8 @@ def pairwise(
       ps: M mixtures as one batch, see `gmmjax.stack`.
       qs: N mixtures as one batch. Without them all pairs of `ps`; the diagonal of a function of this package that is
         a divergence is then exactly 0, with stderr 0.
-      chunk: how many pairs are evaluated at a time, at most, which bounds the memory: a Python int. By default
-        4 on a CPU, where more would leave the cache, and 64 elsewhere.
+      chunk: how many pairs of a row are evaluated at a time, at most, which bounds the memory: a Python int. By
+        default what a cache holds: on a CPU 64 pairs of small mixtures, 4 of large ones or without a key.
       symmetric: whether d(p, q) = d(q, p), so that without `qs` half of the pairs are enough. By default what is known
         of the functions of this package, and False for others.
       progress: show a bar, row by row (needs `tqdm`; not under `jit` or `grad`).
@@ -94,12 +97,12 @@ def pairwise(
       (3, 3)
     """
     _check_divergence(divergence, key)
-    chunk = check_count("chunk", chunk) if chunk is not None else 4 if jax.default_backend() == "cpu" else 64
     rows, others = _check_batch("ps", ps), None if qs is None else _check_batch("qs", qs)
     if qs is not None and symmetric:
         raise ValueError("symmetric: halves the pairs of one batch, but qs is another one")
     if qs is not None and qs.means.shape[-1] != ps.means.shape[-1]:
         raise ValueError(f"qs: has means {qs.means.shape}, of another dimension than ps, with means {ps.means.shape}")
+    chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
     name, bound = _own_name(divergence)
     symmetric = name in SYMMETRIC and "weight" not in {**bound, **keywords} if symmetric is None else symmetric
     layout = _rectangle(rows, others) if others else _all_pairs(rows, symmetric, name in ZERO_AT_EQUALITY)
@@ -109,6 +112,11 @@ def pairwise(
     compute = _loop if progress else _map
     table = compute(call, (keys, ps, layout.blocks(chunk)), ps if qs is None else qs, arrays)
     return jax.tree.map(layout.gather, table)
+
+
+def _chunk(key, ps):
+    """As many pairs as a cache holds: tables of points, or of pairs of components."""
+    return pairs_together(*ps.means.shape[-2:]) if key is not None or jax.default_backend() != "cpu" else 4
 
 
 class _Call(NamedTuple):
@@ -171,7 +179,8 @@ def _row(call, row, qs, arrays):
     @jax.checkpoint
     def block(columns):
         some = jax.tree.map(lambda leaf: leaf[columns], qs)
-        return jax.vmap(lambda q: call(key, p, q, arrays))(some)
+        with _blocks.together(len(columns)):
+            return jax.vmap(lambda q: call(key, p, q, arrays))(some)
 
     return jax.lax.map(block, blocks)
 

@@ -117,7 +117,7 @@ def test_deterministic_functions_and_any_leaves():
 
 
 def test_the_points_of_a_row_are_drawn_once(key):
-    def bits(chunk):
+    def bits(ps, qs, chunk=None):
         """How many normal numbers a program makes."""
         call = lambda ps, qs: gmmjax.pairwise(kl, key, ps, qs, chunk=chunk)
         sizes = []
@@ -132,11 +132,11 @@ def test_the_points_of_a_row_are_drawn_once(key):
                         if hasattr(part := getattr(part, "jaxpr", part), "eqns"):
                             visit(part, inner)
 
-        visit(jax.make_jaxpr(call)(PS, QS).jaxpr, [])
+        visit(jax.make_jaxpr(call)(ps, qs).jaxpr, [])
         return sum(sizes)
 
-    assert bits(2) == 5 * 128 * 2  # one normal per coordinate of each point of each of the five rows
-    assert bits(1) == 2 * bits(2)  # and chunks draw them again
+    assert bits(PS, PS) == bits(PS, QS) == 5 * 128 * 2  # one normal per coordinate of each point of the five rows
+    assert bits(PS, QS, 1) == 2 * 5 * 128 * 2  # and chunks draw them again
 
 
 def test_gradients_are_those_of_the_loop(key):
