@@ -69,4 +69,5 @@ def kl_to_density(
 def _kl_to_density(key, q, log_density, sampling, stick_the_landing):
     landed = jax.tree.map(jax.lax.stop_gradient, q) if stick_the_landing else q
     log_ratio = lambda x: log_prob(landed, x) - log_density(x)
-    return expectation(key, log_ratio, q, **sampling._asdict())
+    count, replicates, points, _ = sampling
+    return expectation(key, log_ratio, q, num_samples=count, num_replicates=replicates, points=points)
