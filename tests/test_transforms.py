@@ -1,7 +1,5 @@
 """Every public function under jit, vmap, grad and both precisions, from one table."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +8,7 @@ from cases import KINDS, NOT_IN_TABLE, TABLE, cast, random_mixture
 
 import gmmjax
 
-# One function after the other, so that its tests share what is compiled.
-every = pytest.mark.parametrize("function", TABLE, ids=lambda f: f.name, scope="module")
+every = pytest.mark.parametrize("function", TABLE, ids=lambda f: f.name)
 
 
 def scalar(result):
@@ -29,49 +26,29 @@ def test_table_is_complete():
     assert {f.name for f in TABLE} | NOT_IN_TABLE == public == set(gmmjax.__all__)
 
 
-@functools.cache
-def compiled(function):
-    """The function under `jit`, and how often it was traced."""
+@every
+def test_compiled_and_batched_is_a_loop_and_traced_once(function, key):
     traces = []
 
     def counted(key, p, q):
         traces.append(1)
         return function.call(key, p, q)
 
-    return jax.jit(counted), traces
-
-
-@every
-def test_jit_traces_once(function, key):
-    call, traces = compiled(function)
-    for seed in range(3):
-        key, p, q = jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2)
-        result = call(key, p, q)
+    over_pairs = jax.vmap(counted, in_axes=(None, 0, 0))
+    grid = jax.jit(jax.vmap(over_pairs, in_axes=(0, None, None), axis_size=2))
+    for seed in (0, 1):
+        ps, qs = ([random_mixture(s + shift, 3, 2) for s in (seed, seed + 2)] for shift in (0, 9))
+        keys = jax.random.split(jax.random.fold_in(key, seed), 2)
+        table = grid(keys, gmmjax.stack(ps), gmmjax.stack(qs))
+        for i, j in np.ndindex(2, 2):
+            close(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], table), function.call(keys[i], ps[j], qs[j]))
     assert len(traces) == 1
-    close(result, function.call(key, p, q))
-
-
-@every
-def test_vmap_is_a_loop(function, key):
-    ps = [random_mixture(s, 3, 2) for s in range(3)]
-    qs = [random_mixture(s, 2, 2) for s in range(3, 6)]
-    keys = jax.random.split(key, 2)
-    over_pairs = jax.vmap(function.call, in_axes=(None, 0, 0))
-    grid = jax.vmap(over_pairs, in_axes=(0, None, None), axis_size=2)
-    table = jax.jit(grid)(keys, gmmjax.stack(ps), gmmjax.stack(qs))
-    for i, j in np.ndindex(2, 3):
-        close(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], table), compiled(function)[0](keys[i], ps[j], qs[j]))
 
 
 @every
 def test_single_precision_stays_single(function, key):
-    p, q = cast((random_mixture(0, 3, 2), random_mixture(1, 2, 2)), jnp.float32)
-
-    def value(p):
-        result = function.call(key, p, q)
-        return scalar(result), result
-
-    leaves = jax.tree.leaves(jax.eval_shape(jax.value_and_grad(value, has_aux=True), p))
+    p, q = cast((random_mixture(0, 3, 2), random_mixture(1, 3, 2)), jnp.float32)
+    leaves = jax.tree.leaves(jax.eval_shape(function.call, key, p, q))
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
 
 
@@ -82,13 +59,9 @@ def kinds(function):
     return pairs if thorough else [pairs[TABLE.index(function) % 3]]
 
 
-def with_kinds(functions, kinds):
-    cases = [(function, pair) for function in functions for pair in kinds(function)]
-    ids = [f"{function.name}-{'-'.join(pair)}" for function, pair in cases]
-    return pytest.mark.parametrize(("function", "kinds"), cases, ids=ids)
-
-
-@with_kinds(TABLE, kinds)
+@pytest.mark.parametrize(
+    ("function", "kinds"), [pytest.param(f, pair, id="-".join((f.name, *pair))) for f in TABLE for pair in kinds(f)]
+)
 def test_gradient_is_finite_in_every_covariance_type_and_forward_mode_is_reverse_mode(function, kinds, key):
     pair = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 2, 2, kind=kinds[1])
     direction = random_mixture(2, 3, 2, kind=kinds[0]), random_mixture(3, 2, 2, kind=kinds[1])
@@ -118,9 +91,9 @@ def test_a_second_call_compiles_nothing():
     assert inner._cache_size() == 1
 
 
-@with_kinds([f for f in TABLE if f.zero_at_equality], lambda function: kinds(function)[:1])
-def test_zero_at_equality(function, kinds, key):
-    p, far = random_mixture(0, 3, 2, kind=kinds[0]), random_mixture(1, 3, 2, kind=kinds[0])
+@pytest.mark.parametrize("function", [f for f in TABLE if f.zero_at_equality], ids=lambda f: f.name)
+def test_zero_at_equality(function, key):
+    p, far = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
     value, stderr = with_error(function.call(key, p, p))
     assert abs(value) <= 3 * stderr + 1e-14
     assert with_error(function.call(key, p, far))[0] > 0.01  # and it can tell two mixtures apart
