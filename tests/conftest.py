@@ -25,16 +25,16 @@ def key():
     return jax.random.key(0)
 
 
-gc.disable()  # a fifth of the time of tracing would go into looking for garbage
+gc.disable()  # a quarter of the time would go into looking for garbage, of which there are a few gigabytes
 
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs():
     """Compiled programs hold memory maps; Linux grants a process 65,530, and past that the compiler crashes."""
     yield
-    gc.collect()
     if maps_held() > 20_000:
         jax.clear_caches()
+        gc.collect()
 
 
 def maps_held():

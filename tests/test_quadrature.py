@@ -69,9 +69,10 @@ HARD = {
 CROWDS = {"20 of one scale": (wild(0, 20, 3, 0.1), wild(1, 20, 3, 0.1)), "20": (wild(2, 20, 30, 1), wild(3, 20, 30, 1))}
 
 
-def log_density(g, x):
+def log_density(g):
     w, mean, sd = np.asarray(gmmjax.weights(g)), np.asarray(g.means)[:, 0], np.asarray(g.scale)
-    return np.logaddexp.reduce(np.log(w / (sd * np.sqrt(2 * np.pi))) - 0.5 * ((x - mean) / sd) ** 2)
+    constant = np.log(w / (sd * np.sqrt(2 * np.pi)))
+    return lambda x: np.logaddexp.reduce(constant - 0.5 * ((x - mean) / sd) ** 2)
 
 
 def adaptive(fn, *mixtures):
@@ -86,7 +87,8 @@ def adaptive(fn, *mixtures):
 @functools.cache
 def reference_kl(name):
     p, q = {**HARD, **CROWDS}[name]
-    return adaptive(lambda x: np.exp(log_density(p, x)) * (log_density(p, x) - log_density(q, x)), p, q)
+    of_p, of_q = log_density(p), log_density(q)
+    return adaptive(lambda x: np.exp(of_p(x)) * (of_p(x) - of_q(x)), p, q)
 
 
 @pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")  # it is asked for more than doubles have
@@ -119,9 +121,9 @@ def test_hard_pairs_in_the_plane(name, angle):
 
 def wild_plane(seed, turn):
     rng = np.random.default_rng(seed)
-    factors = turn @ rng.normal(size=(5, 2, 2)) * 10 ** rng.uniform(-1.5, 0.5, (5, 1, 1))
-    means = 4 * rng.normal(size=(5, 2)) @ turn.T
-    return from_covariances(rng.dirichlet(np.ones(5)), means, factors @ factors.transpose(0, 2, 1))
+    factors = turn @ rng.normal(size=(3, 2, 2)) * 10 ** rng.uniform(-1.5, 0.5, (3, 1, 1))
+    means = 4 * rng.normal(size=(3, 2)) @ turn.T
+    return from_covariances(rng.dirichlet(np.ones(3)), means, factors @ factors.transpose(0, 2, 1))
 
 
 @pytest.mark.parametrize("divergence", [kl_quadrature, js_quadrature])

@@ -104,10 +104,10 @@ def test_expectation_differentiates_what_fn_closes_over(key):
     g = random_mixture(0, 3, 2)
 
     def moment(power, index):
-        return gmmjax.expectation(key, lambda x: jnp.abs(x[:, index]) ** power, g).value
+        return gmmjax.expectation(key, lambda x: jnp.abs(x[:, index]) ** power, g, num_samples=1024).value
 
-    slope = jax.jit(jax.grad(moment))(2.0, jnp.array(1))
-    difference = (moment(2.0 + 1e-5, 1) - moment(2.0 - 1e-5, 1)) / 2e-5
-    np.testing.assert_allclose(slope, difference, rtol=1e-6)
+    both = jax.jit(jax.value_and_grad(moment))
+    difference = (both(2.0 + 1e-5, 1)[0] - both(2.0 - 1e-5, 1)[0]) / 2e-5
+    np.testing.assert_allclose(both(2.0, 1)[1], difference, rtol=1e-6)
     many = jax.vmap(moment, (0, None))(jnp.array([1.0, 2.0]), 0)
-    np.testing.assert_allclose(many[1], moment(2.0, 0), rtol=1e-12)
+    np.testing.assert_allclose(many[1], both(2.0, 0)[0], rtol=1e-12)
