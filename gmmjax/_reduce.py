@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import overload
+from typing import NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,8 @@ def reduce_mixture(
     Components are merged greedily, then moved one by one between the clusters that arose while that lowers Runnalls'
     bound; further partitions, and centres among draws, are chosen at random. From all of them the fixed point of
     :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is responsible for), on Sobol
-    points of p, and from the best of them again with one component replaced. Another divergence is then minimised
-    from there by gradient (L-BFGS with common random numbers).
+    points of p, and from the best of them again with one component replaced. The divergence is then minimised
+    from there by gradient (L-BFGS, forward KL on the same points of p, others with common random numbers).
     Results are compared, with the greedy one among them, by one key that no step has used. An approximation: the
     best of many local minima, in nats for the default.
 
@@ -56,13 +56,13 @@ def reduce_mixture(
       init: in place of merging and moving, a mixture to start from, or a function `(key, p, num_components)` to
         one, such as `gmmjax.kmeans_start`, called `num_restarts` times.
       num_restarts: how many starts.
-      num_steps: how many gradient steps at most, for a `divergence` other than forward KL.
+      num_steps: how many gradient steps at most.
       preserve_moments: map the result so that it has the mean and the covariance (in the structure of `p`) of p.
 
     Returns:
       A `FitResult`, or for several `num_components` a dict `{n: FitResult}`, whose losses are the curve to choose from.
       Its `gmm` has the structure of `p`, untied, and no component without weight: fewer than `num_components` where
-      they are not needed. `start` is the loss of greedy merging, `losses` those of the climb.
+      they are not needed. `start` is the loss of greedy merging, `losses` those of the gradient steps.
 
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
@@ -105,27 +105,38 @@ def _reduce(key, p, count, divergence, cost, init, num_restarts, num_steps, pres
     """The reduction of a mixture without absent components, in coordinates where its covariance is 1."""
     keys = jax.random.split(key, 4)
     greedy, starts = _search.starts(keys[0], p, count, cost, init, num_restarts)
-    run = _search.climb(keys[1], p, starts)
-    if divergence is not kl_divergence:
-        run = _descend(keys[2], p, run.gmm, divergence, num_steps)
-    candidates = [greedy, *(_search.pick(run.gmm, i) for i in range(len(run.num_steps)))]
+    found, cloud = _search.climb(keys[1], p, starts)
+    if divergence is kl_divergence:  # where components overlap the fixed point is far off when its iteration stalls
+        fits = _descend(keys[2], jax.tree.map(lambda leaf: leaf[:1], found), _on_cloud, cloud, num_steps)
+    else:
+        fits = _descend(keys[2], found, _OfPair(divergence), p, num_steps)
+    candidates = [greedy, *(_search.pick(fits.gmm, i) for i in range(len(fits.num_steps)))]
     if preserve_moments:
         candidates = [_whiten.out_of(_whiten.frame(p), _whiten.into(_whiten.frame(g), g)) for g in candidates]
     losses = [_evaluate(divergence, keys[3], p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-    history = _search.pick(run, max(best - 1, 0))
-    nothing = np.full_like(history.losses, np.nan)
-    result = (_search.trimmed(candidates[best]), losses[best], losses[0], history.num_steps, 0, history.converged)
-    return FitResult(*jax.tree.map(jnp.asarray, (*result, history.losses, nothing, nothing)))
+    result = _search.pick(fits, max(best - 1, 0))
+    return result._replace(gmm=_search.trimmed(candidates[best]), loss=losses[best], start=losses[0])
 
 
-@jax.jit(static_argnums=(3, 4))
-def _descend(key, p, starts, divergence, num_steps):
-    loss = lambda key, q, p: _evaluate(divergence, key, p, q)
-    options = {"optimizer": optax.lbfgs(), "num_steps": num_steps, "common_random_numbers": True, "args": (p,)}
-    fits = jax.vmap(lambda q: fit(key, loss, q, patience=10, **options))(starts)
-    return _em.Run(fits.gmm, fits.losses, fits.loss.value, fits.num_steps, fits.converged)
+def _on_cloud(key, q, cloud):
+    return _em.loss(q, cloud)
+
+
+class _OfPair(NamedTuple):
+    """A divergence as a loss in its second argument; the same for the same divergence, and so compiled once."""
+
+    divergence: Callable
+
+    def __call__(self, key, q, p):
+        return _evaluate(self.divergence, key, p, q)
+
+
+@jax.jit(static_argnums=(2, 4))
+def _descend(key, starts, loss, target, num_steps):
+    options = {"optimizer": optax.lbfgs(), "num_steps": num_steps, "common_random_numbers": True, "args": (target,)}
+    return jax.vmap(lambda q: fit(key, loss, q, patience=10, **options))(starts)
 
 
 def _evaluate(divergence, key, p, q):

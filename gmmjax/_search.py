@@ -9,11 +9,12 @@ from gmmjax._gmm import GMM
 
 BLOCKS = 8
 POINTS = 2048  # in each block
-SCREEN = 15, 2  # iterations and blocks for all starts; the best LANES of them go on with all
-LANES = 4
+SCREEN = 15, 2  # iterations and blocks for all starts, and once more for the better half of them
+LANES = 4  # of them go on
 ROUNDS = 16  # of changes to the best, at most
-IDLE = 4  # of them that bring less than GAIN end the search
+IDLE = 3  # of them that bring less than GAIN end the search
 GAIN = 1e-3
+FINAL = 10  # iterations with all blocks
 DRAWS = 256
 _SMALL = 0.2  # variance of a fresh component, where p has 1, in units of n^(−2/D)
 
@@ -39,20 +40,21 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     return together(merged), [moved(merged), *(start() for start in kinds[1:])]
 
 
-def climb(key, p: GMM, starts: list[GMM]) -> _em.Run:
-    """A batch of the best fixed points of forward KL that the starts, and changes of the best of them, lead to."""
+def climb(key, p: GMM, starts: list[GMM]) -> tuple[GMM, _em.Cloud]:
+    """What the iteration of forward KL makes of the best starts, and of changes of these, best first; a cloud of p."""
     # What is narrower than p ever is, by far, is a collapse onto a few points.
     floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
     cloud = _em.cloud(key, p, BLOCKS, POINTS)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     pool = _screen(starts, cloud, floor)
+    pool = _screen(_best(pool, max(LANES, len(starts) // 2)), cloud, floor)
     levels = [_level(pool)]
     while len(levels) <= ROUNDS and (len(levels) <= IDLE or levels[-1] < levels[-1 - IDLE] - GAIN * abs(levels[-1])):
-        best = _best(pool)
-        changed = [_change(rng, p, pick(best, i % LANES)) for i in range(2 * LANES)]
+        changed = [_change(rng, p, g) for g in 2 * _best(pool, LANES)]
         pool = jax.tree.map(lambda *leaves: np.concatenate(leaves), pool, _screen(changed, cloud, floor))
         levels.append(_level(pool))
-    return jax.tree.map(np.asarray, _em.climb(_best(pool), cloud, floor, _em.MOST_STEPS, BLOCKS))
+    run = _em.climb(jax.tree.map(_stack, *_best(pool, LANES)), cloud, floor, FINAL, BLOCKS)
+    return jax.tree.map(_stack, *_best(jax.tree.map(np.asarray, run), LANES)), cloud
 
 
 def _screen(starts, cloud, floor):
@@ -66,9 +68,9 @@ def _level(pool):
     return np.min(pool.loss, initial=np.inf, where=np.isfinite(pool.loss))
 
 
-def _best(pool):
-    order = np.argsort(np.where(np.isfinite(pool.loss), pool.loss, np.inf))[:LANES]
-    return jax.tree.map(lambda leaf: leaf[order], pool.gmm)
+def _best(pool, count):
+    order = np.argsort(np.where(np.isfinite(pool.loss), pool.loss, np.inf))[:count]
+    return [pick(pool.gmm, i) for i in order]
 
 
 def _change(rng, p, g):

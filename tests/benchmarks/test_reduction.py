@@ -55,7 +55,7 @@ def by_long_restarts(seed, p, count):
     cloud = _em.cloud(keys[0], white, 16, 2048)
     batches = [gmmjax.stack(starts[i : i + 4]) for i in range(0, LONG, 4)]
     for _ in range(2):
-        runs = [_em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), _em.MOST_STEPS, 16) for batch in batches]
+        runs = [_em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches]
         batches = [run.gmm for run in runs]
     losses = np.concatenate([run.loss for run in runs])
     best = int(np.nanargmin(losses))
