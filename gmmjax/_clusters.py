@@ -9,10 +9,7 @@ def improve(weights, means, covariances, labels, num_clusters: int, max_sweeps: 
     Greedy merging cannot undo a merge, and no gradient moves a component from one cluster to another. Concrete
     values, in double precision: a sweep over 50 components takes milliseconds. Returns the labels `(K,)`.
     """
-    second = covariances + means[:, :, None] * means[:, None, :]
-    moments = [np.asarray(value, np.float64) for value in (weights, weights[:, None] * means)]
-    moments.append(weights[:, None, None] * second)
-    labels = np.array(labels)
+    moments, labels = _moments(weights, means, covariances), np.array(labels)
     sums = [np.stack([value[labels == c].sum(axis=0) for c in range(num_clusters)]) for value in moments]
     bounds = _bound(sums)
     for _ in range(max_sweeps):
@@ -52,7 +49,27 @@ def merge(weights, means, covariances, labels, num_clusters: int) -> tuple:
     )
 
 
+def merge_cheaply(rng, weights, means, covariances) -> tuple:
+    """One component fewer: two that are drawn with a chance in proportion to 1 over Runnalls' cost are merged."""
+    moments = _moments(np.maximum(weights, 1e-12), means, covariances)  # those without weight go first
+    i, j = np.triu_indices(len(weights), 1)
+    bounds = _bound(moments)
+    costs = _bound([value[i] + value[j] for value in moments]) - bounds[i] - bounds[j]
+    chosen = np.argmin(np.maximum(costs, 1e-300) * rng.exponential(size=len(costs)))
+    labels = np.arange(len(weights))
+    labels[j[chosen]] = i[chosen]
+    labels[labels > j[chosen]] -= 1
+    return merge(moments[0], means, covariances, labels, len(weights) - 1)
+
+
+def _moments(weights, means, covariances):
+    """Sums over components of these are those of a cluster; in double precision."""
+    w, m, c = (np.asarray(value, np.float64) for value in (weights, means, covariances))
+    return [w, w[:, None] * m, w[:, None, None] * (c + m[:, :, None] * m[:, None, :])]
+
+
 def _bound(sums):
+    """½ W log|P| of each, Runnalls' bound but for a constant."""
     weights, first, second = sums
     safe = np.maximum(weights, 1e-300)
     centre = first / safe[:, None]

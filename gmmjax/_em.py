@@ -16,7 +16,7 @@ class Cloud(NamedTuple):
 
     x: jax.Array
     weight: jax.Array
-    entropy: jax.Array  # (B,) −Σ weight·log p(x), so that losses are KL
+    log_prob: jax.Array  # (B, n) of p, so that losses are KL
 
 
 class Run(NamedTuple):
@@ -39,13 +39,12 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
     density = _density.precision(p)
 
-    def block(part):
-        z, weight = part
+    def block(z):
         x = _linalg.place(chosen, p.means, p.scale, z)
-        return x, -jnp.vdot(weight, _density.evaluate(density, x))
+        return x, _density.evaluate(density, x)
 
-    x, entropy = jax.lax.map(block, (jnp.moveaxis(z, 1, 0), weight))
-    return Cloud(x, weight, entropy)
+    x, log_prob = jax.lax.map(block, jnp.moveaxis(z, 1, 0))
+    return Cloud(x, weight, log_prob)
 
 
 @jax.jit
@@ -53,7 +52,7 @@ def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
     """Iterate a batch of mixtures on the first blocks, until the loss of each falls by less than 10⁻⁴ of it."""
 
     def one(g):
-        tolerance = 8 * jnp.finfo(floor.dtype).eps * jnp.abs(c.entropy[0])
+        tolerance = 8 * jnp.finfo(floor.dtype).eps * jnp.max(jnp.abs(c.log_prob[0]))
 
         def go(state):
             index, _, moving, _ = state
@@ -78,11 +77,17 @@ def loss(g: GMM, c: Cloud) -> Estimate:
 
     @jax.checkpoint
     def block(part):
-        x, weight, entropy = part
-        return -entropy - jnp.vdot(weight, _density.evaluate(density, x))
+        x, weight, log_prob = part
+        return jnp.vdot(weight, log_prob - _density.evaluate(density, x))
 
     means = jax.lax.map(block, tuple(c))
     return Estimate(jnp.mean(means), jax.lax.stop_gradient(jnp.std(means, ddof=1)) / len(means) ** 0.5)
+
+
+@jax.jit
+def excess(g: GMM, c: Cloud):
+    """What each point of the first block adds to KL(p ‖ g), `(n,)`: positive where p is missed."""
+    return c.weight[0] * (c.log_prob[0] - _density.evaluate(_density.precision(g), c.x[0]))
 
 
 def _leap(g, c, floor, num_blocks):
@@ -116,7 +121,7 @@ def _step(g, c, floor, num_blocks):
         spread = centred * share[:, None, :]
         second = jnp.matmul(spread, centred.mT, precision=_linalg.HIGHEST) if full else jnp.sum(spread * centred, 2)
         new = (
-            -c.entropy[index] / num_blocks - jnp.vdot(weight, log_prob),
+            jnp.vdot(weight, c.log_prob[index] - log_prob),
             jnp.sum(share, axis=1),
             jnp.sum(spread, axis=2),
             second,

@@ -31,7 +31,7 @@ def reduce_mixture(
     divergence: Callable = kl_divergence,
     cost: Callable = _merge.runnalls,
     init: GMM | Callable | None = None,
-    num_restarts: int = 48,
+    num_restarts: int = 32,
     num_steps: int = 200,
     preserve_moments: bool = False,
 ):
@@ -40,8 +40,9 @@ def reduce_mixture(
     Components are merged greedily, then moved one by one between the clusters that arose while that lowers Runnalls'
     bound; further partitions, and centres among draws, are chosen at random. From all of them the fixed point of
     :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is responsible for), on Sobol
-    points of p, and from the best of them again with one component replaced. The divergence is then minimised
-    from there by gradient (L-BFGS, forward KL on the same points of p, others with common random numbers).
+    points of p, and from the best of them again and again with a component replaced, or two merged and another put
+    where p is missed. The divergence is then minimised from there by gradient (L-BFGS, forward KL on the same points
+    of p, others with common random numbers).
     Results are compared, with the greedy one among them, by one key that no step has used. An approximation: the
     best of many local minima, in nats for the default.
 
@@ -107,17 +108,16 @@ def _reduce(key, p, count, divergence, cost, init, num_restarts, num_steps, pres
     greedy, starts = _search.starts(keys[0], p, count, cost, init, num_restarts)
     found, cloud = _search.climb(keys[1], p, starts)
     if divergence is kl_divergence:  # where components overlap the fixed point is far off when its iteration stalls
-        fits = _descend(keys[2], jax.tree.map(lambda leaf: leaf[:1], found), _on_cloud, cloud, num_steps)
+        fits = [_descend(keys[2], found[0], _on_cloud, cloud, num_steps)]
     else:
-        fits = _descend(keys[2], found, _OfPair(divergence), p, num_steps)
-    candidates = [greedy, *(_search.pick(fits.gmm, i) for i in range(len(fits.num_steps)))]
+        fits = [_descend(keys[2], q, _OfPair(divergence), p, num_steps) for q in found]
+    candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
         candidates = [_whiten.out_of(_whiten.frame(p), _whiten.into(_whiten.frame(g), g)) for g in candidates]
     losses = [_evaluate(divergence, keys[3], p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-    result = _search.pick(fits, max(best - 1, 0))
-    return result._replace(gmm=_search.trimmed(candidates[best]), loss=losses[best], start=losses[0])
+    return fits[max(best - 1, 0)]._replace(gmm=_search.trimmed(candidates[best]), loss=losses[best], start=losses[0])
 
 
 def _on_cloud(key, q, cloud):
@@ -134,9 +134,10 @@ class _OfPair(NamedTuple):
 
 
 @jax.jit(static_argnums=(2, 4))
-def _descend(key, starts, loss, target, num_steps):
+def _descend(key, start, loss, target, num_steps):
+    # Not batched: under vmap steps after a stop would be computed all the same.
     options = {"optimizer": optax.lbfgs(), "num_steps": num_steps, "common_random_numbers": True, "args": (target,)}
-    return jax.vmap(lambda q: fit(key, loss, q, patience=10, **options))(starts)
+    return fit(key, loss, start, patience=10, **options)
 
 
 def _evaluate(divergence, key, p, q):

@@ -11,8 +11,8 @@ BLOCKS = 8
 POINTS = 2048  # in each block
 SCREEN = 15, 2  # iterations and blocks for all starts, and once more for the better half of them
 LANES = 4  # of them go on
-ROUNDS = 16  # of changes to the best, at most
-IDLE = 3  # of them that bring less than GAIN end the search
+ROUNDS = 30  # of changes to the best, at most
+IDLE = 7  # of them that bring less than GAIN end the search
 GAIN = 1e-3
 FINAL = 10  # iterations with all blocks
 DRAWS = 256
@@ -40,7 +40,7 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     return together(merged), [moved(merged), *(start() for start in kinds[1:])]
 
 
-def climb(key, p: GMM, starts: list[GMM]) -> tuple[GMM, _em.Cloud]:
+def climb(key, p: GMM, starts: list[GMM]) -> tuple[list[GMM], _em.Cloud]:
     """What the iteration of forward KL makes of the best starts, and of changes of these, best first; a cloud of p."""
     # What is narrower than p ever is, by far, is a collapse onto a few points.
     floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
@@ -48,13 +48,15 @@ def climb(key, p: GMM, starts: list[GMM]) -> tuple[GMM, _em.Cloud]:
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     pool = _screen(starts, cloud, floor)
     pool = _screen(_best(pool, max(LANES, len(starts) // 2)), cloud, floor)
-    levels = [_level(pool)]
-    while len(levels) <= ROUNDS and (len(levels) <= IDLE or levels[-1] < levels[-1 - IDLE] - GAIN * abs(levels[-1])):
-        changed = [_change(rng, p, g) for g in 2 * _best(pool, LANES)]
-        pool = jax.tree.map(lambda *leaves: np.concatenate(leaves), pool, _screen(changed, cloud, floor))
-        levels.append(_level(pool))
-    run = _em.climb(jax.tree.map(_stack, *_best(pool, LANES)), cloud, floor, FINAL, BLOCKS)
-    return jax.tree.map(_stack, *_best(jax.tree.map(np.asarray, run), LANES)), cloud
+    lanes = _taken(pool, _order(pool)[:LANES])
+    idle = IDLE if starts[0].num_components == 1 else 0
+    for _ in range(ROUNDS):
+        if idle == IDLE:
+            break
+        before, lanes = _least(lanes), _changed(rng, p, cloud, floor, lanes)
+        idle = 0 if _least(lanes) < (1 - GAIN) * before else idle + 1
+    run = _em.climb(lanes.gmm, cloud, floor, FINAL, BLOCKS)
+    return _best(jax.tree.map(np.asarray, run), LANES), cloud
 
 
 def _screen(starts, cloud, floor):
@@ -64,24 +66,57 @@ def _screen(starts, cloud, floor):
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
 
 
-def _level(pool):
-    return np.min(pool.loss, initial=np.inf, where=np.isfinite(pool.loss))
+def _changed(rng, p, cloud, floor, lanes):
+    """Each mixture, or what became of one of its two changes if that is better: so they stay different."""
+    found = [pick(lanes.gmm, i) for i in range(LANES)]
+    changes = [change(rng, p, cloud, g) for change in (_replace, _split) for g in found]
+    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), lanes, _screen(changes, cloud, floor))
+    return _taken(both, LANES * np.argmin(_losses(both).reshape(-1, LANES), axis=0) + np.arange(LANES))
+
+
+def _taken(pool, places):
+    return jax.tree.map(lambda leaf: leaf[places], pool)
+
+
+def _losses(pool):
+    return np.where(np.isfinite(pool.loss), pool.loss, np.inf)
+
+
+def _least(pool):
+    return np.min(_losses(pool))
+
+
+def _order(pool):
+    return np.argsort(_losses(pool))
 
 
 def _best(pool, count):
-    order = np.argsort(np.where(np.isfinite(pool.loss), pool.loss, np.inf))[:count]
-    return [pick(pool.gmm, i) for i in order]
+    return [pick(pool.gmm, i) for i in _order(pool)[:count]]
 
 
-def _change(rng, p, g):
-    """One component anew, small, at a draw of p: a way out of a local minimum that costs a few iterations."""
+def _replace(rng, p, _, g):
+    """Any component anew, small, at a draw of p: a way out of a local minimum that costs a few iterations."""
     weights, means, _ = _whiten.arrays(g)
-    means, covariances = means.copy(), _dense(g).copy()
-    k, count = rng.integers(len(weights)), len(weights)
-    weights[k] = 1 / count
-    means[k] = _draw(rng, p, 1)[0]
-    covariances[k] = _SMALL * count ** (-2 / p.dim) * np.eye(p.dim)
-    return _structured(p, weights / weights.sum(), means, covariances)
+    rest = np.delete(np.arange(len(weights)), rng.integers(len(weights)))
+    return _with_another(p, weights[rest], means[rest], _dense(g)[rest], _draw(rng, p, 1))
+
+
+def _split(rng, _, cloud, g):
+    """Two components merged that differ little, and a small one anew where p is missed."""
+    chance = np.fmax(_em.excess(g, cloud), 1e-12)
+    place = np.asarray(cloud.x[0])[:, rng.choice(len(chance), p=chance / chance.sum())]
+    weights, means, _ = _whiten.arrays(g)
+    weights, means, covariances = _clusters.merge_cheaply(rng, weights, means, _dense(g))
+    return _with_another(g, weights, means, covariances, place[None])
+
+
+def _with_another(like, weights, means, covariances, place):
+    count, dim = len(weights) + 1, like.dim
+    small = _SMALL * count ** (-2 / dim) * np.eye(dim)[None]
+    weights = np.append(weights, 1 / count)
+    return _structured(
+        like, weights / weights.sum(), np.append(means, place, axis=0), np.append(covariances, small, axis=0)
+    )
 
 
 def trimmed(g: GMM) -> GMM:
