@@ -78,7 +78,7 @@ def reduce_mixture(
       >>> import gmmjax, jax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(3), jnp.array([[0.0], [1.0], [9.0]]), jnp.ones(3))
       >>> result = gmmjax.reduce_mixture(jax.random.key(0), p, 2, num_restarts=2)
-      >>> print(result.gmm.means[:, 0].round(1), bool(result.loss.value < 1e-3))
+      >>> print(jnp.sort(result.gmm.means[:, 0]).round(1), bool(result.loss.value < 1e-3))
       [0.5 9. ] True
     """
     num_restarts, num_steps = check_count("num_restarts", num_restarts), check_count("num_steps", num_steps)

@@ -25,6 +25,13 @@ def key():
     return jax.random.key(0)
 
 
+def pytest_collection_modifyitems(items):
+    """The tests of a file stay on one worker, and share its programs; notebooks share none, and fill what is left."""
+    for item in items:
+        name = item.name if item.path.stem == "test_notebooks" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 gc.disable()  # a quarter of the time would go into looking for garbage, of which there are a few gigabytes
 
 
