@@ -69,7 +69,7 @@ def _screen(starts, cloud, floor):
 def _changed(rng, p, cloud, floor, lanes):
     """Each mixture, or what became of one of its two changes if that is better: so they stay different."""
     found = [pick(lanes.gmm, i) for i in range(LANES)]
-    changes = [change(rng, p, cloud, g) for change in (_replace, _split) for g in found]
+    changes = [change(rng, p, cloud, g) for change in (_replace, _relocate) for g in found]
     both = jax.tree.map(lambda *leaves: np.concatenate(leaves), lanes, _screen(changes, cloud, floor))
     return _taken(both, LANES * np.argmin(_losses(both).reshape(-1, LANES), axis=0) + np.arange(LANES))
 
@@ -101,7 +101,7 @@ def _replace(rng, p, _, g):
     return _with_another(p, weights[rest], means[rest], _dense(g)[rest], _draw(rng, p, 1))
 
 
-def _split(rng, _, cloud, g):
+def _relocate(rng, _, cloud, g):
     """Two components merged that differ little, and a small one anew where p is missed."""
     chance = np.fmax(_em.excess(g, cloud), 1e-12)
     place = np.asarray(cloud.x[0])[:, rng.choice(len(chance), p=chance / chance.sum())]
