@@ -1,6 +1,7 @@
 """Mixtures that the tests share, and the one table of public functions."""
 
 import functools
+import inspect
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -107,7 +108,12 @@ class Function(NamedTuple):
     name: str
     call: object
     zero_at_equality: bool = False
-    smooth: bool = True
+    pathwise: bool = True  # the gradient in the weights is the derivative of the value, not another estimate of it
+
+    def of_one_key(self, key, p, q):
+        """With the derivative of this very value, where by default its gradient leaves out a term of mean zero."""
+        sticks = "stick_the_landing" in inspect.signature(getattr(gmmjax, self.name)).parameters
+        return self.call(key, p, q, **{"stick_the_landing": False} if sticks else {})
 
 
 def _points(g):
@@ -118,10 +124,10 @@ def _forward(t):
     return t * jnp.exp(t)
 
 
-def estimate(name, zero_at_equality=False):
-    """A public estimate of two mixtures."""
-    function = getattr(gmmjax, name)
-    return Function(name, lambda key, p, q: function(key, p, q, num_samples=256), zero_at_equality)
+def estimate(name, zero_at_equality=False, pathwise=True, arguments=lambda p, q: (p, q), **options):
+    """A public estimate; of two mixtures, unless it takes other arguments."""
+    call = functools.partial(getattr(gmmjax, name), num_samples=256, **options)
+    return Function(name, lambda key, p, q, **more: call(key, *arguments(p, q), **more), zero_at_equality, pathwise)
 
 
 def _first(g):
@@ -167,32 +173,26 @@ TABLE = [
     Function("component_log_prob", lambda key, p, q: gmmjax.component_log_prob(p, _points(p))),
     Function("responsibilities", lambda key, p, q: gmmjax.responsibilities(p, _points(p))),
     Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
-    Function("expectation", lambda key, p, q: gmmjax.expectation(key, lambda x: jnp.sum(x**2, 1), p, num_samples=256)),
+    estimate("expectation", arguments=lambda p, q: (_quadratic, p)),
     estimate("kl_divergence", True),
     estimate("jeffreys_divergence", True),
-    Function(
-        "skew_kl_divergence", lambda key, p, q: gmmjax.skew_kl_divergence(key, p, q, alpha=0.3, num_samples=256), True
-    ),
+    estimate("skew_kl_divergence", True, alpha=0.3),
     estimate("js_divergence", True),
-    Function(
-        "generalised_js_divergence",
-        lambda key, p, q: gmmjax.generalised_js_divergence(key, [p, q], [1.0, 2.0], num_samples=256),
-        True,
-    ),
+    estimate("generalised_js_divergence", True, arguments=lambda p, q: ([p, q], [1.0, 2.0])),
     estimate("cross_entropy"),
-    Function("entropy", lambda key, p, q: gmmjax.entropy(key, p, num_samples=256)),
-    Function("mutual_information", lambda key, p, q: gmmjax.mutual_information(key, p, num_samples=256)),
+    estimate("entropy", arguments=lambda p, q: (p,)),
+    estimate("mutual_information", arguments=lambda p, q: (p,)),
     estimate("total_variation", True),
     estimate("squared_hellinger", True),
-    Function("f_divergence", lambda key, p, q: gmmjax.f_divergence(key, p, q, _forward, num_samples=256), True),
+    estimate("f_divergence", True, generator=_forward),
     estimate("bhattacharyya_distance", True),
     estimate("chi2_divergence", True),
-    Function("renyi_divergence", lambda key, p, q: gmmjax.renyi_divergence(key, p, q, 0.7, num_samples=256), True),
-    Function("tsallis_divergence", lambda key, p, q: gmmjax.tsallis_divergence(key, p, q, 0.7, num_samples=256), True),
+    estimate("renyi_divergence", True, alpha=0.7),
+    estimate("tsallis_divergence", True, alpha=0.7),
     Function("gaussian_w2_squared", lambda key, p, q: gmmjax.gaussian_w2_squared(_first(p), _first(q))),
     Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
-    Function("sliced_w2_squared", lambda key, p, q: gmmjax.sliced_w2_squared(key, p, q, num_samples=256), True),
+    estimate("sliced_w2_squared", True, pathwise=False),
     Function("pairwise", lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q]))),
     Function("kl_quadrature", lambda key, p, q: gmmjax.kl_quadrature(_line(p), _line(q))),
     Function("js_quadrature", lambda key, p, q: gmmjax.js_quadrature(_line(p), _line(q))),
@@ -217,7 +217,7 @@ TABLE = [
     Function("kl_matched", lambda key, p, q: gmmjax.kl_matched(p, q)),
     Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q), True),
     Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q), True),
-    Function("kl_to_density", lambda key, p, q: gmmjax.kl_to_density(key, p, _quadratic, num_samples=256)),
+    estimate("kl_to_density", arguments=lambda p, q: (p, _quadratic)),
     Function("fit", lambda key, p, q: gmmjax.fit(key, _distance, p, args=(q,), num_steps=3, patience=None).gmm),
     Function("runnalls", lambda key, p, q: gmmjax.runnalls(p, 0)[1:]),
     Function("salmond", lambda key, p, q: gmmjax.salmond(p, 0)[1:]),

@@ -41,7 +41,7 @@ def over_pairs_and_keys(call):
 
     @jax.jit
     def run(keys, p, q, *orders):
-        of_pair = lambda pair: jax.lax.map(lambda key: call(key, *pair, *orders, num_samples=4096), keys)
+        of_pair = lambda pair: jax.lax.map(lambda key: call(key, *pair, *orders, num_samples=1024), keys)
         return jax.lax.map(of_pair, (p, q))
 
     return run
@@ -71,24 +71,6 @@ def test_exact_values_and_calibration(name):
     assert 0.91 <= covered <= 0.99
     resolved = (stderr > rounding).any(axis=1)
     assert (np.abs(error[resolved]) > 0.7 * stderr[resolved]).any()  # the error is not overstated
-
-
-@pytest.mark.parametrize("name", [n for n in ESTIMATES if n not in ("KL without", "renyi 1", "skew KL")])
-def test_gradient_is_that_of_the_value(name, key):
-    call, _, *orders = ESTIMATES[name]
-    options = {"num_samples": 256}
-    if not {"hell", "tota", "bhat", "reny", "tsal", "f", "cros"} & {name[:4]}:
-        options["stick_the_landing"] = False
-    p, q = random_mixture(0, 2, 2), random_mixture(1, 2, 2)
-    value = lambda p, q: call(key, p, q, *orders, **options).value
-    both = jax.jit(jax.value_and_grad(value, argnums=(0, 1)))
-    gradient = both(p, q)[1]
-    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
-    step = lambda h: jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction)
-    difference = (both(*step(1e-5))[0] - both(*step(-1e-5))[0]) / 2e-5
-    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
-    # The kink of the total variation costs it a digit.
-    np.testing.assert_allclose(slope, difference, rtol=1e-3 if name == "total variation" else 1e-5)
 
 
 def within(a, b, stderr, count=5):
