@@ -59,15 +59,9 @@ def test_unscented_points_are_not_random():
 
 
 @every
-def test_gradients_are_finite_differences(approximation):
-    call = jax.jit(getattr(gmmjax, approximation))
+def test_gradients_are_finite_at_the_edges(approximation):
     p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
-    both = jax.jit(jax.value_and_grad(call, argnums=(0, 1)))
-    _, gradient = both(p, q)
-    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
-    step = lambda h: call(*jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction))
-    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
-    np.testing.assert_allclose(slope, (step(1e-5) - step(-1e-5)) / 2e-5, rtol=1e-5)
+    both = jax.jit(jax.value_and_grad(getattr(gmmjax, approximation), argnums=(0, 1)))
     absent = p._replace(logits=p.logits.at[0].set(-jnp.inf))
     twice = jax.tree.map(lambda leaf: leaf.at[2].set(leaf[1]), p)
     far = p._replace(means=p.means.at[0].add(1e4))

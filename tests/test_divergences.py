@@ -58,8 +58,7 @@ def gradients(p, q, divergence, landing):
 
 
 @pairs
-@pytest.mark.parametrize("quantity", ["kl_pq", "js"])
-@pytest.mark.parametrize("landing", [True, False])
+@pytest.mark.parametrize(("quantity", "landing"), [("kl_pq", True), ("kl_pq", False), ("js", True)])
 def test_exact_gradients(name, quantity, landing):
     found = gradients(*alike(name), CASES[quantity][0], landing)
     for side, gradient in zip("pq", found, strict=True):
@@ -97,18 +96,20 @@ def test_stick_the_landing_at_equality(kind, key):
     assert all(np.abs(leaf).max() < small for leaf in jax.tree.leaves(slopes(gmmjax.js_divergence)))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def slopes(divergence, key, p, q):
+    return jax.value_and_grad(lambda *g: divergence(key, *g, num_samples=1024).value, argnums=(0, 1))(p, q)
+
+
 @structured
 def test_structure_is_its_dense_twin(divergence, kind, key):
     p, q = random_mixture(0, 4, 3, kind=kind), random_mixture(1, 3, 3, kind=kind)
 
-    def slopes(prepared):
-        call = lambda *g: divergence(key, *map(prepared, g), num_samples=1024).value
-        return jax.jit(jax.value_and_grad(call, argnums=(0, 1)))(p, q)
-
-    value, gradient = slopes(lambda g: g)
-    twin, twin_gradient = slopes(densified)
+    value, gradient = slopes(divergence, key, p, q)
+    dense, back = jax.vjp(jax.jit(lambda *pair: tuple(map(densified, pair))), p, q)
+    twin, dense_gradient = slopes(divergence, key, *dense)
     np.testing.assert_allclose(value, twin, rtol=1e-11)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient, twin_gradient)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient, back(dense_gradient))
 
 
 def test_hessian_is_that_of_the_value(key):
