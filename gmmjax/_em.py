@@ -1,5 +1,6 @@
 """The fixed point of forward KL: each component takes the moments of what it is responsible for."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -115,18 +116,11 @@ def _step(g, c, floor, num_blocks):
     def block(index, total):
         x, weight = c.x[index], c.weight[index] / num_blocks
         table = _density.evaluate_components(density, x)
-        log_prob = jax.nn.logsumexp(table, axis=0)
-        share = jnp.exp(table - log_prob[None]) * weight[None]
-        centred = x[None] - g.means[:, :, None]
-        spread = centred * share[:, None, :]
-        second = jnp.matmul(spread, centred.mT, precision=_linalg.HIGHEST) if full else jnp.sum(spread * centred, 2)
-        new = (
-            jnp.vdot(weight, c.log_prob[index] - log_prob),
-            jnp.sum(share, axis=1),
-            jnp.sum(spread, axis=2),
-            second,
-        )
-        return jax.tree.map(jnp.add, total, new)
+        peak = jnp.max(table, axis=0)
+        shape = jnp.exp(table - peak[None])  # once for both the density and what each component has of it
+        mass = jnp.sum(shape, axis=0)
+        loss = jnp.vdot(weight, c.log_prob[index] - peak - jnp.log(mass))
+        return jax.tree.map(jnp.add, total, (loss, *_moments(shape * (weight / mass)[None], g.means, x, full)))
 
     like = (floor, g.logits, g.means, g.means[:, :, None] * g.means[:, None, :] if full else g.means)
     mass: jax.Array
@@ -143,3 +137,21 @@ def _step(g, c, floor, num_blocks):
     keep = lambda new, old: jnp.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     logits = jnp.where(alive, jnp.log(safe), -jnp.inf)
     return GMM(logits, keep(g.means + shift, g.means), keep(scale, g.scale)), loss
+
+
+def _moments(share, means, x, full):
+    """Of points `(D, n)` in proportion to `(K, n)`: sums, and first and second moments about the means."""
+    product = functools.partial(jnp.matmul, precision=_linalg.HIGHEST)
+    if x.dtype == jnp.float64:
+        # About 0, where p has its mean, and then about the means: one product, several times faster. Of 16 digits it
+        # costs those by which a component is narrower than p, squared; of the 7 of float32 nothing would be left.
+        squares = x[:, None] * x[None] if full else x**2
+        sums = product(share, jnp.concatenate([jnp.ones_like(x[:1]), x, squares.reshape(-1, x.shape[1])]).T)
+        mass, first, second = jnp.split(sums, [1, 1 + len(x)], axis=1)
+        outer = lambda a, b: a[:, :, None] * b[:, None, :] if full else a * b
+        crossed = outer(first, means) + outer(means, first) - outer(mass * means, means)
+        return mass[:, 0], first - mass * means, second.reshape(crossed.shape) - crossed
+    centred = x[None] - means[:, :, None]
+    spread = centred * share[:, None, :]
+    second = product(spread, centred.mT) if full else jnp.sum(spread * centred, axis=2)
+    return jnp.sum(share, axis=1), jnp.sum(spread, axis=2), second

@@ -11,8 +11,7 @@ BLOCKS = 8
 POINTS = 2048  # in each block
 SCREEN = 15, 2  # iterations and blocks for all starts, and once more for the better half of them
 LANES = 4  # of them go on
-ROUNDS = 30  # of changes to the best, at most
-IDLE = 7  # of them that bring less than GAIN end the search
+IDLE = 7  # rounds of changes that bring less than GAIN end the search
 GAIN = 1e-3
 FINAL = 10  # iterations with all blocks
 DRAWS = 256
@@ -40,7 +39,7 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     return together(merged), [moved(merged), *(start() for start in kinds[1:])]
 
 
-def climb(key, p: GMM, starts: list[GMM]) -> tuple[list[GMM], _em.Cloud]:
+def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], _em.Cloud]:
     """What the iteration of forward KL makes of the best starts, and of changes of these, best first; a cloud of p."""
     # What is narrower than p ever is, by far, is a collapse onto a few points.
     floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
@@ -50,7 +49,7 @@ def climb(key, p: GMM, starts: list[GMM]) -> tuple[list[GMM], _em.Cloud]:
     pool = _screen(_best(pool, max(LANES, len(starts) // 2)), cloud, floor)
     lanes = _taken(pool, _order(pool)[:LANES])
     idle = IDLE if starts[0].num_components == 1 else 0
-    for _ in range(ROUNDS):
+    for _ in range(num_rounds):
         if idle == IDLE:
             break
         before, lanes = _least(lanes), _changed(rng, p, cloud, floor, lanes)

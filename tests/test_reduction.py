@@ -7,7 +7,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax import _clusters, _merge, _search
+from gmmjax import _clusters, _em, _merge, _search
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
 CROUSE = gmmjax.from_covariances(
@@ -20,9 +20,8 @@ CROUSE = gmmjax.from_covariances(
 def reduce(key, p, num_components, **options):
     """From few starts on few points, with few changes to the best of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_search, "ROUNDS", 1)
         patch.setattr(_search, "POINTS", 512)
-        return gmmjax.reduce_mixture(key, p, num_components, num_restarts=4, **options)
+        return gmmjax.reduce_mixture(key, p, num_components, num_restarts=2, **options)
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +174,39 @@ def test_init_chooses(key, planar, reduced):
     assert again.loss.value < reduced.loss.value + 1e-3
     drawn = reduce(key, planar, 5, init=gmmjax.kmeans_start)
     assert drawn.loss.value < 1.5 * reduced.loss.value
+
+
+def test_a_cheap_merge_is_of_two_that_differ_little():
+    weights, means = np.array([0.2, 0.3, 0.1, 0.4]), np.array([[0.0, 0.0], [9.0, 0.0], [0.1, 0.0], [0.0, 9.0]])
+    covariances = np.stack([np.eye(2)] * 4)
+    rng, near = np.random.default_rng(0), 0
+    for _ in range(200):
+        w, m, c = _clusters.merge_cheaply(rng, weights, means, covariances)
+        assert w.shape == (3,)
+        np.testing.assert_allclose(w @ m, weights @ means)  # any merge keeps the moments
+        second = np.einsum("k,kij->ij", w, c) + (w * m.T) @ m
+        np.testing.assert_allclose(second, np.eye(2) + (weights * means.T) @ means, atol=1e-12)
+        near += np.isclose(w, 0.3).sum() == 2  # the first and the third
+    assert 180 < near < 200
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_moments_of_narrow_components_keep_their_digits(dtype, full):
+    rng, width = np.random.default_rng(0), 1e-3
+    means = rng.normal(size=(3, 2)).astype(dtype)
+    x = np.concatenate([m + width * rng.normal(size=(50, 2)) for m in means]).T.astype(dtype)
+    share = np.repeat(np.eye(3), 50, axis=1).astype(dtype)
+    mass, first, second = _em._moments(jnp.asarray(share), jnp.asarray(means), jnp.asarray(x), full)
+    gaps = x.astype(float) - means[:, :, None].astype(float)
+    np.testing.assert_allclose(mass, 50)
+    np.testing.assert_allclose(first, np.einsum("kn,kin->ki", share, gaps), rtol=1e-4, atol=1e-5 * width)
+    expected = np.einsum("kn,kin,kjn->kij", share, gaps, gaps)
+    expected = expected if full else np.diagonal(expected, axis1=1, axis2=2)
+    np.testing.assert_allclose(second, expected, rtol=1e-4, atol=1e-4 * width**2)
+    raw = np.einsum("kn,in,jn->kij", *(a.astype(np.float32) for a in (share, x, x)))  # single precision about 0
+    about = raw - 50 * np.einsum("ki,kj->kij", *2 * [np.einsum("kn,in->ki", share, x).astype(np.float32) / 50])
+    assert np.abs(about[:, 0, 0] / (50 * width**2) - 1).max() > 0.02
 
 
 def test_degenerate_targets_end_finite(key, planar):
