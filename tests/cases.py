@@ -110,10 +110,14 @@ class Function(NamedTuple):
     zero_at_equality: bool = False
     pathwise: bool = True  # the gradient in the weights is the derivative of the value, not another estimate of it
 
+    @property
+    def sticks(self):
+        """Whether by default its gradient leaves out a term of mean zero."""
+        return "stick_the_landing" in inspect.signature(getattr(gmmjax, self.name)).parameters
+
     def of_one_key(self, key, p, q):
-        """With the derivative of this very value, where by default its gradient leaves out a term of mean zero."""
-        sticks = "stick_the_landing" in inspect.signature(getattr(gmmjax, self.name)).parameters
-        return self.call(key, p, q, **{"stick_the_landing": False} if sticks else {})
+        """With the derivative of this very value as its gradient."""
+        return self.call(key, p, q, **{"stick_the_landing": False} if self.sticks else {})
 
 
 def _points(g):

@@ -89,6 +89,21 @@ def test_gradient_is_that_of_the_value_forward_and_reverse_in_every_covariance_t
     assert {leaf.dtype for leaf in jax.tree.leaves((result, gradient))} == {jnp.dtype(jnp.float64)}
 
 
+@pytest.mark.parametrize("function", [f for f in TABLE if f.sticks], ids=lambda f: f.name)
+def test_what_sticking_the_landing_leaves_out_has_mean_zero(function, key):
+    pair = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+
+    def gap(key):
+        default, whole = (jax.grad(lambda g: f(key, *g).value)(pair) for f in (function.call, function.of_one_key))  # noqa: B023
+        return jax.tree.map(jnp.subtract, default, whole)
+
+    gaps = jax.tree.leaves(jax.jit(lambda keys: jax.lax.map(gap, keys))(jax.random.split(key, 64)))
+    for leaf in gaps:
+        assert np.isfinite(leaf).all()
+        assert (np.abs(leaf.mean(0)) <= 6 * leaf.std(0) / 8 + 1e-12).all()
+    assert max(np.abs(leaf).max() for leaf in gaps) > 1e-6  # and something is left out
+
+
 def test_a_second_call_compiles_nothing():
     inner = gmmjax._logs.estimate_logs
     inner.clear_cache()
