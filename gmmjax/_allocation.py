@@ -28,7 +28,7 @@ def allocate(g: GMM, num_points: int) -> Allocation:
     present = w > 0
     share = 0.75 * w + 0.25 * present / jnp.sum(present).astype(w.dtype)
     # Either way a small step of the weights leaves the shares as they are: points do not change their component.
-    share = _round_to_powers(share) if is_dyadic(g.num_components, num_points) else _truncated(share)
+    share = _round_to_powers(share) if is_dyadic(g.num_components, num_points) else _truncated(share, 6)
     rank = _rank(share)
     # Absent components come last and own nothing; the last present one owns what is left.
     last = jnp.sum(present) - 1
@@ -42,21 +42,25 @@ def is_dyadic(num_components: int, num_points: int) -> bool:
     return num_points >= 8 * num_components
 
 
+def owned_together(num_components: int, num_points: int) -> int:
+    """How many points, from a multiple of their number, are sure to be of one component: 2ᵐ, or 0 where none are."""
+    # The least share is a quarter of an even one, rounded down to a power of two.
+    return num_points >> (4 * num_components - 1).bit_length() if is_dyadic(num_components, num_points) else 0
+
+
 def _round_to_powers(share):
     """Powers of two near the shares that sum to at most 1: rounded down, then doubled, most short-changed first."""
-    present = share > 0
-    _, exponent = jnp.frexp(share)  # exact, where exp2 and log2 are not
-    power = jnp.where(present, jnp.ldexp(jnp.ones_like(share), exponent - 1), 0.0)
-    missing = jnp.where(present, share / jnp.where(present, power, 1.0), 0.0)
-    rank = _rank(missing)
+    power = _truncated(share, 0)
+    rank = _rank(share / (power + (power == 0)))
     doubled = jnp.sum(power) + _cumulative(power, rank, rank) <= 1
     return jnp.where(doubled, 2 * power, power)
 
 
-def _truncated(share):
-    """Shares cut to seven binary digits."""
-    mantissa, exponent = jnp.frexp(share)
-    return jnp.ldexp(jnp.floor(128 * mantissa) / 128, exponent)
+def _truncated(share, digits):
+    """Shares cut to so many binary digits after the first: exact, where exponentials and logarithms are not."""
+    kept = np.finfo(share.dtype).nmant - digits
+    bits = jax.lax.bitcast_convert_type(share, jnp.int64 if share.dtype == jnp.float64 else jnp.int32)
+    return jax.lax.bitcast_convert_type(bits & (-1 << kept), share.dtype)
 
 
 def _rank(values):
@@ -78,10 +82,35 @@ def choose(allocation: Allocation, position: jax.Array) -> jax.Array:
     return inside.astype(position.dtype)
 
 
+def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -> jax.Array:
+    """μ_k + L_k z of C groups of m normals `(D, C, m)`, as `(D, C·m)`, by each group's one-hot choice `(K, C)`."""
+    dim, _, together = z.shape
+    located = pick(means.T, choice)[:, :, None]
+    if scale.ndim <= means.ndim:
+        diagonal = scale.reshape(scale.shape[0], -1).T
+        spread = (diagonal if len(scale) == 1 else pick(diagonal, choice))[:, :, None] * z
+    elif len(scale) == 1:
+        spread = jnp.matmul(jnp.tril(scale[0]), z.reshape(dim, -1), precision=HIGHEST).reshape(z.shape)
+    elif together > 1:
+        factors = pick(jnp.tril(scale).reshape(-1, dim * dim).T, choice).reshape(dim, dim, -1)
+        spread = jnp.einsum("dec,ecm->dcm", factors, z, precision=HIGHEST)
+    else:
+        # One product with (choice ⊗ z) gathers nothing: a (D, D) matrix per point would be n·D² numbers.
+        spread = (choice[:, None, :] * z[None, :, :, 0]).reshape(len(scale) * dim, -1)
+        flat = jnp.tril(scale).transpose(1, 0, 2).reshape(dim, len(scale) * dim)
+        spread = jnp.matmul(flat, spread, precision=HIGHEST)[:, :, None]
+    return (located + spread).reshape(dim, -1)
+
+
+def pick(table: jax.Array, choice: jax.Array) -> jax.Array:
+    """Each point's entry of `(m, K)` tables, by its one-hot choice `(K, n)`."""
+    return jnp.matmul(table, choice, precision=HIGHEST)
+
+
 def block_size(num_components: int, dim: int, together: int = 1) -> int:
     """How many points to handle at once for each of so many estimates, a power of two."""
     # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
-    numbers, most = (19 + (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
+    numbers, most = (20, 13) if jax.default_backend() == "cpu" else (25, 17)
     fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
     return 1 << min(most, max(6 if together > 1 else 8, fitting))
 

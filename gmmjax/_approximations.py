@@ -172,8 +172,8 @@ def _kl_unscented(p, q):
         columns = p.scale.reshape(p.scale.shape[0], -1, 1) * jnp.eye(p.dim, dtype=p.scale.dtype)[None]
     steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T
-    log_ratio = _density.evaluate(_density.precision(p), points) - _density.evaluate(_density.precision(q), points)
-    return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean(log_ratio.reshape(p.num_components, -1), axis=1))
+    log_p, log_q = _density.evaluate(_density.precision([p, q]), points)
+    return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean((log_p - log_q).reshape(p.num_components, -1), axis=1))
 
 
 def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:

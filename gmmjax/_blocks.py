@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax import _linalg
-from gmmjax._allocation import block_size
+from gmmjax._allocation import block_size, owned_together
 from gmmjax._validate import check_count, check_function
 
 
@@ -51,6 +51,7 @@ class Layout(NamedTuple):
     per_replicate: int
     rows: int
     columns: int
+    owned: int  # how many consecutive points of all replicates share a component; 0 where replicates differ
 
     @property
     def block(self):
@@ -65,15 +66,31 @@ class Layout(NamedTuple):
         across = self.per_replicate // self.columns
         return index // across * self.rows + jnp.arange(self.rows), index % across * self.columns
 
+    def groups(self, table):
+        """Entries `(…, rows, columns)` by the component they share, `(…, groups, together)`."""
+        if not self.owned:
+            return table.reshape(*table.shape[:-2], -1, 1)
+        parts = table.reshape(*table.shape[:-1], -1, self.owned)
+        return jnp.moveaxis(parts, -3, -2).reshape(*table.shape[:-2], self.columns // self.owned, -1)
+
+    def row_sums(self, grouped):
+        """Of `(groups, together)` entries, `(rows,)`."""
+        if not self.owned:
+            return jnp.sum(grouped.reshape(self.rows, -1), axis=1)
+        return jnp.sum(grouped.reshape(-1, self.rows, self.owned), axis=(0, 2))
+
 
 def layout(settings: Sampling, mixtures) -> Layout:
     """The layout of at least `num_samples` points, in blocks that suit the largest of the mixtures."""
     replicates = min(settings.num_replicates, settings.num_samples)
     per_replicate = 1 << (-(-settings.num_samples // replicates) - 1).bit_length()
     size = min(block_size(g.num_components, g.dim, settings.together) for g in mixtures)
-    columns = min(per_replicate, size)
-    rows = max(r for r in range(1, replicates + 1) if replicates % r == 0 and (r == 1 or r * columns <= size))
-    return Layout(replicates, per_replicate, rows, columns)
+    # The largest block that fits, with few columns rather than few rows, and so of few components.
+    divisors = [r for r in range(1, min(replicates, size) + 1) if replicates % r == 0]
+    widths = {r: min(per_replicate, 1 << (size // r).bit_length() - 1) for r in divisors}
+    rows = max(divisors, key=lambda r: (r * widths[r], r))
+    owned = min(owned_together(g.num_components, per_replicate) for g in mixtures)
+    return Layout(replicates, per_replicate, rows, widths[rows], min(owned, widths[rows]))
 
 
 def accumulate(block, num_blocks, shape, dtype):

@@ -6,46 +6,60 @@ softmax_b(E_k[log w_b N_b]), and that has a mean in closed form. Reference: Chen
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _linalg
+from gmmjax import _allocation, _linalg
 from gmmjax._gmm import GMM
 
 NUM_POINTS = 64  # at most, around each component, for its coefficient
 NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
 
 
-def responsibilities(scores) -> list[jax.Array]:
-    """Variational responsibilities `(K, K_b)` of components of several mixtures, from their scores E_k[log w_b N_b]."""
-    ends = np.cumsum([score.shape[1] for score in scores])[:-1].tolist()
-    return jnp.split(jax.nn.softmax(jnp.concatenate(scores, axis=1), axis=1), ends, axis=1)
+class Control(NamedTuple):
+    """constant_k + Σ_m slopes_km feature_m(x), which has mean zero under component k, whatever the parameters."""
+
+    constant: jax.Array  # (K,)
+    slopes: jax.Array  # (K, M)
+
+    def own(self, features):
+        """Of each component at points of its own, `(K, n)`, from features `(M, K·n)`."""
+        return self.constant[:, None] + jnp.einsum(
+            "km,mkn->kn", self.slopes, features.reshape(*self.slopes.shape[::-1], -1), precision=_linalg.HIGHEST
+        )
 
 
-def levels(p: GMM, integrand, controlled: bool, params, fixed: bool):
-    """The integrand less its control at the mean of each component, `(K,)`, and the coefficients of the control.
+class Baseline(NamedTuple):
+    """What is taken out of an integrand: constant_k + Σ_m slopes_km feature_m(x), of the known mean `level`."""
 
-    Those come from a few fixed points around each mean, None without controls: from points of the estimate they
-    would bias it.
+    level: jax.Array  # (K,)
+    constant: jax.Array  # (K,)
+    slopes: jax.Array | None  # (K, M)
+
+
+def baseline(p: GMM, integrand, control: Control, params, fixed: bool) -> Baseline:
+    """The part of the control that follows the integrand, and what is left of that at the mean of each component.
+
+    How much of it that is comes from a few fixed points around each mean: from points of the estimate it would
+    bias it.
     """
     count, dim = p.means.shape
-    if not controlled:
-        return integrand(params, p.means.T)[0], None
 
     def around(z):
-        x = _linalg.colour(p.scale, p.means, z)
-        values, controls = integrand(params, x.reshape(dim, -1))
-        table = controls.reshape(count, count, -1)
-        return values.reshape(count, -1), jnp.diagonal(table, axis1=0, axis2=1).T  # each component's own
+        z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
+        values, features = integrand(params, _allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
+        return values.reshape(count, -1), control.own(features)
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
     many = lambda z: jax.lax.map(jax.checkpoint(around), z)
     values, controls = (jnp.concatenate(list(y), axis=1) for y in many(z)) if len(z) > 1 else around(z[0])
     slope = _regress(values, controls)
     slope = jax.lax.stop_gradient(slope) if fixed else slope
-    return values[:, 0] - slope * controls[:, 0], slope
+    level = values[:, 0] - slope * controls[:, 0]
+    return Baseline(level, level + slope * control.constant, slope[:, None] * control.slopes)
 
 
 def _groups(count, dim):

@@ -1,37 +1,64 @@
 """Log-densities: centre, whiten, square, logsumexp."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax import _linalg
 from gmmjax._gmm import GMM, as_float, as_real
 
 
+class Factor(NamedTuple):
+    """Inverse factors L_k⁻¹ for points that will lie about 0."""
+
+    blocks: tuple[jax.Array, ...]  # of their rows, in the structure of the scale
+    shift: jax.Array  # (K, D) L_k⁻¹μ_k
+
+
 class Precision(NamedTuple):
-    """What evaluating a density needs, computed once per mixture rather than once per block of points."""
+    """What evaluating densities needs, of one mixture or of several: computed once, not for every block."""
 
-    log_peaks: jax.Array  # (K,) log w_k N(μ_k; μ_k, Σ_k)
-    means: jax.Array
-    inverse: jax.Array
-
-
-def precision(g: GMM) -> Precision:
-    """Factorised form of a checked mixture."""
-    normaliser = 0.5 * g.dim * jnp.log(2 * jnp.pi).astype(g.means.dtype) + _linalg.log_abs_det(g.scale, g.means)
-    log_peaks = jax.nn.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
-    return Precision(log_peaks, g.means, _linalg.inverse_scale(g.scale, g.means))
+    log_peaks: tuple[jax.Array, ...]  # (K_j,) of each mixture
+    factors: list[Factor]  # of all of them one after another, in one where they are of one structure
 
 
-def evaluate_components(d: Precision, x: jax.Array) -> jax.Array:
-    """Log w_k N(x; μ_k, Σ_k) for points `(D, n)`, as `(K, n)`."""
-    return d.log_peaks[:, None] - 0.5 * _linalg.squared_distances(d.inverse, d.means, x)
+def precision(mixtures: Sequence[GMM], inverses: Sequence[jax.Array] | None = None) -> Precision:
+    """Factorised form of checked mixtures; their inverse factors may be at hand."""
+    inverses = inverses or [_linalg.inverse_scale(g.scale, g.means) for g in mixtures]
+    factors = [
+        Factor(_linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means))
+        for g, inverse in zip(mixtures, inverses, strict=True)
+    ]
+    if len({inverse.shape[1:] for inverse in inverses}) == 1 and len(mixtures) > 1:
+        if all(len(inverse) == g.num_components for g, inverse in zip(mixtures, inverses, strict=True)):
+            factors = [jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *factors)]  # one product, which is faster
+    return Precision(tuple(log_peaks(g) for g in mixtures), factors)
 
 
-def evaluate(d: Precision, x: jax.Array) -> jax.Array:
-    """Log p(x) for points `(D, n)`, as `(n,)`."""
-    return jax.nn.logsumexp(evaluate_components(d, x), axis=0)
+def log_peaks(g: GMM) -> jax.Array:
+    """Log w_k N(μ_k; μ_k, Σ_k) of each component, `(K,)`."""
+    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + _linalg.log_abs_det(g.scale, g.means)
+    return jax.nn.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
+
+
+def squared_distances(d: Precision, x: jax.Array) -> jax.Array:
+    """‖L_k⁻¹(x − μ_k)‖² of all components of all mixtures, for points `(D, n)` about 0, as `(K, n)`."""
+    tables = [_linalg.squared_norms(*factor, x) for factor in d.factors]
+    return jnp.concatenate(tables) if len(tables) > 1 else tables[0]
+
+
+def component_tables(d: Precision, distances: jax.Array) -> list[jax.Array]:
+    """Log w_k N(x; μ_k, Σ_k), `(K_j, n)` for each mixture, at points with these squared distances."""
+    parts = jnp.split(distances, np.cumsum([len(peaks) for peaks in d.log_peaks])[:-1].tolist())
+    return [peaks[:, None] - 0.5 * part for peaks, part in zip(d.log_peaks, parts, strict=True)]
+
+
+def evaluate(d: Precision, x: jax.Array) -> list[jax.Array]:
+    """Log p_j(x), `(n,)` for each mixture, at points `(D, n)` about 0."""
+    return [jax.nn.logsumexp(table, axis=0) for table in component_tables(d, squared_distances(d, x))]
 
 
 def log_prob(g: GMM, x) -> jax.Array:
@@ -112,4 +139,6 @@ def responsibilities(g: GMM, x) -> jax.Array:
 
 @jax.jit
 def _component_table(g, x):
-    return evaluate_components(precision(g), x.T).T
+    # Points of a user are exact, however far from 0, and stay so.
+    distances = _linalg.squared_distances(_linalg.inverse_scale(g.scale, g.means), g.means, x.T)
+    return (log_peaks(g)[:, None] - 0.5 * distances).T

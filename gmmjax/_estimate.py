@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer, eval_jaxpr
 
-from gmmjax import _allocation, _blocks, _controls, _linalg, _points, _unseen
+from gmmjax import _allocation, _blocks, _controls, _gaussian, _linalg, _points, _unseen
 from gmmjax._blocks import Sampling
-from gmmjax._build import concatenate
+from gmmjax._controls import Control
 from gmmjax._gmm import GMM, as_float
+from gmmjax._unseen import Spikes
 from gmmjax._validate import check_function, keyed
 
 LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
@@ -84,7 +85,7 @@ def expectation(
     sampling = _blocks.sampling(num_samples, num_replicates, points)
     check_function("fn", fn)
     p = as_float("p", p)
-    traced = {n: _trace(fn, n, p) for n in (p.num_components, _blocks.layout(sampling, [p]).block)}
+    traced = {n: _trace(fn, n, p) for n in (2 * p.num_components, _blocks.layout(sampling, [p]).block)}
     constants = {n: jaxpr.consts for n, jaxpr in traced.items()}
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
         return _expectation(key, p, {}, fn, sampling)
@@ -110,20 +111,22 @@ def _expectation(key, p, constants, fn, sampling):
         values = fn(x.T, constants) if constants else fn(x.T)
         return values.astype(x.dtype), None
 
-    found = replicates(key, [Term(p, integrand)], constants, sampling, spikes=[p])
+    relation = _gaussian.relate(p, p, _linalg.inverse_scale(p.scale, p.means))
+    found = replicates(key, [Term(p, integrand, _unseen.spikes([p], [relation]))], constants, sampling)
     return Estimate(found.value, standard_error(found))
 
 
 class Term(NamedTuple):
-    """E_p[f]: a mixture, and an integrand `(params, x) -> (values, controls)` for points `(D, n)`.
+    """E_p[f]: a mixture, and an integrand `(params, x) -> (values, features)` for points `(D, n)`.
 
-    Values are `(n,)`. Controls are None, or `(K, n)`: row k has mean zero under component k, whatever the
-    parameters. The integrand closes over nothing traced.
+    Values are `(n,)`; features are `(M, n)` where there is a control, else None. The integrand closes over nothing
+    traced.
     """
 
     mixture: GMM
     integrand: Callable
-    controlled: bool = False  # whether there are controls
+    spikes: Spikes  # components that f may show
+    control: Control | None = None
 
 
 class Replicates(NamedTuple):
@@ -134,58 +137,63 @@ class Replicates(NamedTuple):
     unseen: jax.Array  # variance that their spread does not show
 
 
-def replicates(
-    key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True, spikes: Sequence[GMM] = ()
-) -> Replicates:
-    """Σ_j E_{p_j}[f_j(params, x)] with its independent means; `spikes` are mixtures whose components f may show.
+def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True) -> Replicates:
+    """Σ_j E_{p_j}[f_j(params, x)] with its independent means.
 
-    With `fixed_fit` the coefficients of controls are constants of differentiation, which leaves the gradient
+    With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which leaves the gradient
     unbiased; without, the gradient is that of the returned value.
     """
-    mixtures, integrands, _ = zip(*terms, strict=True)
+    mixtures, integrands, _, _ = zip(*terms, strict=True)
     layout = _blocks.layout(sampling, mixtures)
     dtype, dim, n, shape = mixtures[0].means.dtype, mixtures[0].dim, layout.per_replicate, (layout.replicates,)
     key_points, key_shift = jax.random.split(key)
     # f at the means, known without noise, is taken out of what is averaged: weights then cost nothing where f
     # is flat, and a function that is constant on each component comes out exact.
-    levels, fits = zip(*(_controls.levels(*term, params, fixed_fit) for term in terms), strict=True)
-    known = sum(jnp.vdot(jax.nn.softmax(g.logits), level) for g, level in zip(mixtures, levels, strict=True))
+    probes = [t.integrand(params, jnp.concatenate([t.mixture.means, t.spikes.means]).T) for t in terms]
+    baselines = [_baseline(t, values, params, fixed_fit) for t, (values, _) in zip(terms, probes, strict=True)]
+    known = sum(jnp.vdot(jax.nn.softmax(g.logits), b.level) for g, b in zip(mixtures, baselines, strict=True))
 
     def block(arguments, index):
         """What one block adds to the mean of every replicate."""
-        mixtures, params, levels, fits, allocations, shifts, key = arguments
+        mixtures, params, baselines, allocations, shifts, key = arguments
         rows, start = layout.position(index)
-        z, weight = sampling.points(key, rows, start, layout.columns, dim, dtype)
-        z, weight = z.reshape(dim, -1), weight.reshape(-1)
-        place = ((start + jnp.arange(layout.columns, dtype=dtype))[None] + shifts[rows][:, None]).reshape(-1) / n
-        total = jnp.zeros(layout.block, dtype)
-        for g, f, level, fit, allocation in zip(mixtures, integrands, levels, fits, allocations, strict=True):
-            chosen = _allocation.choose(allocation, place)
-            values, controls = f(params, _linalg.place(chosen, g.means, g.scale, z))
-            if controls is not None:
-                values -= jnp.sum(chosen * fit[:, None] * controls, axis=0)
-            rate, offset = _linalg.pick(jnp.stack([_rates(g, allocation, n), level]), chosen)
-            total += rate * weight * (values - offset)
-        return jnp.zeros(shape, dtype).at[rows].add(jnp.sum(total.reshape(layout.rows, -1), axis=1))
+        z, weight = map(layout.groups, sampling.points(key, rows, start, layout.columns, dim, dtype))
+        places = (start + jnp.arange(layout.columns, dtype=dtype))[None] + shifts[rows][:, None]
+        first = layout.groups(places)[:, 0] / n
+        total = jnp.zeros_like(weight)
+        for g, f, known, allocation in zip(mixtures, integrands, baselines, allocations, strict=True):
+            choice = _allocation.choose(allocation, first)
+            values, features = f(params, _allocation.place(choice, g.means, g.scale, z))
+            rate, constant = _allocation.pick(jnp.stack([_rates(g, allocation, n), known.constant]), choice)[:, :, None]
+            rest = values.reshape(weight.shape) - constant
+            if known.slopes is not None:
+                slopes = _allocation.pick(known.slopes.T, choice)[:, :, None]
+                rest -= jnp.sum(slopes * features.reshape(-1, *weight.shape), axis=0)
+            total += rate * weight * rest
+        return jnp.zeros(shape, dtype).at[rows].add(layout.row_sums(total))
 
     # With whole powers of two per component any point may stand anywhere; otherwise a common shift of the
     # positions makes each component's expected number of points exact.
-    aligned = all(_allocation.is_dyadic(g.num_components, n) for g in mixtures)
-    shifts = jnp.full(shape, 0.5, dtype) if aligned else jax.random.uniform(key_shift, shape, dtype)
+    shifts = jnp.full(shape, 0.5, dtype) if layout.owned else jax.random.uniform(key_shift, shape, dtype)
     allocations = [_allocation.allocate(g, n) for g in mixtures]
-    arguments = (mixtures, params, levels, fits, allocations, shifts, key_points)
+    arguments = (mixtures, params, baselines, allocations, shifts, key_points)
     value, means = _blocks.accumulate(block, layout.num_blocks, shape, dtype)(arguments)
     unseen = jnp.zeros((), dtype)
-    if spikes:
-        narrow = concatenate(spikes)
-        inverse = _linalg.inverse_scale(narrow.scale, narrow.means)
-        for g, f, level, fit, a in zip(mixtures, integrands, levels, fits, allocations, strict=True):
-            # What would be averaged at the means of the spikes, as points of each component.
-            values, controls = f(params, narrow.means.T)
-            residuals = values[None] - level[:, None] - (0.0 if controls is None else fit[:, None] * controls)
-            points = (a.upper - a.lower) * layout.replicates * n
-            unseen += _unseen.variance(g, points, narrow, inverse, residuals)
+    for (g, _, spikes, _), (values, features), b, a in zip(terms, probes, baselines, allocations, strict=True):
+        # What would be averaged at the means of the spikes, as points of each component.
+        residuals = values[None, g.num_components :] - b.constant[:, None]
+        if b.slopes is not None:
+            residuals -= jnp.matmul(b.slopes, features[:, g.num_components :], precision=_linalg.HIGHEST)
+        points = (a.upper - a.lower) * layout.replicates * n
+        unseen += _unseen.variance(g, points, spikes, residuals)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, unseen)
+
+
+def _baseline(term, values, params, fixed_fit):
+    if term.control is not None:
+        return _controls.baseline(term.mixture, term.integrand, term.control, params, fixed_fit)
+    level = values[: term.mixture.num_components]
+    return _controls.Baseline(level, level, None)
 
 
 def _rates(g, allocation, num_points):

@@ -1,10 +1,50 @@
 """One Gaussian against one Gaussian, for every pair of components of two mixtures at once."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from gmmjax import _linalg
 from gmmjax._gmm import GMM
+
+
+class Relation(NamedTuple):
+    """Where components p_a lie in the coordinates in which components q_b are standard normal."""
+
+    shift: jax.Array  # (K_p, K_q, D) L_b⁻¹(μ_a − μ_b)
+    variances: jax.Array  # (K_p or 1, K_q or 1, D or 1), the diagonals of L_b⁻¹Σ_a L_b⁻ᵀ
+
+    @property
+    def expected_distances(self) -> jax.Array:
+        """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a, `(K_p, K_q)`."""
+        return _sum_coordinates(self.variances, self.shift.shape[-1]) + jnp.sum(self.shift**2, axis=-1)
+
+
+def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
+    """Every component of p to every one of q, whose inverse factors are given."""
+    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    full_p, full_q = p.scale.ndim > p.means.ndim, inverse.ndim > q.means.ndim
+    if not full_q:
+        squares = jnp.sum(jnp.tril(p.scale) ** 2, axis=-1) if full_p else p.scale**2
+        rates = inverse**2
+        return Relation(shift, squares.reshape(len(squares), 1, -1) * rates.reshape(1, len(rates), -1))
+    # Flat products: one for every pair would be several times slower on a CPU.
+    if not full_p:
+        squares = jnp.broadcast_to((p.scale**2).reshape(len(p.scale), -1), (len(p.scale), p.dim))
+        columns = jnp.moveaxis(inverse**2, 2, 0).reshape(p.dim, -1)
+        variances = jnp.matmul(squares, columns, precision=_linalg.HIGHEST)
+        return Relation(shift, variances.reshape(len(squares), len(inverse), p.dim))
+    # Squares of a product and not a product of squares: precisions and covariances square the condition number.
+    lower, parts = jnp.tril(p.scale), []
+    for a, b in _linalg.cuts(p.dim):
+        rows = lower[:, a:, a:b].mT.reshape(-1, p.dim - a)
+        columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(p.dim - a, -1)
+        product = jnp.matmul(rows, columns, precision=_linalg.HIGHEST).reshape(-1, b - a, len(inverse), p.dim - a)
+        squares = jnp.sum(product**2, axis=1)
+        parts.append(jnp.pad(squares, ((0, 0), (0, 0), (a, 0))) if a else squares)
+    return Relation(shift, functools.reduce(jnp.add, parts))
 
 
 def entropies(p: GMM) -> jax.Array:
@@ -16,13 +56,7 @@ def entropies(p: GMM) -> jax.Array:
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
     log_dets = _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
-    return log_dets + 0.5 * (expected_distances(p, q, _linalg.inverse_scale(q.scale, q.means)) - p.dim)
-
-
-def expected_distances(p: GMM, q: GMM, inverse: jax.Array) -> jax.Array:
-    """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a for the components q_b, `(K_p, K_q)`, from all L_b⁻¹."""
-    spread = _pairwise_trace(p.scale, p.means, inverse, q.means)
-    return spread + _linalg.squared_distances(inverse, q.means, p.means.T).T
+    return log_dets + 0.5 * (relate(p, q, _linalg.inverse_scale(q.scale, q.means)).expected_distances - p.dim)
 
 
 def pairwise_log_integral(p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0) -> jax.Array:
@@ -117,22 +151,3 @@ def _multiply(matrices, vectors):
 
 def _identity(g):
     return jnp.eye(g.dim, dtype=g.means.dtype)[None, None]
-
-
-def _pairwise_trace(scale, means, inverse, other_means):
-    """‖M_b L_a‖² for factors L_a and inverse factors M_b of any structure, `(K_a or 1, K_b or 1)`."""
-    # Squares of a product and not a product of squares: precisions and covariances square the condition number.
-    if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
-        product = relative_scale(scale, means, inverse, other_means)
-        return jnp.sum(product * product, axis=(-2, -1))
-    variances = _per_coordinate(scale, means, axis=-1)
-    rates = _per_coordinate(inverse, other_means, axis=-2)
-    return jnp.matmul(variances, rates.T, precision=_linalg.HIGHEST)
-
-
-def _per_coordinate(scale, means, axis):
-    """Sums of squares of a factor along one of its axes, `(K or 1, D)`."""
-    if scale.ndim > means.ndim:
-        return jnp.sum(jnp.tril(scale) ** 2, axis=axis)
-    squares = (scale * scale).reshape(scale.shape[0], -1)
-    return jnp.broadcast_to(squares, (scale.shape[0], means.shape[-1]))

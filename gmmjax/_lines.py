@@ -74,7 +74,7 @@ def as_line(g: GMM) -> Line:
     reach = jnp.where(g.logits > -jnp.inf, REACH, -1.0).astype(g.means.dtype)
     widths = g.scale if g.scale.ndim < 3 else g.scale[:, 0, 0]
     widths = widths if widths.ndim < 2 else widths[:, 0]
-    return Line(_density.precision(g).log_peaks, g.means[:, 0], jnp.broadcast_to(jnp.abs(widths), reach.shape), reach)
+    return Line(_density.log_peaks(g), g.means[:, 0], jnp.broadcast_to(jnp.abs(widths), reach.shape), reach)
 
 
 def as_plane(g: GMM) -> Plane:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gmmjax import _blocks, _controls, _density, _gaussian, _linalg
+from gmmjax import _blocks, _controls, _density, _gaussian, _linalg, _unseen
 from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
 from gmmjax._gmm import GMM, recentred
 
@@ -21,14 +22,20 @@ class Share(NamedTuple):
     signs: tuple[tuple[int, int], ...]
 
 
+class Plan(NamedTuple):
+    """What is known of the integrand of one share before any number is. Densities go by (mixture, landed)."""
+
+    sampled: int
+    parts: tuple[tuple[int, tuple[int, ...], bool], ...]  # each logarithm as (sign, mixtures that it is of, landed)
+    names: tuple[tuple[int, bool], ...]  # of the densities, as their components stand one after another
+
+
 class Logs(NamedTuple):
-    """What the integrand of one share needs, computed once. Dictionaries go by (mixture, landed)."""
+    """What the integrand of one share needs, computed once, for the M components of all densities."""
 
     scale: jax.Array
     log_blend: jax.Array  # (L,)
-    densities: dict[tuple[int, bool], _density.Precision]
-    slopes: dict[tuple[int, bool], jax.Array]  # (K, K_l): the control is −½ Σ slopes · squared distances + centre
-    centre: jax.Array  # (K,)
+    densities: _density.Precision
 
 
 class Options(NamedTuple):
@@ -50,13 +57,23 @@ def estimate_logs(
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)
     log_blend = jnp.log(jnp.asarray(blend, dtype))
+    plans = [_plan(share, mixtures, options.stick_the_landing, len(shares) == len(mixtures)) for share in shares]
+    used = {name: _landed(mixtures[name[0]], name[1]) for plan in plans for name in plan.names}
+    inverses = {name: _linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
+    pick = lambda table, names: [table[name] for name in names]
+    densities = {names: _density.precision(pick(used, names), pick(inverses, names)) for _, _, names in plans}
     terms, params = [], []
-    for i, share in enumerate(shares):
-        parts = _parts(share, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures))
-        params.append(_prepare(mixtures, share, parts, jnp.asarray(scales[i], dtype), log_blend, options))
-        integrand = lambda params, x, i=i, share=share, parts=parts: _integrand(params[i], x, share, parts)
-        terms.append(Term(mixtures[share.sampled], integrand, options.control_variate))
-    found = replicates(key, terms, params, sampling, options.stick_the_landing, spikes=mixtures)
+    for i, plan in enumerate(plans):
+        logs = Logs(jnp.asarray(scales[i], dtype), log_blend, densities[plan.names])
+        p = mixtures[plan.sampled]
+        relations = {name: _gaussian.relate(p, used[name], inverses[name]) for name in plan.names}
+        each = list({j: (j, landed) for j, landed in plan.names}.values())
+        spikes = _unseen.spikes(pick(used, each), pick(relations, each))
+        control = _control(logs, plan, relations, options.stick_the_landing) if options.control_variate else None
+        integrand = lambda params, x, i=i, plan=plan: _integrand(params[i], x, plan)
+        terms.append(Term(p, integrand, spikes, control))
+        params.append(logs)
+    found = replicates(key, terms, params, sampling, options.stick_the_landing)
     stderr = standard_error(found)
     if all(BLEND in dict(share.signs) for share in shares):
         ceilings = [-jnp.asarray(scales[i], dtype) * log_blend[share.sampled] for i, share in enumerate(shares)]
@@ -75,47 +92,46 @@ def _with_unseen(stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_sa
     return jnp.where(rare, jnp.hypot(stderr, ceiling / num_samples), stderr)
 
 
-def _parts(share, count, stick_the_landing, sampled_by_all):
-    """Each logarithm as (sign, mixtures that it is of, landed)."""
+def _plan(share, mixtures, stick_the_landing, sampled_by_all):
+    count = len(mixtures)
     landed = {share.sampled, BLEND} if sampled_by_all and count > 1 else {share.sampled}
     members = lambda i: tuple(range(count)) if i == BLEND else (i,)
-    return [(sign, members(i), stick_the_landing and i in landed) for i, sign in share.signs]
+    parts = tuple((sign, members(i), stick_the_landing and i in landed) for i, sign in share.signs)
+    names = tuple(sorted({(i, landed) for _, members, landed in parts for i in members}))
+    return Plan(share.sampled, parts, names)
 
 
-def _prepare(mixtures, share, parts, scale, log_blend, options):
-    stopped = [jax.tree.map(jax.lax.stop_gradient, g) for g in mixtures]
-    used = {(i, landed): (stopped if landed else mixtures)[i] for _, members, landed in parts for i in members}
-    densities = {name: _density.precision(g) for name, g in used.items()}
-    p = mixtures[share.sampled]
-    slopes, centres = {}, [jnp.zeros(p.num_components, p.means.dtype)]
-    if options.control_variate:
-        distances = {name: _gaussian.expected_distances(p, g, densities[name].inverse) for name, g in used.items()}
-        expected_logs = {name: densities[name].log_peaks[None] - 0.5 * distances[name] for name in used}
-        slopes = {name: jnp.zeros((p.num_components, g.num_components), p.means.dtype) for name, g in used.items()}
-        for sign, members, landed in parts:
-            among = [(i, landed) for i in members]
-            offsets = log_blend if len(members) > 1 else jnp.zeros_like(log_blend)
-            found = _controls.responsibilities([expected_logs[name] + offsets[name[0]] for name in among])
-            for name, share_of in zip(among, found, strict=True):
-                slopes[name] += sign * (jax.lax.stop_gradient(share_of) if options.stick_the_landing else share_of)
-        centres = [0.5 * jnp.sum(slopes[name] * distances[name], axis=1) for name in used]
-    return Logs(scale, log_blend, densities, slopes, functools.reduce(jnp.add, centres))
+def _landed(g, landed):
+    return jax.tree.map(jax.lax.stop_gradient, g) if landed else g
 
 
-def _integrand(logs, x, share, parts):
-    distances = {name: _linalg.squared_distances(d.inverse, d.means, x) for name, d in logs.densities.items()}
-    tables = {name: d.log_peaks[:, None] - 0.5 * distances[name] for name, d in logs.densities.items()}
-    densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in tables.items()}
-    balanced = sum(sign for sign, _, _ in parts) == 0
+def _control(logs, plan, relations, stick_the_landing):
+    """−½ Σ r · squared distances less its mean, with the sum of the variational responsibilities of all logarithms."""
+    distances = jnp.concatenate([relations[name].expected_distances for name in plan.names], axis=1)
+    expected_logs = jnp.concatenate(logs.densities.log_peaks)[None] - 0.5 * distances
+    sizes = [len(peaks) for peaks in logs.densities.log_peaks]
+    columns = np.repeat(np.arange(len(plan.names)), sizes)  # to which density each component belongs
+    blended = logs.log_blend[np.array([i for i, _ in plan.names])[columns]]
+    slopes = jnp.zeros_like(expected_logs)
+    for sign, members, landed in plan.parts:
+        among = np.isin(columns, [plan.names.index((i, landed)) for i in members])
+        scores = expected_logs + blended[None] if len(members) > 1 else expected_logs
+        slopes += sign * jax.nn.softmax(jnp.where(among[None], scores, -jnp.inf), axis=1)
+    slopes = -0.5 * logs.scale * (jax.lax.stop_gradient(slopes) if stick_the_landing else slopes)
+    return _controls.Control(-jnp.sum(slopes * distances, axis=1), slopes)
+
+
+def _integrand(logs, x, plan):
+    distances = _density.squared_distances(logs.densities, x)
+    tables = _density.component_tables(logs.densities, distances)
+    densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in zip(plan.names, tables, strict=True)}
+    balanced = sum(sign for sign, _, _ in plan.parts) == 0
     # Relative to the sampled density, so that equal mixtures give exactly 0.
-    reference = densities[next(name for name in densities if name[0] == share.sampled)] if balanced else 0.0
+    reference = densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
     values = jnp.zeros(x.shape[1], x.dtype)
-    for sign, members, landed in parts:
+    for sign, members, landed in plan.parts:
         relative = [densities[i, landed] - reference for i in members]
         if len(members) > 1:
             relative = [jax.nn.logsumexp(logs.log_blend[:, None] + jnp.stack(relative), axis=0)]
         values += sign * relative[0]
-    if not logs.slopes:
-        return logs.scale * values, None
-    control = sum(jnp.matmul(slope, distances[name], precision=_linalg.HIGHEST) for name, slope in logs.slopes.items())
-    return logs.scale * values, logs.scale * (logs.centre[:, None] - 0.5 * control)
+    return logs.scale * values, distances

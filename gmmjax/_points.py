@@ -9,6 +9,7 @@ better two-dimensional projections", SIAM J. Sci. Comput. 30, 2635 (2008), as sc
 """
 
 import functools
+import math
 from importlib import resources
 
 import jax
@@ -155,9 +156,9 @@ def _normal(bits, dtype):
     # Odd multiples of 2⁻ᵐ in (−1, 1) are exact in `dtype`, symmetric, and never ±1, where erf⁻¹ is infinite.
     mantissa, signed = (53, jnp.int64) if dtype == jnp.float64 else (24, jnp.int32)
 
-    def coordinate(bits):
+    def part(bits):
         odd = (bits >> (8 * bits.dtype.itemsize - mantissa)).astype(signed) * 2 + 1 - (1 << mantissa)
         return 2.0**0.5 * jax.lax.erf_inv(odd.astype(dtype) * 2.0**-mantissa)
 
     # A loop keeps its result. The compiler would otherwise repeat erf⁻¹ wherever a number is used, K + 1 times.
-    return jax.lax.map(coordinate, bits)
+    return jax.lax.map(part, bits.reshape(math.gcd(bits.size, 4), -1)).reshape(bits.shape)

@@ -6,15 +6,15 @@ All of it are functions of t = log p − log q and of the order α, smooth throu
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _density
-from gmmjax._ratios import log_ratio
+from gmmjax._balanced import Pair, log_ratio
 
 
-def regime(p, q, alpha):
+def regime(both: Pair, alpha):
     """Whether the integral is near 1, judged at the means of the components, and its logarithm to scale by if not."""
-    densities = _density.precision(p), _density.precision(q)
-    scores = [_log_power(log_ratio(densities, g.means.T), alpha) + jax.nn.log_softmax(g.logits) for g in (p, q)]
-    shift = jax.lax.stop_gradient(jax.nn.logsumexp(jnp.concatenate(scores)) - jnp.log(2.0).astype(alpha.dtype))
+    t = log_ratio(both.densities, jnp.concatenate([g.means for g in both.mixtures]).T)
+    log_weights = jnp.concatenate([jax.nn.log_softmax(g.logits) for g in both.mixtures])
+    scores = _log_power(t, alpha) + log_weights
+    shift = jax.lax.stop_gradient(jax.nn.logsumexp(scores) - jnp.log(2.0).astype(alpha.dtype))
     return (jnp.abs(shift) < 0.7) | (alpha == 1), shift
 
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from gmmjax import _blocks, _points, _power_integral, _tails
+from gmmjax._balanced import balanced_replicates, pair, tail_checked
 from gmmjax._estimate import Estimate, standard_error
 from gmmjax._gmm import GMM, common_float
-from gmmjax._ratios import balanced_replicates, tail_checked
 from gmmjax._validate import check_between, keyed
 
 
@@ -193,8 +193,9 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
 
 @jax.jit(static_argnums=(4, 5, 6))
 def _power(key, p, q, alpha: jax.Array, transform, sampling, above_one):
-    near, shift = _power_integral.regime(p, q, alpha)
-    found = balanced_replicates(key, p, q, _power_integral.integrand, (alpha, near, shift), sampling)
+    both = pair(p, q)
+    near, shift = _power_integral.regime(both, alpha)
+    found = balanced_replicates(key, both, _power_integral.integrand, (alpha, near, shift), sampling)
     transformed = lambda value: transform(value, alpha, near, shift)
     result, slope = jax.jvp(transformed, (found.value,), (jnp.ones_like(found.value),))
     stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _blocks, _density, _points, _tails
-from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
-from gmmjax._gmm import GMM, common_float, recentred
+from gmmjax import _blocks, _points, _tails
+from gmmjax._balanced import balanced_replicates, pair, tail_checked
+from gmmjax._estimate import Estimate, standard_error
+from gmmjax._gmm import GMM, common_float
 from gmmjax._validate import check_function, keyed
 
 
@@ -176,32 +177,8 @@ def _estimate_balanced(key, p, q, function, num_samples, num_replicates, points)
 
 @jax.jit(static_argnums=(3, 4))
 def _balanced(key, p, q, function, sampling):
-    found = balanced_replicates(key, p, q, lambda t, _: function(t), (), sampling)
+    found = balanced_replicates(key, pair(p, q), lambda t, _: function(t), (), sampling)
     return Estimate(found.value, tail_checked(standard_error(found), found.means))
-
-
-def balanced_replicates(key, p, q, function, extra, sampling: _blocks.Sampling):
-    """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing traced."""
-    p, q = recentred(p, q)
-    integrand = lambda params, x: (0.5 * function(log_ratio(params, x), params[2]), None)
-    params = (_density.precision(p), _density.precision(q), extra)
-    return replicates(key, [Term(p, integrand), Term(q, integrand)], params, sampling, spikes=(p, q))
-
-
-def log_ratio(params, x):
-    """Log p(x) − log q(x), of the precisions of both."""
-    return _density.evaluate(params[0], x) - _density.evaluate(params[1], x)
-
-
-def tail_checked(stderr: jax.Array, means: jax.Array) -> jax.Array:
-    """The standard error, or infinity where one replicate carries far more than its share of the sum.
-
-    A few points that carry a sum are the sign of a tail that the others have not seen, and of a variance that may
-    be infinite: the spread of the replicates then says nothing about the error.
-    """
-    size = jax.lax.stop_gradient(jnp.abs(means))
-    sound = jnp.isfinite(jnp.max(size)) & ~carried_by_few(size)
-    return jnp.where(sound, stderr, jnp.inf)
 
 
 def _total_variation(t):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _linalg
+from gmmjax import _allocation
 from gmmjax._allocation import block_size
 from gmmjax._gmm import GMM, as_float
 from gmmjax._validate import check_count, keyed
@@ -50,6 +50,7 @@ def _sample(key, g, num_samples):
         choose, move = jax.random.split(stream)
         chosen = jax.random.categorical(choose, g.logits, shape=(min(block, num_samples),))
         z = jax.random.normal(move, (g.dim, len(chosen)), g.means.dtype)
-        return _linalg.place(jax.nn.one_hot(chosen, g.num_components, axis=0, dtype=z.dtype), g.means, g.scale, z).T
+        choice = jax.nn.one_hot(chosen, g.num_components, axis=0, dtype=z.dtype)
+        return _allocation.place(choice, g.means, g.scale, z[:, :, None]).T
 
     return jax.lax.map(draw, jax.random.split(key, count)).reshape(-1, g.dim)[:num_samples]

@@ -7,7 +7,7 @@ from cases import KINDS, densified, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax import _gaussian, _linalg
+from gmmjax import _allocation, _gaussian, _linalg
 
 
 def positive_definite(seed, count, dim):
@@ -33,6 +33,29 @@ def test_cholesky_has_derivatives_in_both_modes():
 def test_inverse_is_that_of_numpy(dim):
     lower = jnp.asarray(np.linalg.cholesky(positive_definite(2, 3, dim)))
     np.testing.assert_allclose(_linalg.tril_inverse(lower), np.linalg.inv(lower), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_are_placed_where_their_component_is(kind):
+    g = random_mixture(1, 3, 4, kind=kind)
+    owners = np.array([2, 0, 0, 1, 2])
+    z = np.random.default_rng(0).normal(size=(4, 5, 6))
+    factors = np.asarray(densified(g).scale)[owners]
+    expected = np.asarray(g.means)[owners].T[:, :, None] + np.einsum("cde,ecm->dcm", factors, z)
+    choice = jnp.eye(3)[owners].T
+    np.testing.assert_allclose(_allocation.place(choice, g.means, g.scale, z), expected.reshape(4, -1), rtol=1e-12)
+    alone = _allocation.place(choice, g.means, g.scale, z[:, :, :1])  # no two of a group
+    np.testing.assert_allclose(alone, expected[:, :, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [2, 16, 17])  # in one part, and in halves
+@pytest.mark.parametrize("kind", KINDS)
+def test_squared_norms_are_squared_distances(kind, dim):
+    g = random_mixture(1, 3, dim, kind=kind)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(dim, 7)))
+    inverse = _linalg.inverse_scale(g.scale, g.means)
+    norms = _linalg.squared_norms(_linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means), x)
+    np.testing.assert_allclose(norms, _linalg.squared_distances(inverse, g.means, x), rtol=1e-11)
 
 
 @pytest.mark.parametrize("kind_p", KINDS)
