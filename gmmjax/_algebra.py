@@ -48,7 +48,7 @@ def _marginal(g, kept):
     if scale.ndim == g.means.ndim:
         scale = scale[:, kept]
     elif scale.ndim > g.means.ndim:
-        scale = _linalg.lower_factor(jnp.tril(scale)[:, kept])
+        scale = _linalg.lower_factor(scale[:, kept])
     return GMM(g.logits, g.means[:, kept], scale)
 
 
@@ -159,7 +159,7 @@ def _check_rank(A):
 
 @jax.jit
 def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
-    means, scale = g.means, jnp.tril(g.scale) if g.scale.ndim > g.means.ndim else g.scale
+    means, scale = g.means, g.scale
     if A.ndim == 2:
         pivots = jnp.diagonal(_linalg.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
         A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)  # not of full rank

@@ -90,14 +90,14 @@ def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -
         diagonal = scale.reshape(scale.shape[0], -1).T
         spread = (diagonal if len(scale) == 1 else pick(diagonal, choice))[:, :, None] * z
     elif len(scale) == 1:
-        spread = jnp.matmul(jnp.tril(scale[0]), z.reshape(dim, -1), precision=HIGHEST).reshape(z.shape)
+        spread = jnp.matmul(scale[0], z.reshape(dim, -1), precision=HIGHEST).reshape(z.shape)
     elif together > 1:
-        factors = pick(jnp.tril(scale).reshape(-1, dim * dim).T, choice).reshape(dim, dim, -1)
+        factors = pick(scale.reshape(-1, dim * dim).T, choice).reshape(dim, dim, -1)
         spread = jnp.einsum("dec,ecm->dcm", factors, z, precision=HIGHEST)
     else:
         # One product with (choice ⊗ z) gathers nothing: a (D, D) matrix per point would be n·D² numbers.
         spread = (choice[:, None, :] * z[None, :, :, 0]).reshape(len(scale) * dim, -1)
-        flat = jnp.tril(scale).transpose(1, 0, 2).reshape(dim, len(scale) * dim)
+        flat = scale.transpose(1, 0, 2).reshape(dim, len(scale) * dim)
         spread = jnp.matmul(flat, spread, precision=HIGHEST)[:, :, None]
     return (located + spread).reshape(dim, -1)
 

@@ -167,7 +167,7 @@ def _kl_unscented(p, q):
     origin = jax.lax.stop_gradient(mean(p))[None]
     p, q = (g._replace(means=g.means - origin) for g in (p, q))
     if p.scale.ndim > p.means.ndim:
-        columns = jnp.tril(p.scale).mT
+        columns = p.scale.mT
     else:
         columns = p.scale.reshape(p.scale.shape[0], -1, 1) * jnp.eye(p.dim, dtype=p.scale.dtype)[None]
     steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)

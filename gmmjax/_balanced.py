@@ -21,7 +21,7 @@ class Pair(NamedTuple):
 def pair(p: GMM, q: GMM) -> Pair:
     """Of checked mixtures."""
     mixtures = recentred(p, q)
-    inverses = [_linalg.inverse_scale(g.scale, g.means) for g in mixtures]
+    inverses = _linalg.inverse_scales([g.scale for g in mixtures], [g.means for g in mixtures])
     return Pair(mixtures, inverses, _density.precision(mixtures, inverses))
 
 

@@ -62,9 +62,13 @@ class Layout(NamedTuple):
         return self.replicates * self.per_replicate // self.block
 
     def position(self, index):
-        """The replicates of a block, and the index of its first point in each."""
-        across = self.per_replicate // self.columns
-        return index // across * self.rows + jnp.arange(self.rows), index % across * self.columns
+        """The first replicate of a block, and the index of its first point in each."""
+        across = np.int32(self.per_replicate // self.columns)
+        return jax.lax.div(index, across) * self.rows, jax.lax.rem(index, across) * self.columns
+
+    def all_rows(self, sums, first):
+        """What the rows of a block, from the first, add to all `(R,)`."""
+        return jax.lax.dynamic_update_slice(jnp.zeros(self.replicates, sums.dtype), sums, (first,))
 
     def groups(self, table):
         """Entries `(…, rows, columns)` by the component they share, `(…, groups, together)`."""

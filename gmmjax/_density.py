@@ -27,7 +27,7 @@ class Precision(NamedTuple):
 
 def precision(mixtures: Sequence[GMM], inverses: Sequence[jax.Array] | None = None) -> Precision:
     """Factorised form of checked mixtures; their inverse factors may be at hand."""
-    inverses = inverses or [_linalg.inverse_scale(g.scale, g.means) for g in mixtures]
+    inverses = inverses or _linalg.inverse_scales([g.scale for g in mixtures], [g.means for g in mixtures])
     factors = [
         Factor(_linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means))
         for g, inverse in zip(mixtures, inverses, strict=True)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer, eval_jaxpr
 
 from gmmjax import _allocation, _blocks, _controls, _gaussian, _linalg, _points, _unseen
@@ -156,9 +157,11 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     def block(arguments, index):
         """What one block adds to the mean of every replicate."""
         mixtures, params, baselines, allocations, shifts, key = arguments
-        rows, start = layout.position(index)
+        row, start = layout.position(index)
+        rows = row + np.arange(layout.rows, dtype=np.int32)
         z, weight = map(layout.groups, sampling.points(key, rows, start, layout.columns, dim, dtype))
-        places = (start + jnp.arange(layout.columns, dtype=dtype))[None] + shifts[rows][:, None]
+        shift = jax.lax.dynamic_slice(shifts, (row,), (layout.rows,))
+        places = (start + np.arange(layout.columns, dtype=np.int32)).astype(dtype)[None] + shift[:, None]
         first = layout.groups(places)[:, 0] / n
         total = jnp.zeros_like(weight)
         for g, f, known, allocation in zip(mixtures, integrands, baselines, allocations, strict=True):
@@ -170,7 +173,7 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
                 slopes = _allocation.pick(known.slopes.T, choice)[:, :, None]
                 rest -= jnp.sum(slopes * features.reshape(-1, *weight.shape), axis=0)
             total += rate * weight * rest
-        return jnp.zeros(shape, dtype).at[rows].add(layout.row_sums(total))
+        return layout.all_rows(layout.row_sums(total), row)
 
     # With whole powers of two per component any point may stand anywhere; otherwise a common shift of the
     # positions makes each component's expected number of points exact.

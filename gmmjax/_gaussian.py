@@ -27,7 +27,7 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
     shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
     full_p, full_q = p.scale.ndim > p.means.ndim, inverse.ndim > q.means.ndim
     if not full_q:
-        squares = jnp.sum(jnp.tril(p.scale) ** 2, axis=-1) if full_p else p.scale**2
+        squares = jnp.sum(p.scale**2, axis=-1) if full_p else p.scale**2
         rates = inverse**2
         return Relation(shift, squares.reshape(len(squares), 1, -1) * rates.reshape(1, len(rates), -1))
     # Flat products: one for every pair would be several times slower on a CPU.
@@ -37,9 +37,9 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
         variances = jnp.matmul(squares, columns, precision=_linalg.HIGHEST)
         return Relation(shift, variances.reshape(len(squares), len(inverse), p.dim))
     # Squares of a product and not a product of squares: precisions and covariances square the condition number.
-    lower, parts = jnp.tril(p.scale), []
+    parts = []
     for a, b in _linalg.cuts(p.dim):
-        rows = lower[:, a:, a:b].mT.reshape(-1, p.dim - a)
+        rows = p.scale[:, a:, a:b].mT.reshape(-1, p.dim - a)
         columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(p.dim - a, -1)
         product = jnp.matmul(rows, columns, precision=_linalg.HIGHEST).reshape(-1, b - a, len(inverse), p.dim - a)
         squares = jnp.sum(product**2, axis=1)
@@ -121,11 +121,11 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
 def relative_scale(scale, means, inverse, other_means):
     """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where both are diagonal."""
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
-        return jnp.matmul(inverse[None], jnp.tril(scale)[:, None], precision=_linalg.HIGHEST)
+        return jnp.matmul(inverse[None], scale[:, None], precision=_linalg.HIGHEST)
     deviations = scale.reshape(scale.shape[0], 1, -1)
     rates = inverse.reshape(1, inverse.shape[0], -1)
     if scale.ndim > means.ndim:
-        return rates[..., None] * jnp.tril(scale)[:, None]
+        return rates[..., None] * scale[:, None]
     if inverse.ndim > other_means.ndim:
         return inverse[None] * deviations[:, :, None]
     return rates * deviations

@@ -155,13 +155,15 @@ def as_float(name: str, g: GMM) -> GMM:
         raise TypeError(f"{name}: expected float32 or float64, got {dtype}; convert it first")
     logits, means, scale = (leaf.astype(dtype) for leaf in leaves)
     check_shapes([f"{name}.{leaf}" for leaf in GMM._fields], logits.shape, means.shape, scale.shape)
-    return GMM(logits, *_nan_for_infinity(means, scale))
+    return GMM(logits, *_canonical(means, scale))
 
 
 @jax.jit
-def _nan_for_infinity(*leaves):
-    """A component at infinity has no density; without this it would just be left out of some results."""
-    return tuple(jnp.where(jnp.isinf(leaf), jnp.nan, leaf) for leaf in leaves)
+def _canonical(means, scale):
+    """Factors without what stands above their diagonal, which is not theirs, and NaN for what is infinite."""
+    # A component at infinity has no density; without this it would just be left out of some results.
+    lower = jnp.tril(scale) if scale.ndim > means.ndim else scale
+    return tuple(jax.lax.select(jax.lax.is_finite(x), x, jnp.full_like(x, jnp.nan)) for x in (means, lower))
 
 
 def as_real(name, value):

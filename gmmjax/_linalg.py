@@ -108,6 +108,14 @@ def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
     return tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
 
 
+def inverse_scales(scales: Sequence[jax.Array], means: Sequence[jax.Array]) -> list[jax.Array]:
+    """The inverse of the factors of several mixtures; those of full ones in one loop, which compiles once."""
+    if any(scale.ndim <= m.ndim for scale, m in zip(scales, means, strict=True)):
+        return [inverse_scale(scale, m) for scale, m in zip(scales, means, strict=True)]
+    ends = np.cumsum([len(scale) for scale in scales])[:-1].tolist()
+    return jnp.split(tril_inverse(jnp.concatenate(scales)), ends)
+
+
 def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
     """log|det L_k| of each factor, `(K,)` or `(1,)`; the sign of the diagonal does not matter."""
     if scale.ndim == means.ndim - 1:
@@ -211,8 +219,7 @@ def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
     """Covariance matrices `(K, D, D)` of any scale."""
     count, dim = means.shape
     if scale.ndim > means.ndim:
-        lower = jnp.tril(scale)
-        dense = jnp.matmul(lower, lower.mT, precision=HIGHEST)
+        dense = jnp.matmul(scale, scale.mT, precision=HIGHEST)
     else:
         variances = jnp.broadcast_to((scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim))
         dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
@@ -222,5 +229,5 @@ def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
 def dense_factors(scale: jax.Array, means: jax.Array) -> jax.Array:
     """Lower factors `(K or 1, D, D)` of any scale."""
     if scale.ndim > means.ndim:
-        return jnp.tril(scale)
+        return scale
     return scale.reshape(scale.shape[0], -1, 1) * jnp.eye(means.shape[-1], dtype=scale.dtype)[None]

@@ -59,7 +59,8 @@ def estimate_logs(
     log_blend = jnp.log(jnp.asarray(blend, dtype))
     plans = [_plan(share, mixtures, options.stick_the_landing, len(shares) == len(mixtures)) for share in shares]
     used = {name: _landed(mixtures[name[0]], name[1]) for plan in plans for name in plan.names}
-    inverses = {name: _linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
+    inverses = _linalg.inverse_scales([g.scale for g in used.values()], [g.means for g in used.values()])
+    inverses = dict(zip(used, inverses, strict=True))
     pick = lambda table, names: [table[name] for name in names]
     densities = {names: _density.precision(pick(used, names), pick(inverses, names)) for _, _, names in plans}
     terms, params = [], []

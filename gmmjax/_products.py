@@ -196,7 +196,7 @@ def _blurred(g, bandwidth):
     """The mixture in units of the bandwidth, convolved with N(0, I/2)."""
     scale = g.scale / bandwidth
     if scale.ndim > g.means.ndim:
-        covariances = jnp.matmul(jnp.tril(scale), jnp.tril(scale).mT, precision=_linalg.HIGHEST)
+        covariances = jnp.matmul(scale, scale.mT, precision=_linalg.HIGHEST)
         scale = _linalg.cholesky(covariances + 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None])
     else:
         scale = jnp.sqrt(scale * scale + 0.5)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax import _blocks, _linalg, _points
 from gmmjax._estimate import Estimate, Replicates, standard_error
@@ -64,13 +65,14 @@ def _sliced_w2_squared(key, p, q, sampling):
 
     def block(arguments, index):
         p, q, key = arguments
-        rows, start = layout.position(index)
+        row, start = layout.position(index)
+        rows = row + np.arange(layout.rows, dtype=np.int32)
         z, weight = sampling.points(key, rows, start, layout.columns, p.dim + 1, dtype)
         z, weight = z.reshape(p.dim + 1, -1), weight.reshape(-1)
         direction = z[:-1] / jnp.sqrt(jnp.sum(z[:-1] ** 2, axis=0))[None]
         gaps = _squared_gap(z[-1], _project(p, direction), _project(q, direction))
         sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
-        return jnp.zeros(layout.replicates, dtype).at[rows].add(sums / layout.per_replicate)
+        return layout.all_rows(sums / layout.per_replicate, row)
 
     value, means = _blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)((p, q, key))
     return Estimate(value, standard_error(Replicates(value, means, jnp.zeros_like(value))))
@@ -85,7 +87,7 @@ class _Projected(NamedTuple):
 
 
 def _project(g, direction):
-    transposed = jnp.tril(g.scale).mT if g.scale.ndim > g.means.ndim else g.scale
+    transposed = g.scale.mT if g.scale.ndim > g.means.ndim else g.scale
     variances = _linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
     means = jnp.matmul(g.means, direction, precision=_linalg.HIGHEST)
     return _Projected(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))

@@ -44,7 +44,7 @@ def _directions(p, q):
     start = jnp.broadcast_to(jnp.asarray(start, ratio.dtype), (*ratio.shape[:2], p.dim))
     y = jax.lax.fori_loop(0, STEPS, step, start)
     if p.scale.ndim > p.means.ndim:
-        u = jnp.matmul(jnp.tril(p.scale)[:, None], y[..., None], precision=_linalg.HIGHEST)[..., 0]
+        u = jnp.matmul(p.scale[:, None], y[..., None], precision=_linalg.HIGHEST)[..., 0]
     else:
         u = p.scale.reshape(p.scale.shape[0], 1, -1) * y
     return u.reshape(-1, p.dim).T

@@ -44,7 +44,7 @@ def untied(g: GMM) -> tuple[jax.Array, jax.Array, jax.Array]:
     count, dim = g.means.shape
     if g.scale.ndim == 3:
         signs = jnp.sign(jnp.diagonal(g.scale, axis1=1, axis2=2))
-        scale = jnp.broadcast_to(jnp.tril(g.scale) * signs[:, None, :], (count, dim, dim))
+        scale = jnp.broadcast_to(g.scale * signs[:, None, :], (count, dim, dim))
     else:
         scale = jnp.broadcast_to(jnp.abs(g.scale).reshape(g.scale.shape[0], -1), (count, dim))
     leaves = jax.nn.log_softmax(g.logits), g.means, scale
