@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax import _linalg
 from gmmjax._gmm import GMM
@@ -91,7 +92,13 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
     log_dets = jnp.broadcast_to(_linalg.log_abs_det(q.scale, q.means), shape[1:])
     ratio = relative_scale(p.scale, p.means, inverse, q.means)
     ratio = jnp.broadcast_to(ratio, shape + ratio.shape[2:])
-    pick = lambda table: jnp.take_along_axis(table, nearest.reshape(-1, *(1,) * (table.ndim - 1)), axis=1)
+    chosen = nearest[:, None] == np.arange(q.num_components)[None]
+    chosen = [chosen.reshape(shape + (1,) * rank) for rank in range(3)]
+
+    def pick(table):
+        kept: jax.Array = jnp.where(chosen[table.ndim - 2], table, 0.0)
+        return jnp.sum(kept, axis=1, keepdims=True)
+
     apply = (lambda m, v: m * v) if ratio.ndim == 3 else _multiply
     transposed = ratio if ratio.ndim == 3 else ratio.mT
     # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
@@ -142,7 +149,7 @@ def _sum_coordinates(values, dim):
 
 
 def _log_diagonal(lower):
-    return jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
+    return jnp.sum(jnp.log(_linalg.diagonal(lower)), axis=-1)
 
 
 def _multiply(matrices, vectors):

@@ -120,8 +120,14 @@ def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
     """log|det L_k| of each factor, `(K,)` or `(1,)`; the sign of the diagonal does not matter."""
     if scale.ndim == means.ndim - 1:
         return means.shape[-1] * jnp.log(jnp.abs(scale))
-    diagonal = jnp.diagonal(scale, axis1=-2, axis2=-1) if scale.ndim > means.ndim else scale
-    return jnp.sum(jnp.log(jnp.abs(diagonal)), axis=-1)
+    return jnp.sum(jnp.log(jnp.abs(diagonal(scale) if scale.ndim > means.ndim else scale)), axis=-1)
+
+
+def diagonal(matrices: jax.Array) -> jax.Array:
+    """Diagonals `(…, D)` of matrices `(…, D, D)`."""
+    # A slice: `jnp.diagonal` gathers, and its gradient scatters, which compiles and runs slowly.
+    dim = matrices.shape[-1]
+    return matrices.reshape(*matrices.shape[:-2], dim * dim)[..., :: dim + 1]
 
 
 def whiten(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax import _linalg
 from gmmjax._gmm import GMM, as_float
 
 
@@ -51,7 +52,7 @@ def unconstrain(g: GMM) -> Unconstrained:
     g = as_float("g", g)
     if g.scale.ndim <= g.means.ndim:
         return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
-    diagonal = jnp.diagonal(g.scale, axis1=-2, axis2=-1)
+    diagonal = _linalg.diagonal(g.scale)
     positive = jnp.tril(g.scale, -1) * jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)[:, None, :]
     return Unconstrained(g.logits, g.means, positive + _diagonal_matrix(jnp.log(jnp.abs(diagonal))))
 
@@ -81,7 +82,7 @@ def constrain(u: Unconstrained) -> GMM:
     g = as_float("u", GMM(*u))
     if g.scale.ndim <= g.means.ndim:
         return g._replace(scale=jnp.exp(g.scale))
-    diagonal = jnp.exp(jnp.diagonal(g.scale, axis1=-2, axis2=-1))
+    diagonal = jnp.exp(_linalg.diagonal(g.scale))
     return g._replace(scale=jnp.tril(g.scale, -1) + _diagonal_matrix(diagonal))
 
 
