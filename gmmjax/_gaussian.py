@@ -94,11 +94,7 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
     ratio = jnp.broadcast_to(ratio, shape + ratio.shape[2:])
     chosen = nearest[:, None] == np.arange(q.num_components)[None]
     chosen = [chosen.reshape(shape + (1,) * rank) for rank in range(3)]
-
-    def pick(table):
-        kept: jax.Array = jnp.where(chosen[table.ndim - 2], table, 0.0)
-        return jnp.sum(kept, axis=1, keepdims=True)
-
+    pick = lambda table: jnp.sum(table, axis=1, keepdims=True, where=chosen[table.ndim - 2])
     apply = (lambda m, v: m * v) if ratio.ndim == 3 else _multiply
     transposed = ratio if ratio.ndim == 3 else ratio.mT
     # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
