@@ -79,11 +79,15 @@ def stack(mixtures: Sequence[GMM]) -> GMM:
       >>> batch.scale.shape, jax.vmap(gmmjax.mean)(batch).shape
       ((2, 3, 2), (2, 2))
     """
-    checked = check_mixtures(mixtures)
-    count = max(g.num_components for g in checked)
-    rank = max(g.scale.ndim for g in checked)
-    tied = all(g.scale.shape[0] == 1 for g in checked)
-    padded = [pad(g, count, rank, 1 if tied else count) for g in checked]
+    return _stack(check_mixtures(mixtures))
+
+
+@jax.jit
+def _stack(mixtures):
+    count = max(g.num_components for g in mixtures)
+    rank = max(g.scale.ndim for g in mixtures)
+    tied = all(g.scale.shape[0] == 1 for g in mixtures)
+    padded = [pad(g, count, rank, 1 if tied else count) for g in mixtures]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
 
 

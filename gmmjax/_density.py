@@ -81,7 +81,7 @@ def log_prob(g: GMM, x) -> jax.Array:
       >>> print(gmmjax.log_prob(g, jnp.zeros((3, 1))).round(4))
       [-1.4189 -1.4189 -1.4189]
     """
-    return jax.nn.logsumexp(component_log_prob(g, x), axis=-1)
+    return _log_prob(*_checked(g, x))
 
 
 def component_log_prob(g: GMM, x) -> jax.Array:
@@ -104,14 +104,7 @@ def component_log_prob(g: GMM, x) -> jax.Array:
       >>> print(gmmjax.component_log_prob(g, jnp.ones(1)).round(4))
       [-3.6121 -1.6121]
     """
-    g = as_float("g", g)
-    x = jnp.asarray(as_real("x", x))
-    if x.ndim == 0 or x.shape[-1] != g.dim:
-        raise ValueError(f"x: expected points of shape (…, {g.dim}), got {x.shape}")
-    dtype = jnp.result_type(g.means, x)
-    g = GMM(*(leaf.astype(dtype) for leaf in g))
-    table = _component_table(g, x.reshape(-1, g.dim).astype(dtype))
-    return table.reshape(*x.shape[:-1], g.num_components)
+    return _component_log_prob(*_checked(g, x))
 
 
 def responsibilities(g: GMM, x) -> jax.Array:
@@ -134,11 +127,32 @@ def responsibilities(g: GMM, x) -> jax.Array:
       >>> print(gmmjax.responsibilities(g, jnp.zeros(1)))
       [0.5 0.5]
     """
-    return jax.nn.softmax(component_log_prob(g, x), axis=-1)
+    return _responsibilities(*_checked(g, x))
+
+
+def _checked(g, x):
+    """Both, in one dtype."""
+    g = as_float("g", g)
+    x = jnp.asarray(as_real("x", x))
+    if x.ndim == 0 or x.shape[-1] != g.dim:
+        raise ValueError(f"x: expected points of shape (…, {g.dim}), got {x.shape}")
+    dtype = jnp.result_type(g.means, x)
+    return GMM(*(leaf.astype(dtype) for leaf in g)), x.astype(dtype)
 
 
 @jax.jit
-def _component_table(g, x):
+def _component_log_prob(g, x):
     # Points of a user are exact, however far from 0, and stay so.
-    distances = _linalg.squared_distances(_linalg.inverse_scale(g.scale, g.means), g.means, x.T)
-    return (log_peaks(g)[:, None] - 0.5 * distances).T
+    inverse = _linalg.inverse_scale(g.scale, g.means)
+    distances = _linalg.squared_distances(inverse, g.means, x.reshape(-1, g.dim).T)
+    return (log_peaks(g)[:, None] - 0.5 * distances).T.reshape(*x.shape[:-1], g.num_components)
+
+
+@jax.jit
+def _log_prob(g, x):
+    return jax.nn.logsumexp(_component_log_prob(g, x), axis=-1)
+
+
+@jax.jit
+def _responsibilities(g, x):
+    return jax.nn.softmax(_component_log_prob(g, x), axis=-1)

@@ -65,7 +65,7 @@ def weights(g: GMM) -> jax.Array:
       >>> print(gmmjax.weights(g).round(4))
       [0.25 0.75]
     """
-    return jax.nn.softmax(as_float("g", g).logits)
+    return _weights(as_float("g", g).logits)
 
 
 def covariances(g: GMM) -> jax.Array:
@@ -89,7 +89,7 @@ def covariances(g: GMM) -> jax.Array:
         [0. 4.]]]
     """
     g = as_float("g", g)
-    return _linalg.dense_covariances(g.scale, g.means)
+    return _covariances(g.scale, g.means)
 
 
 def mean(g: GMM) -> jax.Array:
@@ -111,8 +111,7 @@ def mean(g: GMM) -> jax.Array:
       >>> print(gmmjax.mean(g))
       [2.]
     """
-    g = as_float("g", g)
-    return jnp.matmul(jax.nn.softmax(g.logits), g.means, precision=_linalg.HIGHEST)
+    return _mean(as_float("g", g))
 
 
 def covariance(g: GMM) -> jax.Array:
@@ -134,10 +133,23 @@ def covariance(g: GMM) -> jax.Array:
       >>> print(gmmjax.covariance(g))
       [[5.]]
     """
-    g = as_float("g", g)
-    w = jax.nn.softmax(g.logits)
-    centred = g.means - mean(g)[None]
-    within = jnp.tensordot(w, covariances(g), axes=1, precision=_linalg.HIGHEST)
+    return _covariance(as_float("g", g))
+
+
+# Compiled as a whole, for outside `jit` every operation would be a program of its own.
+_weights = jax.jit(jax.nn.softmax)
+_covariances = jax.jit(_linalg.dense_covariances)
+
+
+@jax.jit
+def _mean(g):
+    return jnp.matmul(_weights(g.logits), g.means, precision=_linalg.HIGHEST)
+
+
+@jax.jit
+def _covariance(g):
+    w, centred = _weights(g.logits), g.means - _mean(g)[None]
+    within = jnp.tensordot(w, _covariances(g.scale, g.means), axes=1, precision=_linalg.HIGHEST)
     return within + jnp.matmul(centred.T * w[None], centred, precision=_linalg.HIGHEST)
 
 

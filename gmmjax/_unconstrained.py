@@ -49,7 +49,11 @@ def unconstrain(g: GMM) -> Unconstrained:
       >>> print(gmmjax.constrain(gmmjax.unconstrain(g)).scale)
       [2.]
     """
-    g = as_float("g", g)
+    return _unconstrain(as_float("g", g))
+
+
+@jax.jit
+def _unconstrain(g):
     if g.scale.ndim <= g.means.ndim:
         return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
     diagonal = _linalg.diagonal(g.scale)
@@ -79,7 +83,11 @@ def constrain(u: Unconstrained) -> GMM:
     """
     if not isinstance(u, Unconstrained):
         raise TypeError(f"u: expected the result of gmmjax.unconstrain, got {type(u).__name__}")
-    g = as_float("u", GMM(*u))
+    return _constrain(as_float("u", GMM(*u)))
+
+
+@jax.jit
+def _constrain(g):
     if g.scale.ndim <= g.means.ndim:
         return g._replace(scale=jnp.exp(g.scale))
     diagonal = jnp.exp(_linalg.diagonal(g.scale))

@@ -50,7 +50,7 @@ def gradients(p, q, divergence, landing):
     """Mean and standard error of the gradient over independent keys."""
 
     def gradient(key):
-        call = functools.partial(divergence, num_samples=8192, stick_the_landing=landing)
+        call = functools.partial(divergence, num_samples=4096, stick_the_landing=landing)
         return jax.grad(lambda p, q: call(key, p, q).value, argnums=(0, 1))(p, q)
 
     draws = jax.lax.map(gradient, jax.random.split(jax.random.key(1), 16))

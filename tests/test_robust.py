@@ -117,7 +117,7 @@ def test_smallest_shapes(divergence, p_size, q_size, dim, key):
 
 @pytest.mark.parametrize(
     ("divergence", "num_samples"),
-    [(gmmjax.kl_divergence, n) for n in (1, 2, 5, 31, 32, 33, 100)] + [(gmmjax.js_divergence, n) for n in (1, 5, 33)],
+    [(gmmjax.kl_divergence, n) for n in (1, 5, 32, 33)] + [(gmmjax.js_divergence, 5)],
 )
 def test_few_samples_are_unbiased(divergence, num_samples):
     p, q = random_mixture(0, 5, 2), random_mixture(1, 3, 2)
