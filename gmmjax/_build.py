@@ -140,6 +140,7 @@ def _check_layout(weights, means, covariances):
     check_shapes(["weights", "means", "covariances"], weights, means, covariances)
 
 
+@jax.jit
 def log_weights(w: jax.Array) -> jax.Array:
     """Logarithms of normalised weights, −inf for 0."""
     present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN

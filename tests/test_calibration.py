@@ -126,7 +126,8 @@ def test_coverage_near_the_ceiling():
     """Where JS all but reaches log 2, a few points between the mixtures carry what is missing, or none are drawn."""
     apart = [(random_mixture(s, 4, 10, 3), random_mixture(s + 99, 5, 10, 1)) for s in range(2, 30, 3)]
     close = apart[0][1], apart[0][1]._replace(means=apart[0][1].means + 0.01)
-    found = estimates(gmmjax.js_divergence, stacked([*apart, close]), 200, 1024)
+    pairs = tuple(gmmjax.stack(side) for side in zip(*apart, close, strict=True))
+    found = estimates(gmmjax.js_divergence, pairs, 200, 1024)
     value, stderr = found.value[:, :-1], found.stderr[:, :-1]
     truth = value.mean(axis=0)
     assert (np.log(2) - truth < 1e-3).all()

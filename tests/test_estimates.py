@@ -76,7 +76,7 @@ def within(a, b, stderr, count=5):
     assert abs(a - b) <= count * stderr + 1e-9 * max(1, abs(b))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_identities_and_inequalities(seed, key):
     p, q = random_mixture(seed, 3, 2, spread=1.0), random_mixture(seed + 1, 3, 2, spread=1.0)
     there, back = gmmjax.kl_divergence(key, p, q), gmmjax.kl_divergence(key, q, p)
@@ -203,7 +203,7 @@ def test_a_rare_wide_mode_of_p_makes_chi2_infinite(key):
     assert np.isfinite(gmmjax.chi2_divergence(key, q, p).stderr)
 
 
-POWERS = [(1.5, jnp.float64), (2.0, jnp.float64), (2.0, jnp.float32), (3.0, jnp.float64), (-0.5, jnp.float64)]
+POWERS = [(1.5, jnp.float64), (2.0, jnp.float32), (3.0, jnp.float64), (-0.5, jnp.float64)]
 
 
 @pytest.mark.parametrize(("power", "dtype"), POWERS)

@@ -193,9 +193,8 @@ def slopes(p, q, keys):
 slopes = jax.jit(slopes, compiler_options={"xla_backend_optimization_level": 3})  # runs longer than it compiles
 
 
-@pytest.mark.parametrize("separation", [3.0, 40.0])
-def test_sliced_distance_on_the_line_with_all_gradients(separation, key):
-    p = gmmjax.from_covariances(W, [[-separation / 2], [separation / 2]], [1.0, 0.5])
+def test_sliced_distance_on_the_line_with_all_gradients(key):
+    p = gmmjax.from_covariances(W, [[-20.0], [20.0]], [1.0, 0.5])
     q = gmmjax.from_covariances(V, [[-1.0], [2.0]], [2.0, 1.0])
     value, stderr = gmmjax.sliced_w2_squared(key, p, q)
     assert abs(value - w2_squared(p, q)) <= 4 * stderr
