@@ -11,16 +11,16 @@ from cases import random_mixture, reference
 import gmmjax
 
 RUN_LONG = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # longer than compile
-# 50 pairs of each: how many dimensions matter, numbers of components, dimensions. In those that do not matter
+# 67 pairs of each: how many dimensions matter, numbers of components, dimensions. In those that do not matter
 # there is noise alike in both, and all are mixed by one matrix, so that divergences stay what quadrature says they are.
-SHAPES = [(1, 8, 5, 1), (2, 4, 4, 5), (1, 4, 5, 10), (10, 4, 5, 10)]
+SHAPES = [(1, 8, 5, 1), (2, 4, 4, 5), (10, 4, 5, 10)]
 
 
 @functools.cache
 def random_pairs(inner, k, m, dim):
     """Pairs in `dim` dimensions, and those in fewer that they were made of."""
     spread = (0.3, 1, 3)
-    pairs = [(random_mixture(s, k, inner, spread[s % 3]), random_mixture(s + 99, m, inner, 1)) for s in range(50)]
+    pairs = [(random_mixture(s, k, inner, spread[s % 3]), random_mixture(s + 99, m, inner, 1)) for s in range(67)]
     return stacked([[hidden(g, dim, seed) for g in pair] for seed, pair in enumerate(pairs)]), stacked(pairs)
 
 
