@@ -1,11 +1,14 @@
 """Control variates: what of an integrand has a mean in closed form is subtracted, and only the rest is sampled.
 
-Under component k the logarithm of a mixture is near Σ_b r_kb log N_b, with r the variational responsibilities
-softmax_b(E_k[log w_b N_b]), and that has a mean in closed form. Reference: Chen, Hershey, Olsen and Yashchin
-(2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models".
+The logarithm of a mixture is a smooth function of the squared distances to its components. Under component k its
+average linearisation in them is −½ Σ_b r̄_kb ‖L_b⁻¹(x − μ_b)‖², with r̄ the mean responsibilities, and that has a
+mean in closed form; by Stein's lemma it holds all that is linear in x. Reference: Chen, Hershey, Olsen and
+Yashchin (2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models", who
+linearise at variational responsibilities.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,21 +18,15 @@ import numpy as np
 from gmmjax import _allocation, _linalg
 from gmmjax._gmm import GMM
 
-NUM_POINTS = 64  # at most, around each component, for its coefficient
+NUM_POINTS = 64  # at most, around each component, for its coefficients
 NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
 
 
 class Control(NamedTuple):
-    """constant_k + Σ_m slopes_km feature_m(x), which has mean zero under component k, whatever the parameters."""
+    """What is known of the features of an integrand, and how it follows from them."""
 
-    constant: jax.Array  # (K,)
-    slopes: jax.Array  # (K, M)
-
-    def own(self, features):
-        """Of each component at points of its own, `(K, n)`, from features `(M, K·n)`."""
-        return self.constant[:, None] + jnp.einsum(
-            "km,mkn->kn", self.slopes, features.reshape(*self.slopes.shape[::-1], -1), precision=_linalg.HIGHEST
-        )
+    expected: jax.Array  # (K, M) mean of each feature under each component
+    function: Callable  # (params, features) -> values, of each point alone
 
 
 class Baseline(NamedTuple):
@@ -40,26 +37,47 @@ class Baseline(NamedTuple):
     slopes: jax.Array | None  # (K, M)
 
 
-def baseline(p: GMM, integrand, control: Control, params, fixed: bool) -> Baseline:
-    """The part of the control that follows the integrand, and what is left of that at the mean of each component.
+def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed: bool) -> Baseline:
+    """What the integrand is at the mean of each component, and there is of its control around it.
 
-    How much of it that is comes from a few fixed points around each mean: from points of the estimate it would
-    bias it.
+    `at_means` are the values `(K,)` and the features `(M, K)` of the integrand at the means. With `fixed` the slopes
+    are constants of differentiation.
+    """
+    values, features = at_means
+    if control is None:
+        return Baseline(values, values, None)
+    slopes = _slopes(*((jax.lax.stop_gradient((p, params))) if fixed else (p, params)), integrand, control)
+    slopes = jax.lax.stop_gradient(slopes) if fixed else slopes
+    there = features.T
+    return Baseline(
+        values - jnp.sum(slopes * (there - control.expected), axis=1), values - jnp.sum(slopes * there, axis=1), slopes
+    )
+
+
+def _slopes(p, params, integrand, control):
+    """Mean slopes of the integrand in its features, under each component, and as much of them as it follows.
+
+    Both come from a few fixed points around each mean: from points of the estimate they would bias it.
     """
     count, dim = p.means.shape
+    own = lambda table: table.reshape(*table.shape[:-1], count, -1)
 
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
-        values, features = integrand(params, _allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
-        return values.reshape(count, -1), control.own(features)
+        _, features = integrand(params, _allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
+        values, pull = jax.vjp(functools.partial(control.function, params), features)
+        return own(values), own(features), jnp.sum(own(pull(jnp.ones_like(values))[0]), axis=-1)
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
-    many = lambda z: jax.lax.map(jax.checkpoint(around), z)
-    values, controls = (jnp.concatenate(list(y), axis=1) for y in many(z)) if len(z) > 1 else around(z[0])
-    slope = _regress(values, controls)
-    slope = jax.lax.stop_gradient(slope) if fixed else slope
-    level = values[:, 0] - slope * controls[:, 0]
-    return Baseline(level, level + slope * control.constant, slope[:, None] * control.slopes)
+    if len(z) > 1:
+        values, features, slopes = jax.lax.map(jax.checkpoint(around), z)
+        values, features = (jnp.concatenate(list(y), axis=-1) for y in (values, features))
+        slopes = jnp.sum(slopes, axis=0)
+    else:
+        values, features, slopes = around(z[0])
+    slopes = slopes.T / values.shape[1]
+    controls = jnp.einsum("km,mkn->kn", slopes, features, precision=_linalg.HIGHEST)
+    return _regress(values, controls)[:, None] * slopes
 
 
 def _groups(count, dim):
@@ -72,9 +90,9 @@ def _groups(count, dim):
 
 @functools.cache
 def _fixed_normals(dim, groups, pairs):
-    """Groups of normal numbers in opposite pairs, each after the origin, `(groups, dim, 1 + 2 pairs)`."""
+    """Groups of normal numbers in opposite pairs, `(groups, dim, 2 pairs)`."""
     half = np.random.default_rng(dim).normal(size=(groups, dim, pairs))
-    return np.concatenate([np.zeros((groups, dim, 1)), half, -half], axis=2)
+    return np.concatenate([half, -half], axis=2)
 
 
 def _regress(values, controls):

@@ -151,7 +151,7 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     # f at the means, known without noise, is taken out of what is averaged: weights then cost nothing where f
     # is flat, and a function that is constant on each component comes out exact.
     probes = [t.integrand(params, jnp.concatenate([t.mixture.means, t.spikes.means]).T) for t in terms]
-    baselines = [_baseline(t, values, params, fixed_fit) for t, (values, _) in zip(terms, probes, strict=True)]
+    baselines = [_baseline(t, probe, params, fixed_fit) for t, probe in zip(terms, probes, strict=True)]
     known = sum(jnp.vdot(jax.nn.softmax(g.logits), b.level) for g, b in zip(mixtures, baselines, strict=True))
 
     def block(arguments, index):
@@ -192,11 +192,9 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, unseen)
 
 
-def _baseline(term, values, params, fixed_fit):
-    if term.control is not None:
-        return _controls.baseline(term.mixture, term.integrand, term.control, params, fixed_fit)
-    level = values[: term.mixture.num_components]
-    return _controls.Baseline(level, level, None)
+def _baseline(term, probe, params, fixed_fit):
+    at_means = jax.tree.map(lambda table: table[..., : term.mixture.num_components], probe)
+    return _controls.baseline(term.mixture, term.integrand, term.control, params, at_means, fixed_fit)
 
 
 def _rates(g, allocation, num_points):

@@ -70,8 +70,11 @@ def estimate_logs(
         relations = {name: _gaussian.relate(p, used[name], inverses[name]) for name in plan.names}
         each = list({j: (j, landed) for j, landed in plan.names}.values())
         spikes = _unseen.spikes(pick(used, each), pick(relations, each))
-        control = _control(logs, plan, relations, options.stick_the_landing) if options.control_variate else None
-        integrand = lambda params, x, i=i, plan=plan: _integrand(params[i], x, plan)
+        integrand, of_distances = (
+            lambda params, x, f=f, i=i, plan=plan: f(params[i], x, plan) for f in (_integrand, _values)
+        )
+        expected = jnp.concatenate([relations[name].expected_distances for name in plan.names], axis=1)
+        control = _controls.Control(expected, of_distances) if options.control_variate else None
         terms.append(Term(p, integrand, spikes, control))
         params.append(logs)
     found = replicates(key, terms, params, sampling, options.stick_the_landing)
@@ -106,33 +109,22 @@ def _landed(g, landed):
     return jax.tree.map(jax.lax.stop_gradient, g) if landed else g
 
 
-def _control(logs, plan, relations, stick_the_landing):
-    """−½ Σ r · squared distances less its mean, with the sum of the variational responsibilities of all logarithms."""
-    distances = jnp.concatenate([relations[name].expected_distances for name in plan.names], axis=1)
-    expected_logs = jnp.concatenate(logs.densities.log_peaks)[None] - 0.5 * distances
-    sizes = [len(peaks) for peaks in logs.densities.log_peaks]
-    columns = np.repeat(np.arange(len(plan.names)), sizes)  # to which density each component belongs
-    blended = logs.log_blend[np.array([i for i, _ in plan.names])[columns]]
-    slopes = jnp.zeros_like(expected_logs)
-    for sign, members, landed in plan.parts:
-        among = np.isin(columns, [plan.names.index((i, landed)) for i in members])
-        scores = expected_logs + blended[None] if len(members) > 1 else expected_logs
-        slopes += sign * jax.nn.softmax(jnp.where(among[None], scores, -jnp.inf), axis=1)
-    slopes = -0.5 * logs.scale * (jax.lax.stop_gradient(slopes) if stick_the_landing else slopes)
-    return _controls.Control(-jnp.sum(slopes * distances, axis=1), slopes)
-
-
 def _integrand(logs, x, plan):
     distances = _density.squared_distances(logs.densities, x)
+    return _values(logs, distances, plan), distances
+
+
+def _values(logs, distances, plan):
+    """Of the integrand, at points with these squared distances to all components."""
     tables = _density.component_tables(logs.densities, distances)
     densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in zip(plan.names, tables, strict=True)}
     balanced = sum(sign for sign, _, _ in plan.parts) == 0
     # Relative to the sampled density, so that equal mixtures give exactly 0.
     reference = densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
-    values = jnp.zeros(x.shape[1], x.dtype)
+    values = jnp.zeros(distances.shape[1], distances.dtype)
     for sign, members, landed in plan.parts:
         relative = [densities[i, landed] - reference for i in members]
         if len(members) > 1:
             relative = [jax.nn.logsumexp(logs.log_blend[:, None] + jnp.stack(relative), axis=0)]
         values += sign * relative[0]
-    return logs.scale * values, distances
+    return logs.scale * values
