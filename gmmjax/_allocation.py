@@ -111,7 +111,7 @@ def block_size(num_components: int, dim: int, together: int = 1) -> int:
     """How many points to handle at once for each of so many estimates, a power of two."""
     # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
     # Gradients hold several such tables, and want a quarter of what values do; many estimates at once are for values.
-    numbers, most = (18 + 2 * (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
+    numbers, most = (18 + 4 * (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
     fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
     return 1 << min(most, max(6 if together > 1 else 8, fitting))
 

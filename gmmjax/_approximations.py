@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax import _density, _gaussian, _linalg
-from gmmjax._gmm import GMM, common_float, covariance, mean
+from gmmjax._gmm import GMM, common_float, covariance, mean, recentred
 from gmmjax._variational import mean_log_sum
 
 
@@ -163,16 +163,11 @@ def kl_unscented(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_unscented(p, q):
-    # Moved to the mean of p: float32 has no digits to spare for an offset.
-    origin = jax.lax.stop_gradient(mean(p))[None]
-    p, q = (g._replace(means=g.means - origin) for g in (p, q))
-    if p.scale.ndim > p.means.ndim:
-        columns = p.scale.mT
-    else:
-        columns = p.scale.reshape(p.scale.shape[0], -1, 1) * jnp.eye(p.dim, dtype=p.scale.dtype)[None]
+    p, q = recentred(p, q)
+    columns = _linalg.dense_factors(p.scale, p.means).mT
     steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T
-    log_p, log_q = _density.evaluate(_density.precision([p, q]), points)
+    log_p, log_q = (_density.evaluate(_density.precision(g), points) for g in (p, q))
     return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean((log_p - log_q).reshape(p.num_components, -1), axis=1))
 
 

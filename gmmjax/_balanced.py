@@ -1,5 +1,6 @@
 """Expectations of functions of the log-ratio t = log p − log q under the average m = ½(p + q) of two mixtures."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,14 +16,14 @@ class Pair(NamedTuple):
 
     mixtures: tuple[GMM, ...]
     inverses: list[jax.Array]
-    densities: _density.Precision
+    densities: tuple[_density.Precision, ...]
 
 
 def pair(p: GMM, q: GMM) -> Pair:
     """Of checked mixtures."""
     mixtures = recentred(p, q)
-    inverses = _linalg.inverse_scales([g.scale for g in mixtures], [g.means for g in mixtures])
-    return Pair(mixtures, inverses, _density.precision(mixtures, inverses))
+    inverses = [_linalg.inverse_scale(g.scale, g.means) for g in mixtures]
+    return Pair(mixtures, inverses, tuple(map(_density.precision, mixtures, inverses)))
 
 
 def balanced_replicates(key, both: Pair, function, extra, sampling: _blocks.Sampling):
@@ -35,9 +36,9 @@ def balanced_replicates(key, both: Pair, function, extra, sampling: _blocks.Samp
     return replicates(key, terms, (both.densities, extra), sampling)
 
 
-def log_ratio(densities: _density.Precision, x):
+def log_ratio(densities: Sequence[_density.Precision], x):
     """Log p(x) − log q(x), of the precision of both."""
-    log_p, log_q = _density.evaluate(densities, x)
+    log_p, log_q = (_density.evaluate(density, x) for density in densities)
     return log_p - log_q
 
 

@@ -1,6 +1,5 @@
 """Log-densities: centre, whiten, square, logsumexp."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,31 +10,18 @@ from gmmjax import _linalg
 from gmmjax._gmm import GMM, as_float, as_real
 
 
-class Factor(NamedTuple):
-    """Inverse factors L_k⁻¹ for points that will lie about 0."""
+class Precision(NamedTuple):
+    """What evaluating a density needs: computed once, not for every block of points, which will lie about 0."""
 
-    blocks: tuple[jax.Array, ...]  # of their rows, in the structure of the scale
+    log_peaks: jax.Array  # (K,) log w_k N(μ_k; μ_k, Σ_k)
+    blocks: tuple[jax.Array, ...]  # of rows of the inverse factors L_k⁻¹, in the structure of the scale
     shift: jax.Array  # (K, D) L_k⁻¹μ_k
 
 
-class Precision(NamedTuple):
-    """What evaluating densities needs, of one mixture or of several: computed once, not for every block."""
-
-    log_peaks: tuple[jax.Array, ...]  # (K_j,) of each mixture
-    factors: list[Factor]  # of all of them one after another, in one where they are of one structure
-
-
-def precision(mixtures: Sequence[GMM], inverses: Sequence[jax.Array] | None = None) -> Precision:
-    """Factorised form of checked mixtures; their inverse factors may be at hand."""
-    inverses = inverses or _linalg.inverse_scales([g.scale for g in mixtures], [g.means for g in mixtures])
-    factors = [
-        Factor(_linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means))
-        for g, inverse in zip(mixtures, inverses, strict=True)
-    ]
-    if len({inverse.shape[1:] for inverse in inverses}) == 1 and len(mixtures) > 1:
-        if all(len(inverse) == g.num_components for g, inverse in zip(mixtures, inverses, strict=True)):
-            factors = [jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *factors)]  # one product, which is faster
-    return Precision(tuple(log_peaks(g) for g in mixtures), factors)
+def precision(g: GMM, inverse: jax.Array | None = None) -> Precision:
+    """Factorised form of a checked mixture; its inverse factors may be at hand."""
+    inverse = _linalg.inverse_scale(g.scale, g.means) if inverse is None else inverse
+    return Precision(log_peaks(g), _linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means))
 
 
 def log_peaks(g: GMM) -> jax.Array:
@@ -45,20 +31,18 @@ def log_peaks(g: GMM) -> jax.Array:
 
 
 def squared_distances(d: Precision, x: jax.Array) -> jax.Array:
-    """‖L_k⁻¹(x − μ_k)‖² of all components of all mixtures, for points `(D, n)` about 0, as `(K, n)`."""
-    tables = [_linalg.squared_norms(*factor, x) for factor in d.factors]
-    return jnp.concatenate(tables) if len(tables) > 1 else tables[0]
+    """‖L_k⁻¹(x − μ_k)‖² for points `(D, n)` about 0, as `(K, n)`."""
+    return _linalg.squared_norms(d.blocks, d.shift, x)
 
 
-def component_tables(d: Precision, distances: jax.Array) -> list[jax.Array]:
-    """Log w_k N(x; μ_k, Σ_k), `(K_j, n)` for each mixture, at points with these squared distances."""
-    parts = jnp.split(distances, np.cumsum([len(peaks) for peaks in d.log_peaks])[:-1].tolist())
-    return [peaks[:, None] - 0.5 * part for peaks, part in zip(d.log_peaks, parts, strict=True)]
+def component_table(d: Precision, distances: jax.Array) -> jax.Array:
+    """Log w_k N(x; μ_k, Σ_k) at points with these squared distances, both `(K, n)`."""
+    return d.log_peaks[:, None] - 0.5 * distances
 
 
-def evaluate(d: Precision, x: jax.Array) -> list[jax.Array]:
-    """Log p_j(x), `(n,)` for each mixture, at points `(D, n)` about 0."""
-    return [jax.nn.logsumexp(table, axis=0) for table in component_tables(d, squared_distances(d, x))]
+def evaluate(d: Precision, x: jax.Array) -> jax.Array:
+    """Log p(x), `(n,)`, at points `(D, n)` about 0."""
+    return jax.nn.logsumexp(component_table(d, squared_distances(d, x)), axis=0)
 
 
 def log_prob(g: GMM, x) -> jax.Array:

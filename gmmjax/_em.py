@@ -38,11 +38,11 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     rate = jax.nn.softmax(p.logits) / (share + (share == 0))
     weight = weight * jnp.matmul(rate, chosen, precision=_linalg.HIGHEST)[None]
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
-    density = _density.precision([p])
+    density = _density.precision(p)
 
     def block(z):
         x = _allocation.place(chosen, p.means, p.scale, z[:, :, None])
-        return x, _density.evaluate(density, x)[0]
+        return x, _density.evaluate(density, x)
 
     x, log_prob = jax.lax.map(block, jnp.moveaxis(z, 1, 0))
     return Cloud(x, weight, log_prob)
@@ -74,12 +74,12 @@ def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
 
 def loss(g: GMM, c: Cloud) -> Estimate:
     """KL(p ‖ g) on a cloud of p."""
-    density = _density.precision([g])
+    density = _density.precision(g)
 
     @jax.checkpoint
     def block(part):
         x, weight, log_prob = part
-        return jnp.vdot(weight, log_prob - _density.evaluate(density, x)[0])
+        return jnp.vdot(weight, log_prob - _density.evaluate(density, x))
 
     means = jax.lax.map(block, tuple(c))
     return Estimate(jnp.mean(means), jax.lax.stop_gradient(jnp.std(means, ddof=1)) / len(means) ** 0.5)
@@ -88,7 +88,7 @@ def loss(g: GMM, c: Cloud) -> Estimate:
 @jax.jit
 def excess(g: GMM, c: Cloud):
     """What each point of the first block adds to KL(p ‖ g), `(n,)`: positive where p is missed."""
-    return c.weight[0] * (c.log_prob[0] - _density.evaluate(_density.precision([g]), c.x[0])[0])
+    return c.weight[0] * (c.log_prob[0] - _density.evaluate(_density.precision(g), c.x[0]))
 
 
 def _leap(g, c, floor, num_blocks):
@@ -110,12 +110,12 @@ def _leap(g, c, floor, num_blocks):
 
 def _step(g, c, floor, num_blocks):
     """Responsibilities, then weighted moments in the structure of `g`; and the loss of `g` itself."""
-    density = _density.precision([g])
+    density = _density.precision(g)
     full = g.scale.ndim > g.means.ndim
 
     def block(index, total):
         x, weight = c.x[index], c.weight[index] / num_blocks
-        (table,) = _density.component_tables(density, _density.squared_distances(density, x))
+        table = _density.component_table(density, _density.squared_distances(density, x))
         peak = jnp.max(table, axis=0)
         shape = jnp.exp(table - peak[None])  # once for both the density and what each component has of it
         mass = jnp.sum(shape, axis=0)

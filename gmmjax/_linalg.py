@@ -108,14 +108,6 @@ def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
     return tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
 
 
-def inverse_scales(scales: Sequence[jax.Array], means: Sequence[jax.Array]) -> list[jax.Array]:
-    """The inverse of the factors of several mixtures; those of full ones in one loop, which compiles once."""
-    if any(scale.ndim <= m.ndim for scale, m in zip(scales, means, strict=True)):
-        return [inverse_scale(scale, m) for scale, m in zip(scales, means, strict=True)]
-    ends = np.cumsum([len(scale) for scale in scales])[:-1].tolist()
-    return jnp.split(tril_inverse(jnp.concatenate(scales)), ends)
-
-
 def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
     """log|det L_k| of each factor, `(K,)` or `(1,)`; the sign of the diagonal does not matter."""
     if scale.ndim == means.ndim - 1:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gmmjax import _blocks, _controls, _density, _gaussian, _linalg, _unseen
 from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
@@ -25,17 +24,18 @@ class Share(NamedTuple):
 class Plan(NamedTuple):
     """What is known of the integrand of one share before any number is. Densities go by (mixture, landed)."""
 
+    place: int  # among the shares
     sampled: int
     parts: tuple[tuple[int, tuple[int, ...], bool], ...]  # each logarithm as (sign, mixtures that it is of, landed)
     names: tuple[tuple[int, bool], ...]  # of the densities, as their components stand one after another
 
 
 class Logs(NamedTuple):
-    """What the integrand of one share needs, computed once, for the M components of all densities."""
+    """What the integrands need, computed once."""
 
-    scale: jax.Array
+    scales: Sequence[jax.Array]  # one of each share
     log_blend: jax.Array  # (L,)
-    densities: _density.Precision
+    densities: dict[tuple[int, bool], _density.Precision]
 
 
 class Options(NamedTuple):
@@ -56,31 +56,18 @@ def estimate_logs(
     """
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)
-    log_blend = jnp.log(jnp.asarray(blend, dtype))
-    plans = [_plan(share, mixtures, options.stick_the_landing, len(shares) == len(mixtures)) for share in shares]
+    plan = functools.partial(_plan, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures))
+    plans = [plan(place, share) for place, share in enumerate(shares)]
     used = {name: _landed(mixtures[name[0]], name[1]) for plan in plans for name in plan.names}
-    inverses = _linalg.inverse_scales([g.scale for g in used.values()], [g.means for g in used.values()])
-    inverses = dict(zip(used, inverses, strict=True))
-    pick = lambda table, names: [table[name] for name in names]
-    densities = {names: _density.precision(pick(used, names), pick(inverses, names)) for _, _, names in plans}
-    terms, params = [], []
-    for i, plan in enumerate(plans):
-        logs = Logs(jnp.asarray(scales[i], dtype), log_blend, densities[plan.names])
-        p = mixtures[plan.sampled]
-        relations = {name: _gaussian.relate(p, used[name], inverses[name]) for name in plan.names}
-        each = list({j: (j, landed) for j, landed in plan.names}.values())
-        spikes = _unseen.spikes(pick(used, each), pick(relations, each))
-        integrand, of_distances = (
-            lambda params, x, f=f, i=i, plan=plan: f(params[i], x, plan) for f in (_integrand, _values)
-        )
-        expected = jnp.concatenate([relations[name].expected_distances for name in plan.names], axis=1)
-        control = _controls.Control(expected, of_distances) if options.control_variate else None
-        terms.append(Term(p, integrand, spikes, control))
-        params.append(logs)
-    found = replicates(key, terms, params, sampling, options.stick_the_landing)
+    # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes with it.
+    inverses = {name: _linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
+    densities = {name: _density.precision(g, inverses[name]) for name, g in used.items()}
+    logs = Logs([jnp.asarray(c, dtype) for c in scales], jnp.log(jnp.asarray(blend, dtype)), densities)
+    terms = [_term(plan, mixtures[plan.sampled], used, inverses, options.control_variate) for plan in plans]
+    found = replicates(key, terms, logs, sampling, options.stick_the_landing)
     stderr = standard_error(found)
     if all(BLEND in dict(share.signs) for share in shares):
-        ceilings = [-jnp.asarray(scales[i], dtype) * log_blend[share.sampled] for i, share in enumerate(shares)]
+        ceilings = [-c * logs.log_blend[share.sampled] for c, share in zip(logs.scales, shares, strict=True)]
         ceiling = jax.lax.stop_gradient(functools.reduce(jnp.add, ceilings))
         stderr = _with_unseen(stderr, ceiling, found.means, sampling.num_samples)
     return Estimate(found.value, stderr)
@@ -96,28 +83,40 @@ def _with_unseen(stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_sa
     return jnp.where(rare, jnp.hypot(stderr, ceiling / num_samples), stderr)
 
 
-def _plan(share, mixtures, stick_the_landing, sampled_by_all):
-    count = len(mixtures)
+def _plan(count, stick_the_landing, sampled_by_all, place, share):
     landed = {share.sampled, BLEND} if sampled_by_all and count > 1 else {share.sampled}
     members = lambda i: tuple(range(count)) if i == BLEND else (i,)
     parts = tuple((sign, members(i), stick_the_landing and i in landed) for i, sign in share.signs)
     names = tuple(sorted({(i, landed) for _, members, landed in parts for i in members}))
-    return Plan(share.sampled, parts, names)
+    return Plan(place, share.sampled, parts, names)
 
 
 def _landed(g, landed):
     return jax.tree.map(jax.lax.stop_gradient, g) if landed else g
 
 
-def _integrand(logs, x, plan):
-    distances = _density.squared_distances(logs.densities, x)
-    return _values(logs, distances, plan), distances
+def _term(plan, p, used, inverses, control_variate):
+    relations = {name: _gaussian.relate(p, used[name], inverses[name]) for name in plan.names}
+    each = {j: (j, landed) for j, landed in plan.names}.values()
+    spikes = _unseen.spikes([used[name] for name in each], [relations[name] for name in each])
+    expected = jnp.concatenate([relations[name].expected_distances for name in plan.names], axis=1)
+    control = _controls.Control(expected, functools.partial(_values, plan)) if control_variate else None
+    return Term(p, functools.partial(_integrand, plan), spikes, control)
 
 
-def _values(logs, distances, plan):
+def _integrand(plan, logs, x):
+    distances = [_density.squared_distances(logs.densities[name], x) for name in plan.names]
+    distances = jnp.concatenate(distances) if len(distances) > 1 else distances[0]
+    return _values(plan, logs, distances), distances
+
+
+def _values(plan, logs, distances):
     """Of the integrand, at points with these squared distances to all components."""
-    tables = _density.component_tables(logs.densities, distances)
-    densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in zip(plan.names, tables, strict=True)}
+    densities, start = {}, 0
+    for name in plan.names:
+        end = start + len(logs.densities[name].log_peaks)
+        table = _density.component_table(logs.densities[name], distances[start:end])
+        densities[name], start = jax.nn.logsumexp(table, axis=0), end
     balanced = sum(sign for sign, _, _ in plan.parts) == 0
     # Relative to the sampled density, so that equal mixtures give exactly 0.
     reference = densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
@@ -127,4 +126,4 @@ def _values(logs, distances, plan):
         if len(members) > 1:
             relative = [jax.nn.logsumexp(logs.log_blend[:, None] + jnp.stack(relative), axis=0)]
         values += sign * relative[0]
-    return logs.scale * values
+    return logs.scales[plan.place] * values

@@ -1,4 +1,4 @@
-"""Coefficients of control variates come from few enough points, in groups that fit into memory."""
+"""Slopes of control variates come from few enough points, in groups that fit into memory."""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,19 @@ import gmmjax
 from gmmjax import _controls
 
 
-def integrand(factor, x):
-    """With itself for a feature."""
-    values = factor * jnp.sum(x**4, axis=0)
-    return values, values[None]
+def quartic(factor, x):
+    """A function of one feature."""
+    features = jnp.sum(x**4, axis=0)[None]
+    return double(factor, features), features
 
 
-def squares(factor, x):
-    """With a feature that never varies, and so is of no use."""
-    return factor * jnp.sum(x * x, axis=0), jnp.zeros((1, x.shape[1]))
+def double(factor, features):
+    return 2 * factor * features[0]
 
 
-TWICE = _controls.Control(jnp.zeros(3), jnp.full((3, 1), 2.0))
+def noise(factor, features):
+    """A function whose slope says nothing about it."""
+    return factor * jnp.ones_like(features[0])
 
 
 @pytest.mark.parametrize("numbers", [1 << 24, 300])  # in one group, and in many
@@ -31,11 +32,23 @@ def test_baselines_in_groups(monkeypatch, numbers):
     assert groups == (1 if numbers > 300 else 4)
     assert groups * pairs == _controls.NUM_POINTS // 2
     p = random_mixture(0, 3, 2)
-    found = _controls.baseline(p, integrand, TWICE, 1.7, fixed=False)
-    np.testing.assert_allclose(found.slopes, 1, rtol=1e-12)  # half of it is the integrand, and nothing is left
-    np.testing.assert_allclose(found.level, 0, atol=1e-10)
-    moved = jax.grad(lambda factor: jnp.sum(_controls.baseline(p, squares, TWICE, factor, fixed=True).level))(1.7)
-    np.testing.assert_allclose(moved, np.sum(np.asarray(p.means) ** 2), rtol=1e-12)
+    at_means = quartic(1.7, p.means.T)
+    expected = jnp.arange(3.0)[:, None]
+
+    def found(factor, function, fixed):
+        control = _controls.Control(expected, function)
+        return _controls.baseline(p, quartic, control, factor, quartic(factor, p.means.T), fixed)
+
+    linear = found(1.7, double, False)
+    np.testing.assert_allclose(linear.slopes, 3.4, rtol=1e-12)
+    np.testing.assert_allclose(linear.level, 3.4 * expected[:, 0], rtol=1e-12)  # which then is its mean, exactly
+    np.testing.assert_allclose(linear.constant, 0, atol=1e-12)
+    flat = found(1.7, noise, False)
+    np.testing.assert_array_equal(flat.slopes, 0)
+    np.testing.assert_array_equal(flat.level, at_means[0])
+    moved = lambda fixed: jax.grad(lambda factor: jnp.sum(found(factor, double, fixed).level))(1.7)
+    np.testing.assert_allclose(moved(False), 2 * jnp.sum(expected), rtol=1e-12)
+    np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1]), rtol=1e-12)  # with its slope a constant
 
 
 def test_memory_with_many_components():
