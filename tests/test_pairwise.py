@@ -51,6 +51,17 @@ def test_rectangle_is_the_loop_with_one_key_per_row(key):
         close(matrix, loop(kl, keys[::-1], PS, QS))
 
 
+def test_a_row_shares_what_is_of_p_alone(key):
+    """Its points, and its own density at them: near half of the work."""
+    p, qs = random_mixture(0, 8, 8), gmmjax.stack([random_mixture(s, 8, 8) for s in range(1, 9)])
+
+    def work(p, axis):
+        batch = jax.jit(jax.vmap(gmmjax.kl_divergence, in_axes=(None, axis, 0)))
+        return batch.lower(key, p, qs).cost_analysis()["flops"]
+
+    assert work(p, None) < 0.65 * work(gmmjax.stack([p] * 8), 0)
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_numbers_do_not_depend_on_the_chunk(chunk, key):
     close(gmmjax.pairwise(noisy, key, PS, chunk=chunk), gmmjax.pairwise(noisy, key, PS))
