@@ -25,6 +25,7 @@ def key():
     return jax.random.key(0)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers read the marks
 def pytest_collection_modifyitems(items):
     """The tests of a file stay on one worker, and share its programs; notebooks share none, and fill what is left."""
     for item in items:
