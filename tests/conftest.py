@@ -14,6 +14,7 @@ os.environ.setdefault(
 
 import jax
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -25,12 +26,15 @@ def key():
     return jax.random.key(0)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers read the marks
-def pytest_collection_modifyitems(items):
+class OneFileOneWorker(LoadFileScheduling):
     """The tests of a file stay on one worker, and share its programs; notebooks share none, and fill what is left."""
-    for item in items:
-        name = item.name if item.path.stem == "test_notebooks" else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(name))
+
+    def _split_scope(self, nodeid):
+        return nodeid if "test_notebooks" in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return OneFileOneWorker(config, log)
 
 
 gc.disable()  # a quarter of the time would go into looking for garbage, of which there are a few gigabytes
