@@ -28,7 +28,7 @@ def pair(p: GMM, q: GMM) -> Pair:
 
 def balanced_replicates(key, both: Pair, function, extra, sampling: _blocks.Sampling):
     """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing traced."""
-    integrand = lambda params, x: (0.5 * function(log_ratio(params[0], x), params[1]), None)
+    integrand = lambda params, x: (0.5 * function(log_ratio(params[0], x), params[1]), ())
     terms = []
     for g in both.mixtures:
         relations = [_gaussian.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)]

@@ -23,9 +23,9 @@ NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
 
 
 class Control(NamedTuple):
-    """What is known of the features of an integrand, and how it follows from them."""
+    """What is known of the features of an integrand, in tables, and how it follows from them."""
 
-    expected: jax.Array  # (K, M) mean of each feature under each component
+    expected: tuple[jax.Array, ...]  # (K, M_j) mean of each feature under each component
     function: Callable  # (params, features) -> values, of each point alone
 
 
@@ -34,24 +34,25 @@ class Baseline(NamedTuple):
 
     level: jax.Array  # (K,)
     constant: jax.Array  # (K,)
-    slopes: jax.Array | None  # (K, M)
+    slopes: tuple[jax.Array, ...]  # (K, M_j), none where there is no control
 
 
 def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed: bool) -> Baseline:
     """What the integrand is at the mean of each component, and there is of its control around it.
 
-    `at_means` are the values `(K,)` and the features `(M, K)` of the integrand at the means. With `fixed` the slopes
+    `at_means` are the values `(K,)` and the features `(M_j, K)` of the integrand at the means. With `fixed` the slopes
     are constants of differentiation.
     """
     values, features = at_means
     if control is None:
-        return Baseline(values, values, None)
-    slopes = _slopes(*((jax.lax.stop_gradient((p, params))) if fixed else (p, params)), integrand, control)
-    slopes = jax.lax.stop_gradient(slopes) if fixed else slopes
-    there = features.T
-    return Baseline(
-        values - jnp.sum(slopes * (there - control.expected), axis=1), values - jnp.sum(slopes * there, axis=1), slopes
-    )
+        return Baseline(values, values, ())
+    held = jax.lax.stop_gradient if fixed else lambda tree: tree
+    slopes = held(_slopes(held(p), held(params), integrand, control))
+    level = constant = values
+    for rates, there, mean in zip(slopes, features, control.expected, strict=True):
+        level -= jnp.sum(rates * (there.T - mean), axis=1)
+        constant -= jnp.sum(rates * there.T, axis=1)
+    return Baseline(level, constant, slopes)
 
 
 def _slopes(p, params, integrand, control):
@@ -66,18 +67,22 @@ def _slopes(p, params, integrand, control):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
         _, features = integrand(params, _allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
         values, pull = jax.vjp(functools.partial(control.function, params), features)
-        return own(values), own(features), jnp.sum(own(pull(jnp.ones_like(values))[0]), axis=-1)
+        (slopes,) = pull(jnp.ones_like(values))
+        return own(values), [own(table) for table in features], [jnp.mean(own(table), axis=-1) for table in slopes]
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
     if len(z) > 1:
-        values, features, slopes = jax.lax.map(jax.checkpoint(around), z)
-        values, features = (jnp.concatenate(list(y), axis=-1) for y in (values, features))
-        slopes = jnp.sum(slopes, axis=0)
+        *tables, slopes = jax.lax.map(jax.checkpoint(around), z)
+        values, features = jax.tree.map(lambda parts: jnp.concatenate(list(parts), axis=-1), tables)
+        slopes = [jnp.mean(parts, axis=0) for parts in slopes]
     else:
         values, features, slopes = around(z[0])
-    slopes = slopes.T / values.shape[1]
-    controls = jnp.einsum("km,mkn->kn", slopes, features, precision=_linalg.HIGHEST)
-    return _regress(values, controls)[:, None] * slopes
+    controls = [
+        jnp.einsum("mk,mkn->kn", rates, table, precision=_linalg.HIGHEST)
+        for rates, table in zip(slopes, features, strict=True)
+    ]
+    followed = _regress(values, functools.reduce(jnp.add, controls))
+    return tuple(followed[:, None] * rates.T for rates in slopes)
 
 
 def _groups(count, dim):

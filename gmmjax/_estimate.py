@@ -110,7 +110,7 @@ def _trace(fn, count, p):
 def _expectation(key, p, constants, fn, sampling):
     def integrand(constants, x):
         values = fn(x.T, constants) if constants else fn(x.T)
-        return values.astype(x.dtype), None
+        return values.astype(x.dtype), ()
 
     relation = _gaussian.relate(p, p, _linalg.inverse_scale(p.scale, p.means))
     found = replicates(key, [Term(p, integrand, _unseen.spikes([p], [relation]))], constants, sampling)
@@ -120,8 +120,7 @@ def _expectation(key, p, constants, fn, sampling):
 class Term(NamedTuple):
     """E_p[f]: a mixture, and an integrand `(params, x) -> (values, features)` for points `(D, n)`.
 
-    Values are `(n,)`; features are `(M, n)` where there is a control, else None. The integrand closes over nothing
-    traced.
+    Values are `(n,)`; features are tables `(M_j, n)`, none without a control. The integrand closes over nothing traced.
     """
 
     mixture: GMM
@@ -169,9 +168,9 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
             values, features = f(params, _allocation.place(choice, g.means, g.scale, z))
             rate, constant = _allocation.pick(jnp.stack([_rates(g, allocation, n), known.constant]), choice)[:, :, None]
             rest = values.reshape(weight.shape) - constant
-            if known.slopes is not None:
-                slopes = _allocation.pick(known.slopes.T, choice)[:, :, None]
-                rest -= jnp.sum(slopes * features.reshape(-1, *weight.shape), axis=0)
+            for slopes, table in zip(known.slopes, features, strict=True):
+                slopes = _allocation.pick(slopes.T, choice)[:, :, None]
+                rest -= jnp.sum(slopes * table.reshape(-1, *weight.shape), axis=0)
             total += rate * weight * rest
         return layout.all_rows(layout.row_sums(total), row)
 
@@ -185,8 +184,8 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
     for (g, _, spikes, _), (values, features), b, a in zip(terms, probes, baselines, allocations, strict=True):
         # What would be averaged at the means of the spikes, as points of each component.
         residuals = values[None, g.num_components :] - b.constant[:, None]
-        if b.slopes is not None:
-            residuals -= jnp.matmul(b.slopes, features[:, g.num_components :], precision=_linalg.HIGHEST)
+        for slopes, table in zip(b.slopes, features, strict=True):
+            residuals -= jnp.matmul(slopes, table[:, g.num_components :], precision=_linalg.HIGHEST)
         points = (a.upper - a.lower) * layout.replicates * n
         unseen += _unseen.variance(g, points, spikes, residuals)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, unseen)

@@ -99,28 +99,24 @@ def _term(plan, p, used, inverses, control_variate):
     relations = {name: _gaussian.relate(p, used[name], inverses[name]) for name in plan.names}
     each = {j: (j, landed) for j, landed in plan.names}.values()
     spikes = _unseen.spikes([used[name] for name in each], [relations[name] for name in each])
-    expected = jnp.concatenate([relations[name].expected_distances for name in plan.names], axis=1)
+    expected = tuple(relations[name].expected_distances for name in plan.names)
     control = _controls.Control(expected, functools.partial(_values, plan)) if control_variate else None
-    return Term(p, functools.partial(_integrand, plan), spikes, control)
+    return Term(p, functools.partial(_integrand, plan, control_variate), spikes, control)
 
 
-def _integrand(plan, logs, x):
-    distances = [_density.squared_distances(logs.densities[name], x) for name in plan.names]
-    distances = jnp.concatenate(distances) if len(distances) > 1 else distances[0]
-    return _values(plan, logs, distances), distances
+def _integrand(plan, control_variate, logs, x):
+    distances = tuple(_density.squared_distances(logs.densities[name], x) for name in plan.names)
+    return _values(plan, logs, distances), distances if control_variate else ()
 
 
 def _values(plan, logs, distances):
-    """Of the integrand, at points with these squared distances to all components."""
-    densities, start = {}, 0
-    for name in plan.names:
-        end = start + len(logs.densities[name].log_peaks)
-        table = _density.component_table(logs.densities[name], distances[start:end])
-        densities[name], start = jax.nn.logsumexp(table, axis=0), end
+    """Of the integrand, at points with these squared distances to the components of each density."""
+    tables = map(_density.component_table, [logs.densities[name] for name in plan.names], distances)
+    densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in zip(plan.names, tables, strict=True)}
     balanced = sum(sign for sign, _, _ in plan.parts) == 0
     # Relative to the sampled density, so that equal mixtures give exactly 0.
     reference = densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
-    values = jnp.zeros(distances.shape[1], distances.dtype)
+    values = jnp.zeros_like(distances[0][0])
     for sign, members, landed in plan.parts:
         relative = [densities[i, landed] - reference for i in members]
         if len(members) > 1:

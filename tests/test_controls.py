@@ -13,16 +13,16 @@ from gmmjax import _controls
 def quartic(factor, x):
     """A function of one feature."""
     features = jnp.sum(x**4, axis=0)[None]
-    return double(factor, features), features
+    return double(factor, (features,)), (features,)
 
 
 def double(factor, features):
-    return 2 * factor * features[0]
+    return 2 * factor * features[0][0]
 
 
 def noise(factor, features):
     """A function whose slope says nothing about it."""
-    return factor * jnp.ones_like(features[0])
+    return factor * jnp.ones_like(features[0][0])
 
 
 @pytest.mark.parametrize("numbers", [1 << 24, 300])  # in one group, and in many
@@ -36,19 +36,19 @@ def test_baselines_in_groups(monkeypatch, numbers):
     expected = jnp.arange(3.0)[:, None]
 
     def found(factor, function, fixed):
-        control = _controls.Control(expected, function)
+        control = _controls.Control((expected,), function)
         return _controls.baseline(p, quartic, control, factor, quartic(factor, p.means.T), fixed)
 
     linear = found(1.7, double, False)
-    np.testing.assert_allclose(linear.slopes, 3.4, rtol=1e-12)
+    np.testing.assert_allclose(linear.slopes[0], 3.4, rtol=1e-12)
     np.testing.assert_allclose(linear.level, 3.4 * expected[:, 0], rtol=1e-12)  # which then is its mean, exactly
     np.testing.assert_allclose(linear.constant, 0, atol=1e-12)
     flat = found(1.7, noise, False)
-    np.testing.assert_array_equal(flat.slopes, 0)
+    np.testing.assert_array_equal(flat.slopes[0], 0)
     np.testing.assert_array_equal(flat.level, at_means[0])
     moved = lambda fixed: jax.grad(lambda factor: jnp.sum(found(factor, double, fixed).level))(1.7)
     np.testing.assert_allclose(moved(False), 2 * jnp.sum(expected), rtol=1e-12)
-    np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1]), rtol=1e-12)  # with its slope a constant
+    np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1][0]), rtol=1e-12)  # with its slope a constant
 
 
 def test_memory_with_many_components():
