@@ -1,10 +1,10 @@
 """Control variates: what of an integrand has a mean in closed form is subtracted, and only the rest is sampled.
 
-The logarithm of a mixture is a smooth function of the squared distances to its components. Under component k its
-average linearisation in them is −½ Σ_b r̄_kb ‖L_b⁻¹(x − μ_b)‖², with r̄ the mean responsibilities, and that has a
-mean in closed form; by Stein's lemma it holds all that is linear in x. Reference: Chen, Hershey, Olsen and
-Yashchin (2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models", who
-linearise at variational responsibilities.
+The logarithm of a mixture is a smooth function of the squared distances to its components, and linearised in them
+it is −½ Σ_b r_b ‖L_b⁻¹(x − μ_b)‖², with responsibilities r, which has a mean in closed form. Under component k they
+are taken either on average, which by Stein's lemma holds all that is linear in x, or where the distances have their
+means, which is undisturbed by narrow components that are seldom met: the variational ones of Chen, Hershey, Olsen
+and Yashchin (2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models".
 """
 
 import functools
@@ -56,18 +56,23 @@ def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed
 
 
 def _slopes(p, params, integrand, control):
-    """Mean slopes of the integrand in its features, under each component, and as much of them as it follows.
+    """Slopes of the integrand in its features under each component: on average, or where those have their means.
 
-    Both come from a few fixed points around each mean: from points of the estimate they would bias it.
+    Which, and how much of them, comes from a few fixed points around each mean: from points of the estimate they would
+    bias it.
     """
     count, dim = p.means.shape
     own = lambda table: table.reshape(*table.shape[:-1], count, -1)
 
+    def linearised(features):
+        values, pull = jax.vjp(functools.partial(control.function, params), features)
+        (slopes,) = pull(jnp.ones_like(values))
+        return values, slopes
+
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
         _, features = integrand(params, _allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
-        values, pull = jax.vjp(functools.partial(control.function, params), features)
-        (slopes,) = pull(jnp.ones_like(values))
+        values, slopes = linearised(features)
         return own(values), [own(table) for table in features], [jnp.mean(own(table), axis=-1) for table in slopes]
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
@@ -77,12 +82,19 @@ def _slopes(p, params, integrand, control):
         slopes = [jnp.mean(parts, axis=0) for parts in slopes]
     else:
         values, features, slopes = around(z[0])
-    controls = [
-        jnp.einsum("mk,mkn->kn", rates, table, precision=_linalg.HIGHEST)
-        for rates, table in zip(slopes, features, strict=True)
-    ]
-    followed = _regress(values, functools.reduce(jnp.add, controls))
-    return tuple(followed[:, None] * rates.T for rates in slopes)
+
+    def fitted(slopes) -> tuple[list[jax.Array], jax.Array]:
+        controls = [
+            jnp.einsum("mk,mkn->kn", rates, table, precision=_linalg.HIGHEST)
+            for rates, table in zip(slopes, features, strict=True)
+        ]
+        followed, left = _regress(values, functools.reduce(jnp.add, controls))
+        return [followed[:, None] * rates.T for rates in slopes], left
+
+    _, at_means = linearised(tuple(mean.T for mean in control.expected))
+    (average, left), (other, more) = fitted(slopes), fitted(at_means)
+    better = (left <= more)[:, None]
+    return tuple(jnp.where(better, a, b) for a, b in zip(average, other, strict=True))
 
 
 def _groups(count, dim):
@@ -101,10 +113,11 @@ def _fixed_normals(dim, groups, pairs):
 
 
 def _regress(values, controls):
-    """Slopes of values on controls, both `(K, points)`, within each component."""
+    """Slopes of values on controls, both `(K, points)`, within each component, and the squares that are left."""
     values, controls = (y - jnp.mean(y, axis=1, keepdims=True) for y in (values, controls))
     variance = jnp.sum(controls * controls, axis=1)
     varies = variance > 0
     slope = jnp.where(varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0)
     # The control is the integrand itself where components are apart, with slope 1, and noise where both are flat.
-    return jnp.clip(slope, 0.0, 1.0)
+    slope = jnp.clip(slope, 0.0, 1.0)
+    return slope, jnp.sum((values - slope[:, None] * controls) ** 2, axis=1)

@@ -13,7 +13,7 @@ import gmmjax
 RUN_LONG = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # longer than compile
 # 67 pairs of each: how many dimensions matter, numbers of components, dimensions. In those that do not matter
 # there is noise alike in both, and all are mixed by one matrix, so that divergences stay what quadrature says they are.
-SHAPES = [(1, 8, 5, 1), (2, 4, 5, 10), (10, 4, 5, 10)]
+SHAPES = [(1, 8, 5, 1), (1, 4, 5, 10), (10, 4, 5, 10)]
 
 
 @functools.cache
@@ -74,7 +74,7 @@ def test_coverage(name):
     for shape in SHAPES:
         pairs, inner = random_pairs(*shape)
         found = estimates(divergence, pairs)
-        if shape[0] < 3:
+        if shape[0] == 1:
             truth = np.asarray(exact(inner)), 0.0
         else:  # nothing better is known of mixtures that differ in every dimension
             others = estimates(divergence, pairs, seed=2).value

@@ -51,6 +51,19 @@ def test_baselines_in_groups(monkeypatch, numbers):
     np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1][0]), rtol=1e-12)  # with its slope a constant
 
 
+def test_narrow_components_do_not_disturb_the_control(key):
+    """On average over points near a narrow component the slopes are useless, at the mean distances they are not."""
+    rng = np.random.default_rng(208)
+    widths = np.exp([1.5 * rng.normal(size=(5, 1, 1)), 0.75 * rng.normal(size=(5, 1, 1))])
+    p, q = (random_mixture(s, 5, 2, spread=1.0) for s in (0, 1))
+    p, q = (g._replace(scale=g.scale * w) for g, w in zip((p, q), widths, strict=True))
+    errors = [
+        gmmjax.kl_divergence(key, p, q, num_samples=4096, points=gmmjax.iid, control_variate=control).stderr
+        for control in (True, False)
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
 def test_memory_with_many_components():
     def temporary(count, **options):
         p = jax.eval_shape(lambda: gmmjax.GMM(jnp.zeros(count), jnp.zeros((count, 4)), jnp.ones((count, 4))))
