@@ -12,12 +12,9 @@
 from importlib import metadata
 
 from gmmjax import interop
-from gmmjax._algebra import affine, marginal, mix
 from gmmjax._approximations import kl_matched, kl_moment_matched, kl_product, kl_unscented, kl_variational
 from gmmjax._bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
-from gmmjax._build import from_covariances, stack
 from gmmjax._compare import Comparison, compare
-from gmmjax._density import component_log_prob, log_prob, responsibilities
 from gmmjax._divergences import jeffreys_divergence, kl_divergence, skew_kl_divergence
 from gmmjax._entropies import cross_entropy, entropy, mutual_information
 from gmmjax._estimate import Estimate, expectation
@@ -29,11 +26,15 @@ from gmmjax._gaussian_divergences import (
     gaussian_renyi,
     gaussian_squared_hellinger,
 )
-from gmmjax._gmm import GMM, covariance, covariances, mean, weights
 from gmmjax._gradient import gradient
-from gmmjax._io import load, save
 from gmmjax._js import generalised_js_divergence, js_divergence
 from gmmjax._merge import runnalls, salmond, west, williams
+from gmmjax._mixture.algebra import affine, marginal, mix
+from gmmjax._mixture.build import from_covariances, stack
+from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
+from gmmjax._mixture.files import load, save
+from gmmjax._mixture.gmm import GMM, covariance, covariances, mean, weights
+from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._pairwise import pairwise
 from gmmjax._points import iid, sobol
 from gmmjax._powers import bhattacharyya_distance, chi2_divergence, renyi_divergence, tsallis_divergence
@@ -46,7 +47,6 @@ from gmmjax._sliced import sliced_w2_squared
 from gmmjax._starts import greedy_start, kmeans_start, moment_start, random_start
 from gmmjax._target import kl_to_density
 from gmmjax._tolerance import ToleranceEstimate, estimate_to
-from gmmjax._unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 
 __version__ = metadata.version("gmmjax")

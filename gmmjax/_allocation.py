@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._gmm import GMM
-from gmmjax._linalg import HIGHEST
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.linalg import HIGHEST
 
 
 class Allocation(NamedTuple):

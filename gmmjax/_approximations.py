@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _density, _gaussian, _linalg
-from gmmjax._gmm import GMM, common_float, covariance, mean, recentred
+from gmmjax._mixture import components, density, linalg
+from gmmjax._mixture.gmm import GMM, common_float, covariance, mean, recentred
 from gmmjax._variational import mean_log_sum
 
 
@@ -44,7 +44,7 @@ def kl_variational(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_variational(p, q):
-    return mean_log_sum(p, p, -_gaussian.pairwise_kl(p, p)) - mean_log_sum(p, q, -_gaussian.pairwise_kl(p, q))
+    return mean_log_sum(p, p, -components.pairwise_kl(p, p)) - mean_log_sum(p, q, -components.pairwise_kl(p, q))
 
 
 def kl_product(p: GMM, q: GMM) -> jax.Array:
@@ -82,7 +82,7 @@ def kl_product(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_product(p, q):
-    own, other = (mean_log_sum(p, g, _gaussian.pairwise_log_integral(p, g)) for g in (p, q))
+    own, other = (mean_log_sum(p, g, components.pairwise_log_integral(p, g)) for g in (p, q))
     return own - other
 
 
@@ -122,7 +122,7 @@ def kl_matched(p: GMM, q: GMM) -> jax.Array:
 @jax.jit
 def _kl_matched(p, q):
     log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
-    nearest = _linalg.least(_gaussian.pairwise_kl(p, q) - log_v[None], axis=1)
+    nearest = linalg.least(components.pairwise_kl(p, q) - log_v[None], axis=1)
     return jnp.sum(jnp.exp(log_w) * (nearest + jnp.where(log_w > -jnp.inf, log_w, 0.0)))
 
 
@@ -164,10 +164,10 @@ def kl_unscented(p: GMM, q: GMM) -> jax.Array:
 @jax.jit
 def _kl_unscented(p, q):
     p, q = recentred(p, q)
-    columns = _linalg.dense_factors(p.scale, p.means).mT
+    columns = linalg.dense_factors(p.scale, p.means).mT
     steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T
-    log_p, log_q = (_density.evaluate(_density.precision(g), points) for g in (p, q))
+    log_p, log_q = (density.evaluate(density.precision(g), points) for g in (p, q))
     return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean((log_p - log_q).reshape(p.num_components, -1), axis=1))
 
 
@@ -206,5 +206,5 @@ def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_moment_matched(p, q):
-    gaussians = (GMM(g.logits[:1], mean(g)[None], _linalg.cholesky(covariance(g))[None]) for g in (p, q))
-    return _gaussian.pairwise_kl(*gaussians)[0, 0]
+    gaussians = (GMM(g.logits[:1], mean(g)[None], linalg.cholesky(covariance(g))[None]) for g in (p, q))
+    return components.pairwise_kl(*gaussians)[0, 0]

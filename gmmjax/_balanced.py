@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _density, _gaussian, _linalg, _unseen
+from gmmjax import _blocks, _unseen
 from gmmjax._estimate import Term, carried_by_few, replicates
-from gmmjax._gmm import GMM, recentred
+from gmmjax._mixture import components, density, linalg
+from gmmjax._mixture.gmm import GMM, recentred
 
 
 class Pair(NamedTuple):
@@ -16,14 +17,14 @@ class Pair(NamedTuple):
 
     mixtures: tuple[GMM, ...]
     inverses: list[jax.Array]
-    densities: tuple[_density.Precision, ...]
+    densities: tuple[density.Precision, ...]
 
 
 def pair(p: GMM, q: GMM) -> Pair:
     """Of checked mixtures."""
     mixtures = recentred(p, q)
-    inverses = [_linalg.inverse_scale(g.scale, g.means) for g in mixtures]
-    return Pair(mixtures, inverses, tuple(map(_density.precision, mixtures, inverses)))
+    inverses = [linalg.inverse_scale(g.scale, g.means) for g in mixtures]
+    return Pair(mixtures, inverses, tuple(map(density.precision, mixtures, inverses)))
 
 
 def balanced_replicates(key, both: Pair, function, extra, sampling: _blocks.Sampling):
@@ -31,14 +32,14 @@ def balanced_replicates(key, both: Pair, function, extra, sampling: _blocks.Samp
     integrand = lambda params, x: (0.5 * function(log_ratio(params[0], x), params[1]), ())
     terms = []
     for g in both.mixtures:
-        relations = [_gaussian.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)]
+        relations = [components.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)]
         terms.append(Term(g, integrand, _unseen.spikes(both.mixtures, relations)))
     return replicates(key, terms, (both.densities, extra), sampling)
 
 
-def log_ratio(densities: Sequence[_density.Precision], x):
+def log_ratio(densities: Sequence[density.Precision], x):
     """Log p(x) − log q(x), of the precision of both."""
-    log_p, log_q = (_density.evaluate(density, x) for density in densities)
+    log_p, log_q = (density.evaluate(prepared, x) for prepared in densities)
     return log_p - log_q
 
 

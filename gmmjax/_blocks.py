@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _linalg
 from gmmjax._allocation import block_size, owned_together
+from gmmjax._mixture import linalg
 from gmmjax._validate import check_count, check_function
 
 
@@ -116,8 +116,8 @@ def accumulate(block, num_blocks, shape, dtype):
     @functools.partial(total.defjvp, symbolic_zeros=True)
     def _total_jvp(primals, tangents):
         leaves, tree = jax.tree.flatten(primals[0])
-        directions = jax.tree.leaves(tangents[0], is_leaf=_linalg.is_zero)
-        active = [i for i, direction in enumerate(directions) if not _linalg.is_zero(direction)]
+        directions = jax.tree.leaves(tangents[0], is_leaf=linalg.is_zero)
+        active = [i for i, direction in enumerate(directions) if not linalg.is_zero(direction)]
 
         def share(values, index):
             moved = dict(zip(active, values, strict=True))
@@ -130,7 +130,7 @@ def accumulate(block, num_blocks, shape, dtype):
 
         values = [leaves[i] for i in active]
         means, gradient = scan(step, [jnp.zeros_like(v) for v in values])
-        slopes = [jnp.vdot(g, directions[i], precision=_linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
+        slopes = [jnp.vdot(g, directions[i], precision=linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
         return (jnp.mean(means), means), (sum(slopes, jnp.zeros((), means.dtype)), jnp.zeros_like(means))
 
     return total

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _gaussian, _linalg
-from gmmjax._build import concatenate, stack
-from gmmjax._gmm import GMM, as_float, common_float
 from gmmjax._information import ORDERS, information_bounds, own_integrals, surprise_bounds, weighted
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.build import concatenate, stack
+from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._variational import variational_upper
 
 
@@ -74,7 +74,7 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
 def _kl_bounds(p, q):
     both = stack([p, q])  # one batch for p against p and against q, for the sake of compile time
     p, q = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
-    own, kl = jax.vmap(_gaussian.pairwise_kl, (None, 0))(p, both)
+    own, kl = jax.vmap(components.pairwise_kl, (None, 0))(p, both)
     information, surprise = information_bounds(p, own, own_integrals(p)), surprise_bounds(p, q, kl)
     lower = surprise[0] - information[1]
     upper = jnp.minimum(surprise[1] - information[0], variational_upper(p, q, kl))
@@ -119,10 +119,10 @@ def entropy_bounds(p: GMM) -> Bounds:
 
 @jax.jit
 def _entropy_bounds(p):
-    known = weighted(p, _linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * (
+    known = weighted(p, linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * (
         1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
     )
-    lower, upper = information_bounds(p, _gaussian.pairwise_kl(p, p), own_integrals(p))
+    lower, upper = information_bounds(p, components.pairwise_kl(p, p), own_integrals(p))
     return _widened(known + lower, known + upper, p, p)
 
 
@@ -171,7 +171,7 @@ def _js_bounds(p, q):
     sides = jnp.stack([jnp.concatenate([p.logits, absent[1]]), jnp.concatenate([absent[0], q.logits])])
     mixed = both._replace(logits=jnp.log(half) + both.logits)
     logits = jnp.concatenate([sides, mixed.logits[None]])
-    kl, integrals = _gaussian.pairwise_kl(both, both), own_integrals(both)
+    kl, integrals = components.pairwise_kl(both, both), own_integrals(both)
     information = jax.vmap(lambda logits: information_bounds(both._replace(logits=logits), kl, integrals))(logits)
     lower = information[0][2] - half * (information[1][0] + information[1][1])
     upper = information[1][2] - half * (information[0][0] + information[0][1])
@@ -186,7 +186,7 @@ def _js_bounds(p, q):
 
 def _widened(lower, upper, p, q):
     """Bounds moved apart by what rounding may have done to them."""
-    log_dets = [jnp.max(jnp.abs(_linalg.log_abs_det(g.scale, g.means))) for g in (p, q)]
+    log_dets = [jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means))) for g in (p, q)]
     size = p.dim + log_dets[0] + log_dets[1]
     slack = lambda value: 8 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
     return Bounds(lower - slack(lower), upper + slack(upper))

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from gmmjax import _demo
-from gmmjax._build import stack
 from gmmjax._compare import compare as compare_mixtures
 from gmmjax._compare import estimates, rows
 from gmmjax._divergences import jeffreys_divergence, kl_divergence
 from gmmjax._estimate import Estimate
-from gmmjax._io import covariance_type, load, save
 from gmmjax._js import js_divergence
+from gmmjax._mixture.build import stack
+from gmmjax._mixture.files import covariance_type, load, save
 from gmmjax._pairwise import pairwise
 from gmmjax._products import cauchy_schwarz_divergence, ise
 from gmmjax._progress import bar

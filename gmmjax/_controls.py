@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _allocation, _linalg
-from gmmjax._gmm import GMM
+from gmmjax import _allocation
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM
 
 NUM_POINTS = 64  # at most, around each component, for its coefficients
 NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
@@ -85,7 +86,7 @@ def _slopes(p, params, integrand, control):
 
     def fitted(slopes) -> tuple[list[jax.Array], jax.Array]:
         controls = [
-            jnp.einsum("mk,mkn->kn", rates, table, precision=_linalg.HIGHEST)
+            jnp.einsum("mk,mkn->kn", rates, table, precision=linalg.HIGHEST)
             for rates, table in zip(slopes, features, strict=True)
         ]
         followed, left = _regress(values, functools.reduce(jnp.add, controls))

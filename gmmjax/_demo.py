@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gmmjax._build import from_covariances
-from gmmjax._density import log_prob
 from gmmjax._divergences import kl_divergence
 from gmmjax._estimate import Estimate
 from gmmjax._fit import fit
 from gmmjax._js import js_divergence
+from gmmjax._mixture.build import from_covariances
+from gmmjax._mixture.density import log_prob
 from gmmjax._sample import sample
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from gmmjax._estimate import Estimate
-from gmmjax._gmm import GMM
-from gmmjax._unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 
 
 class Method(NamedTuple):

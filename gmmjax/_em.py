@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _allocation, _density, _linalg, _points
+from gmmjax import _allocation, _points
 from gmmjax._estimate import Estimate
-from gmmjax._gmm import GMM
-from gmmjax._unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._mixture import density, linalg
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 
 
 class Cloud(NamedTuple):
@@ -36,13 +37,13 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     chosen = _allocation.choose(allocation, (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points)
     share = allocation.upper - allocation.lower
     rate = jax.nn.softmax(p.logits) / (share + (share == 0))
-    weight = weight * jnp.matmul(rate, chosen, precision=_linalg.HIGHEST)[None]
+    weight = weight * jnp.matmul(rate, chosen, precision=linalg.HIGHEST)[None]
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
-    density = _density.precision(p)
+    prepared = density.precision(p)
 
     def block(z):
         x = _allocation.place(chosen, p.means, p.scale, z[:, :, None])
-        return x, _density.evaluate(density, x)
+        return x, density.evaluate(prepared, x)
 
     x, log_prob = jax.lax.map(block, jnp.moveaxis(z, 1, 0))
     return Cloud(x, weight, log_prob)
@@ -74,12 +75,12 @@ def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
 
 def loss(g: GMM, c: Cloud) -> Estimate:
     """KL(p ‖ g) on a cloud of p."""
-    density = _density.precision(g)
+    prepared = density.precision(g)
 
     @jax.checkpoint
     def block(part):
         x, weight, log_prob = part
-        return jnp.vdot(weight, log_prob - _density.evaluate(density, x))
+        return jnp.vdot(weight, log_prob - density.evaluate(prepared, x))
 
     means = jax.lax.map(block, tuple(c))
     return Estimate(jnp.mean(means), jax.lax.stop_gradient(jnp.std(means, ddof=1)) / len(means) ** 0.5)
@@ -88,7 +89,7 @@ def loss(g: GMM, c: Cloud) -> Estimate:
 @jax.jit
 def excess(g: GMM, c: Cloud):
     """What each point of the first block adds to KL(p ‖ g), `(n,)`: positive where p is missed."""
-    return c.weight[0] * (c.log_prob[0] - _density.evaluate(_density.precision(g), c.x[0]))
+    return c.weight[0] * (c.log_prob[0] - density.evaluate(density.precision(g), c.x[0]))
 
 
 def _leap(g, c, floor, num_blocks):
@@ -110,12 +111,12 @@ def _leap(g, c, floor, num_blocks):
 
 def _step(g, c, floor, num_blocks):
     """Responsibilities, then weighted moments in the structure of `g`; and the loss of `g` itself."""
-    density = _density.precision(g)
+    prepared = density.precision(g)
     full = g.scale.ndim > g.means.ndim
 
     def block(index, total):
         x, weight = c.x[index], c.weight[index] / num_blocks
-        table = _density.component_table(density, _density.squared_distances(density, x))
+        table = density.component_table(prepared, density.squared_distances(prepared, x))
         peak = jnp.max(table, axis=0)
         shape = jnp.exp(table - peak[None])  # once for both the density and what each component has of it
         mass = jnp.sum(shape, axis=0)
@@ -130,7 +131,7 @@ def _step(g, c, floor, num_blocks):
     shift = first / safe[:, None]
     if full:
         covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]
-        scale = _linalg.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
+        scale = linalg.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
     else:
         variance = second / safe[:, None] - shift**2 + floor
         scale = jnp.sqrt(variance if g.scale.ndim == g.means.ndim else jnp.mean(variance, axis=1))
@@ -141,7 +142,7 @@ def _step(g, c, floor, num_blocks):
 
 def _moments(share, means, x, full):
     """Of points `(D, n)` in proportion to `(K, n)`: sums, and first and second moments about the means."""
-    product = functools.partial(jnp.matmul, precision=_linalg.HIGHEST)
+    product = functools.partial(jnp.matmul, precision=linalg.HIGHEST)
     if x.dtype == jnp.float64:
         # About 0, where p has its mean, and then about the means: one product, several times faster. Of 16 digits it
         # costs those by which a component is narrower than p, squared; of the 7 of float32 nothing would be left.

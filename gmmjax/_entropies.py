@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _gaussian, _logs, _points
+from gmmjax import _blocks, _logs, _points
 from gmmjax._estimate import Estimate
-from gmmjax._gmm import GMM, as_float, common_float
 from gmmjax._logs import Share
+from gmmjax._mixture import components
+from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._validate import keyed
 
 
@@ -159,4 +160,4 @@ def mutual_information(
     p = as_float("p", p)
     options = {"stick_the_landing": stick_the_landing, "control_variate": control_variate}
     total = entropy(key, p, num_samples=num_samples, num_replicates=num_replicates, points=points, **options)
-    return total._replace(value=total.value - jnp.vdot(jax.nn.softmax(p.logits), _gaussian.entropies(p)))
+    return total._replace(value=total.value - jnp.vdot(jax.nn.softmax(p.logits), components.entropies(p)))

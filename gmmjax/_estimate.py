@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer, eval_jaxpr
 
-from gmmjax import _allocation, _blocks, _controls, _gaussian, _linalg, _points, _unseen
+from gmmjax import _allocation, _blocks, _controls, _points, _unseen
 from gmmjax._blocks import Sampling
 from gmmjax._controls import Control
-from gmmjax._gmm import GMM, as_float
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._unseen import Spikes
 from gmmjax._validate import check_function, keyed
 
@@ -112,7 +113,7 @@ def _expectation(key, p, constants, fn, sampling):
         values = fn(x.T, constants) if constants else fn(x.T)
         return values.astype(x.dtype), ()
 
-    relation = _gaussian.relate(p, p, _linalg.inverse_scale(p.scale, p.means))
+    relation = components.relate(p, p, linalg.inverse_scale(p.scale, p.means))
     found = replicates(key, [Term(p, integrand, _unseen.spikes([p], [relation]))], constants, sampling)
     return Estimate(found.value, standard_error(found))
 
@@ -185,7 +186,7 @@ def replicates(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixe
         # What would be averaged at the means of the spikes, as points of each component.
         residuals = values[None, g.num_components :] - b.constant[:, None]
         for slopes, table in zip(b.slopes, features, strict=True):
-            residuals -= jnp.matmul(slopes, table[:, g.num_components :], precision=_linalg.HIGHEST)
+            residuals -= jnp.matmul(slopes, table[:, g.num_components :], precision=linalg.HIGHEST)
         points = (a.upper - a.lower) * layout.replicates * n
         unseen += _unseen.variance(g, points, spikes, residuals)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, unseen)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax import _gaussian, _linalg
-from gmmjax._gmm import GMM, common_float
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.gmm import GMM, common_float
 
 
 def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
@@ -161,26 +161,26 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl(p, q):
-    return _gaussian.pairwise_kl(p, q)[0, 0]
+    return components.pairwise_kl(p, q)[0, 0]
 
 
 @jax.jit
 def _bhattacharyya(p, q):
-    return -_gaussian.pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
+    return -components.pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
 
 
 @jax.jit
 def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     # Where the integral is infinite, order ½ takes its place: a value that is not used, whose gradient is finite.
-    inverse = _linalg.inverse_scale(q.scale, q.means)
-    ratio = _gaussian.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]
+    inverse = linalg.inverse_scale(q.scale, q.means)
+    ratio = components.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]
     if ratio.ndim == 1:
         infinite = jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
     else:
-        core = (1 - alpha) * jnp.matmul(ratio, ratio.T, precision=_linalg.HIGHEST)
-        infinite = _gaussian.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
+        core = (1 - alpha) * jnp.matmul(ratio, ratio.T, precision=linalg.HIGHEST)
+        infinite = components.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
     order = jnp.where(infinite, 0.5, alpha)
-    return jnp.where(infinite, jnp.inf, _gaussian.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1))
+    return jnp.where(infinite, jnp.inf, components.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1))
 
 
 def _one_component(p, q):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gmmjax import _blocks, _points
 from gmmjax._estimate import Estimate
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 from gmmjax._validate import check_function, check_key
 
 

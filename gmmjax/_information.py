@@ -8,8 +8,8 @@ KL(p‖q) is the surprise of p at q less the information of p.
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _gaussian, _linalg
-from gmmjax._gmm import GMM, covariance
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.gmm import GMM, covariance
 from gmmjax._variational import mean_log_sum
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
@@ -20,7 +20,7 @@ TILTS = (0.0, 0.5, 0.9, 0.99, 1.0)  # the best is taken; 0 is Jensen's inequalit
 def own_integrals(p: GMM) -> jax.Array:
     """Log-integrals of the components of p against each other, of the orders of `information_bounds`."""
     orders = jnp.asarray([*ORDERS, PRODUCT], p.means.dtype)
-    return jax.vmap(lambda order: _gaussian.pairwise_log_integral(p, p, *order))(orders)
+    return jax.vmap(lambda order: components.pairwise_log_integral(p, p, *order))(orders)
 
 
 def information_bounds(p: GMM, kl: jax.Array, integrals: jax.Array):
@@ -32,7 +32,7 @@ def information_bounds(p: GMM, kl: jax.Array, integrals: jax.Array):
 
 def relative_entropies(p: GMM) -> jax.Array:
     """H_a, `(K, 1)`, less ½ D log 2π, which the products lack."""
-    return jnp.broadcast_to(0.5 * p.dim + _linalg.log_abs_det(p.scale, p.means), p.logits.shape)[:, None]
+    return jnp.broadcast_to(0.5 * p.dim + linalg.log_abs_det(p.scale, p.means), p.logits.shape)[:, None]
 
 
 def surprise_bounds(p: GMM, q: GMM, kl: jax.Array):
@@ -44,13 +44,13 @@ def surprise_bounds(p: GMM, q: GMM, kl: jax.Array):
 
     def jensen(gamma: jax.Array) -> jax.Array:
         """E_{p_a}[log q] + H_a from above: Jensen's inequality for q / q_c^γ, with c nearest to p_a."""
-        table = _gaussian.pairwise_tilted(p, q, nearest, gamma)
+        table = components.pairwise_tilted(p, q, nearest, gamma)
         infinite = jnp.isinf(table)
         useless = jnp.any(infinite & (log_v > -jnp.inf), axis=1)
         log_mean = jax.nn.logsumexp(log_v + jnp.where(infinite, 0.0, table), axis=1)
         return jnp.where(useless, jnp.inf, log_mean + (1 - gamma) * entropies - gamma * matched)
 
-    rows = _linalg.least(jax.vmap(jensen)(jnp.asarray(TILTS, kl.dtype)), axis=0)
+    rows = linalg.least(jax.vmap(jensen)(jnp.asarray(TILTS, kl.dtype)), axis=0)
     lower = -weighted(p, jnp.minimum(rows, 0.0))  # E_{p_a}[log q] ≤ −H_a
     return lower, -mean_log_sum(p, q, -kl)
 
@@ -61,11 +61,11 @@ def _moment_information(p):
     heaviest = jnp.argmax(p.logits)
     scale = p.scale[heaviest][None] if p.scale.shape[0] > 1 else p.scale
     one = GMM(p.logits[heaviest][None], p.means[heaviest][None], scale)
-    inverse = _linalg.inverse_scale(one.scale, one.means)
-    scales = _gaussian.relative_scale(p.scale, p.means, inverse, one.means)[:, 0].reshape(p.scale.shape)
-    white = GMM(p.logits, _linalg.whiten(inverse, one.means, p.means.T)[0].T, scales)
-    log_det = _linalg.log_abs_det(_linalg.cholesky(covariance(white))[None], white.means)
-    return log_det[0] - weighted(p, _linalg.log_abs_det(scales, p.means))
+    inverse = linalg.inverse_scale(one.scale, one.means)
+    scales = components.relative_scale(p.scale, p.means, inverse, one.means)[:, 0].reshape(p.scale.shape)
+    white = GMM(p.logits, linalg.whiten(inverse, one.means, p.means.T)[0].T, scales)
+    log_det = linalg.log_abs_det(linalg.cholesky(covariance(white))[None], white.means)
+    return log_det[0] - weighted(p, linalg.log_abs_det(scales, p.means))
 
 
 def weighted(p: GMM, values: jax.Array) -> jax.Array:

@@ -8,8 +8,8 @@ from jax.core import Tracer
 
 from gmmjax import _blocks, _logs, _points
 from gmmjax._estimate import Estimate
-from gmmjax._gmm import GMM, common_float
 from gmmjax._logs import BLEND, Share
+from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._validate import check_between, keyed
 
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _density
-from gmmjax._gmm import GMM
+from gmmjax._mixture import density
+from gmmjax._mixture.gmm import GMM
 
 REACH = 90.0  # squared Mahalanobis distance beyond which a component ends: exp(−45) is 3e-20
 PER_COMPONENT = 9.0  # panels from the centre of a component to its end
@@ -74,7 +74,7 @@ def as_line(g: GMM) -> Line:
     reach = jnp.where(g.logits > -jnp.inf, REACH, -1.0).astype(g.means.dtype)
     widths = g.scale if g.scale.ndim < 3 else g.scale[:, 0, 0]
     widths = widths if widths.ndim < 2 else widths[:, 0]
-    return Line(_density.log_peaks(g), g.means[:, 0], jnp.broadcast_to(jnp.abs(widths), reach.shape), reach)
+    return Line(density.log_peaks(g), g.means[:, 0], jnp.broadcast_to(jnp.abs(widths), reach.shape), reach)
 
 
 def as_plane(g: GMM) -> Plane:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _controls, _density, _gaussian, _linalg, _unseen
+from gmmjax import _blocks, _controls, _unseen
 from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
-from gmmjax._gmm import GMM, recentred
+from gmmjax._mixture import components, density, linalg
+from gmmjax._mixture.gmm import GMM, recentred
 
 BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
 
@@ -35,7 +36,7 @@ class Logs(NamedTuple):
 
     scales: Sequence[jax.Array]  # one of each share
     log_blend: jax.Array  # (L,)
-    densities: dict[tuple[int, bool], _density.Precision]
+    densities: dict[tuple[int, bool], density.Precision]
 
 
 class Options(NamedTuple):
@@ -60,8 +61,8 @@ def estimate_logs(
     plans = [plan(place, share) for place, share in enumerate(shares)]
     used = {name: _landed(mixtures[name[0]], name[1]) for plan in plans for name in plan.names}
     # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes with it.
-    inverses = {name: _linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
-    densities = {name: _density.precision(g, inverses[name]) for name, g in used.items()}
+    inverses = {name: linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
+    densities = {name: density.precision(g, inverses[name]) for name, g in used.items()}
     logs = Logs([jnp.asarray(c, dtype) for c in scales], jnp.log(jnp.asarray(blend, dtype)), densities)
     terms = [_term(plan, mixtures[plan.sampled], used, inverses, options.control_variate) for plan in plans]
     found = replicates(key, terms, logs, sampling, options.stick_the_landing)
@@ -96,7 +97,7 @@ def _landed(g, landed):
 
 
 def _term(plan, p, used, inverses, control_variate):
-    relations = {name: _gaussian.relate(p, used[name], inverses[name]) for name in plan.names}
+    relations = {name: components.relate(p, used[name], inverses[name]) for name in plan.names}
     each = {j: (j, landed) for j, landed in plan.names}.values()
     spikes = _unseen.spikes([used[name] for name in each], [relations[name] for name in each])
     expected = tuple(relations[name].expected_distances for name in plan.names)
@@ -105,13 +106,13 @@ def _term(plan, p, used, inverses, control_variate):
 
 
 def _integrand(plan, control_variate, logs, x):
-    distances = tuple(_density.squared_distances(logs.densities[name], x) for name in plan.names)
+    distances = tuple(density.squared_distances(logs.densities[name], x) for name in plan.names)
     return _values(plan, logs, distances), distances if control_variate else ()
 
 
 def _values(plan, logs, distances):
     """Of the integrand, at points with these squared distances to the components of each density."""
-    tables = map(_density.component_table, [logs.densities[name] for name in plan.names], distances)
+    tables = map(density.component_table, [logs.densities[name] for name in plan.names], distances)
     densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in zip(plan.names, tables, strict=True)}
     balanced = sum(sign for sign, _, _ in plan.parts) == 0
     # Relative to the sampled density, so that equal mixtures give exactly 0.

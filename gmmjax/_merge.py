@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _linalg
-from gmmjax._gmm import GMM, as_float, covariance
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, as_float, covariance
 
 
 class Parts(NamedTuple):
@@ -21,14 +21,14 @@ class Parts(NamedTuple):
 
 def parts(g: GMM) -> Parts:
     """Parts of a checked mixture."""
-    return Parts(jax.nn.softmax(g.logits), g.means, _linalg.dense_covariances(g.scale, g.means))
+    return Parts(jax.nn.softmax(g.logits), g.means, linalg.dense_covariances(g.scale, g.means))
 
 
 def from_parts(c: Parts) -> GMM:
     """A full mixture of parts; weight 0 is absent."""
     present = c.weights > 0
     logits = jnp.where(present, jnp.log(jnp.where(present, c.weights, 1.0)), -jnp.inf)
-    return GMM(logits, c.means, _linalg.cholesky(c.covariances))
+    return GMM(logits, c.means, linalg.cholesky(c.covariances))
 
 
 def runnalls(p: GMM, i) -> jax.Array:
@@ -209,12 +209,12 @@ def _cheapest(table: Sequence[jax.Array], left: jax.Array):
 
 
 def _log_det(matrices):
-    return 2 * jnp.sum(jnp.log(_linalg.diagonal(_linalg.cholesky(matrices))), axis=-1)
+    return 2 * jnp.sum(jnp.log(linalg.diagonal(linalg.cholesky(matrices))), axis=-1)
 
 
 def _mahalanobis(matrices, vectors):
-    inverse = _linalg.tril_inverse(_linalg.cholesky(matrices))
-    white = jnp.matmul(inverse, vectors[:, :, None], precision=_linalg.HIGHEST)[:, :, 0]
+    inverse = linalg.tril_inverse(linalg.cholesky(matrices))
+    white = jnp.matmul(inverse, vectors[:, :, None], precision=linalg.HIGHEST)[:, :, 0]
     return jnp.sum(white * white, axis=1)
 
 

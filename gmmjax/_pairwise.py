@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from gmmjax import _blocks
 from gmmjax._allocation import pairs_together
-from gmmjax._gmm import GMM, check_shapes
+from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._progress import bar
 from gmmjax._validate import check_count, check_function, check_key
 

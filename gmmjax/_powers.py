@@ -7,7 +7,7 @@ from jax.core import Tracer
 from gmmjax import _blocks, _points, _power_integral, _tails
 from gmmjax._balanced import balanced_replicates, pair, tail_checked
 from gmmjax._estimate import Estimate, standard_error
-from gmmjax._gmm import GMM, common_float
+from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._validate import check_between, keyed
 
 

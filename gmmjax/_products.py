@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _gaussian, _linalg
-from gmmjax._build import stack
-from gmmjax._gmm import GMM, as_float, common_float
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.build import stack
+from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._validate import check_between
 
 
@@ -196,8 +196,8 @@ def _blurred(g, bandwidth):
     """The mixture in units of the bandwidth, convolved with N(0, I/2)."""
     scale = g.scale / bandwidth
     if scale.ndim > g.means.ndim:
-        covariances = jnp.matmul(scale, scale.mT, precision=_linalg.HIGHEST)
-        scale = _linalg.cholesky(covariances + 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None])
+        covariances = jnp.matmul(scale, scale.mT, precision=linalg.HIGHEST)
+        scale = linalg.cholesky(covariances + 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None])
     else:
         scale = jnp.sqrt(scale * scale + 0.5)
     return GMM(g.logits, g.means / bandwidth, scale)
@@ -221,7 +221,7 @@ def _log_terms(p, q):
 def _log_product_terms(p, q):
     """Log (2π)^(D/2) w_a v_b ∫ p_a q_b, `(K_p, K_q)`."""
     weights = jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None]
-    return weights + _gaussian.pairwise_log_integral(p, q)
+    return weights + components.pairwise_log_integral(p, q)
 
 
 def _log_two_pi(g):

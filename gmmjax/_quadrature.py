@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._gmm import GMM, as_float, common_float
 from gmmjax._integrate import integrate
+from gmmjax._mixture.gmm import GMM, as_float, common_float
 
 
 def kl_quadrature(p: GMM, q: GMM) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gmmjax import _allocation
 from gmmjax._allocation import block_size
-from gmmjax._gmm import GMM, as_float
+from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._validate import check_count, keyed
 
 

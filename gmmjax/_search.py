@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _clusters, _em, _linalg, _merge, _whiten
-from gmmjax._gmm import GMM
+from gmmjax import _clusters, _em, _merge, _whiten
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM
 
 BLOCKS = 8
 POINTS = 2048  # in each block
@@ -152,7 +153,7 @@ def _draw(rng, p, number):
 
 
 def _dense(g):
-    return np.asarray(_linalg.dense_covariances(g.scale, g.means), np.float64)
+    return np.asarray(linalg.dense_covariances(g.scale, g.means), np.float64)
 
 
 def _stack(*leaves):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._io import read_arrays, write_arrays
+from gmmjax._mixture.files import read_arrays, write_arrays
 from gmmjax._progress import bar
 
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _blocks, _linalg, _points
+from gmmjax import _blocks, _points
 from gmmjax._estimate import Estimate, Replicates, standard_error
-from gmmjax._gmm import GMM, common_float, recentred
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, common_float, recentred
 from gmmjax._validate import keyed
 
 
@@ -88,8 +89,8 @@ class _Projected(NamedTuple):
 
 def _project(g, direction):
     transposed = g.scale.mT if g.scale.ndim > g.means.ndim else g.scale
-    variances = _linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
-    means = jnp.matmul(g.means, direction, precision=_linalg.HIGHEST)
+    variances = linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
+    means = jnp.matmul(g.means, direction, precision=linalg.HIGHEST)
     return _Projected(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))
 
 
@@ -106,7 +107,7 @@ def _squared_gap_jvp(primals, tangents):
     tangent = jnp.zeros_like(level)
     for here, there, moved, at, gap in ((p, q, tangents[1], x, x - y), (q, p, tangents[2], y, y - x)):
         tangent += 2 * gap * _quantile_tangent(here, moved, at)
-        if not _linalg.is_zero(moved.weights):
+        if not linalg.is_zero(moved.weights):
             tangent += _weight_tangent(here, there, moved.weights, level)
     return (x - y) ** 2, tangent
 
@@ -116,9 +117,9 @@ def _quantile_tangent(p, moved, x):
     z = (x[None] - p.means) / p.deviations
     shares = jax.nn.softmax(jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0)
     tangent = jnp.zeros_like(x)
-    if not _linalg.is_zero(moved.means):
+    if not linalg.is_zero(moved.means):
         tangent += jnp.sum(shares * moved.means, axis=0)
-    if not _linalg.is_zero(moved.deviations):
+    if not linalg.is_zero(moved.deviations):
         tangent += jnp.sum(shares * z * moved.deviations, axis=0)
     return tangent
 
@@ -137,7 +138,7 @@ def _weight_tangent(p, q, moved, level):
     mass = jnp.where(right, -1.0, 1.0) * _lower_tail(jnp.where(right, -z, z))
     density = jnp.exp(-0.5 * level**2) / jnp.sqrt(2 * jnp.pi).astype(level.dtype)
     rate = -2 * (s - _quantile(q, _score(p, s)[0])) * reach / density
-    return rate * jnp.matmul(moved, mass, precision=_linalg.HIGHEST)
+    return rate * jnp.matmul(moved, mass, precision=linalg.HIGHEST)
 
 
 def _lower_tail(z):
@@ -148,11 +149,11 @@ def _score(p, x):
     """The normal score Φ⁻¹(F_p(x)), which is linear in x for a single Gaussian, and its slope."""
     z = (x[None] - p.means) / p.deviations
     tail = _lower_tail(-jnp.abs(z))
-    lower = jnp.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail), precision=_linalg.HIGHEST)
-    upper = jnp.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail), precision=_linalg.HIGHEST)
+    lower = jnp.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail), precision=linalg.HIGHEST)
+    upper = jnp.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail), precision=linalg.HIGHEST)
     smaller = jnp.maximum(jnp.minimum(lower, upper), 1e-33)  # beyond 12 deviations nothing has weight
     score = jnp.where(lower < upper, 1.0, -1.0) * jax.scipy.special.ndtri(smaller)
-    density = jnp.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations, precision=_linalg.HIGHEST)
+    density = jnp.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations, precision=linalg.HIGHEST)
     return score, density * jnp.exp(0.5 * score**2)
 
 

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _linalg, _merge
-from gmmjax._gmm import GMM, as_float, covariance, mean
+from gmmjax import _merge
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, as_float, covariance, mean
 from gmmjax._sample import sample
 from gmmjax._validate import check_count, keyed
 
@@ -80,9 +81,9 @@ def moment_start(key, p: GMM, num_components: int) -> GMM:
     """
     num_components = check_count("num_components", num_components)
     p = as_float("p", p)
-    factor = _linalg.cholesky(covariance(p)[None])
+    factor = linalg.cholesky(covariance(p)[None])
     z = jax.random.normal(key, (num_components, p.dim), p.means.dtype)
-    means = mean(p)[None] + jnp.matmul(z, factor[0].T, precision=_linalg.HIGHEST)
+    means = mean(p)[None] + jnp.matmul(z, factor[0].T, precision=linalg.HIGHEST)
     return _equal(means, factor)
 
 
@@ -112,7 +113,7 @@ def random_start(key, p: GMM, num_components: int) -> GMM:
     """
     num_components = check_count("num_components", num_components)
     p = as_float("p", p)
-    factor = _linalg.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
+    factor = linalg.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
     return _equal(sample(key, p, num_components), factor)
 
 
@@ -152,9 +153,9 @@ def kmeans_start(key, p: GMM, num_components: int) -> GMM:
 @jax.jit(static_argnums=2)
 def _kmeans_start(key, p, count):
     key_draws, key_choice = jax.random.split(key)
-    factor = _linalg.cholesky(covariance(p)[None])
-    white = jnp.matmul(sample(key_draws, p, _DRAWS) - mean(p)[None], _linalg.tril_inverse(factor)[0].T,
-                       precision=_linalg.HIGHEST)  # fmt: skip
+    factor = linalg.cholesky(covariance(p)[None])
+    white = jnp.matmul(sample(key_draws, p, _DRAWS) - mean(p)[None], linalg.tril_inverse(factor)[0].T,
+                       precision=linalg.HIGHEST)  # fmt: skip
     far = lambda centre: jnp.sum((white - centre[None]) ** 2, axis=1)
 
     def add(nearest: jax.Array, key):
@@ -166,13 +167,13 @@ def _kmeans_start(key, p, count):
     member = jax.nn.one_hot(jnp.argmin(jax.vmap(far)(centres), axis=0), count, axis=0, dtype=white.dtype)
     mass = jnp.sum(member, axis=1)
     share = member / jnp.maximum(mass, 1.0)[:, None]
-    means = jnp.matmul(share, white, precision=_linalg.HIGHEST)
+    means = jnp.matmul(share, white, precision=linalg.HIGHEST)
     apart = white.T[None] - means[:, :, None]
-    spread = jnp.matmul(apart * share[:, None, :], apart.mT, precision=_linalg.HIGHEST)
-    lower = _linalg.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
+    spread = jnp.matmul(apart * share[:, None, :], apart.mT, precision=linalg.HIGHEST)
+    lower = linalg.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
     logits = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, 1.0)), -jnp.inf)
-    means = mean(p)[None] + jnp.matmul(means, factor[0].T, precision=_linalg.HIGHEST)
-    return GMM(logits, means, jnp.matmul(factor, lower, precision=_linalg.HIGHEST))
+    means = mean(p)[None] + jnp.matmul(means, factor[0].T, precision=linalg.HIGHEST)
+    return GMM(logits, means, jnp.matmul(factor, lower, precision=linalg.HIGHEST))
 
 
 def _equal(means, factor):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _gaussian, _linalg
-from gmmjax._gmm import GMM
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.gmm import GMM
 
 STEPS = 40  # of the power method: a direction that is not quite the widest proves no less, if it proves anything
 
@@ -27,24 +27,24 @@ def have_infinite_variance(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
 
 def _fall(g, u):
     """min_k ‖L_k⁻¹u‖² for directions `(D, n)`, as `(n,)`."""
-    table = _linalg.squared_distances(_linalg.inverse_scale(g.scale, g.means), jnp.zeros_like(g.means), u)
+    table = linalg.squared_distances(linalg.inverse_scale(g.scale, g.means), jnp.zeros_like(g.means), u)
     return jnp.min(jnp.where(g.logits[:, None] > -jnp.inf, table, jnp.inf), axis=0)
 
 
 def _directions(p, q):
     """For each pair of components, about the direction in which that of q is the narrowest of all, `(D, pairs)`."""
-    ratio = _gaussian.relative_scale(p.scale, p.means, _linalg.inverse_scale(q.scale, q.means), q.means)
-    square = ratio * ratio if ratio.ndim == 3 else jnp.matmul(ratio.mT, ratio, precision=_linalg.HIGHEST)
+    ratio = components.relative_scale(p.scale, p.means, linalg.inverse_scale(q.scale, q.means), q.means)
+    square = ratio * ratio if ratio.ndim == 3 else jnp.matmul(ratio.mT, ratio, precision=linalg.HIGHEST)
 
     def step(_, y):
-        y = square * y if ratio.ndim == 3 else jnp.matmul(square, y[..., None], precision=_linalg.HIGHEST)[..., 0]
+        y = square * y if ratio.ndim == 3 else jnp.matmul(square, y[..., None], precision=linalg.HIGHEST)[..., 0]
         return y / jnp.max(jnp.abs(y), axis=-1, keepdims=True)
 
     start = np.random.default_rng(p.dim).normal(size=p.dim).reshape(1, 1, p.dim)
     start = jnp.broadcast_to(jnp.asarray(start, ratio.dtype), (*ratio.shape[:2], p.dim))
     y = jax.lax.fori_loop(0, STEPS, step, start)
     if p.scale.ndim > p.means.ndim:
-        u = jnp.matmul(p.scale[:, None], y[..., None], precision=_linalg.HIGHEST)[..., 0]
+        u = jnp.matmul(p.scale[:, None], y[..., None], precision=linalg.HIGHEST)[..., 0]
     else:
         u = p.scale.reshape(p.scale.shape[0], 1, -1) * y
     return u.reshape(-1, p.dim).T

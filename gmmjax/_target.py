@@ -6,9 +6,9 @@ from collections.abc import Callable
 import jax
 
 from gmmjax import _blocks, _points
-from gmmjax._density import log_prob
 from gmmjax._estimate import Estimate, expectation
-from gmmjax._gmm import GMM, as_float
+from gmmjax._mixture.density import log_prob
+from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._validate import check_function, keyed
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 from gmmjax._validate import check_count, check_function, check_key
 
 MARGIN = 1.3  # of the planned number of batches, so that the plan is rarely extended

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._gaussian import Relation
-from gmmjax._gmm import GMM
+from gmmjax._mixture.components import Relation
+from gmmjax._mixture.gmm import GMM
 
 FEW = 32  # hits that tell about themselves
 NARROW = 1 / 64  # of the points at most

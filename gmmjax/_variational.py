@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 
 MAX_ITERATIONS = 1000
 

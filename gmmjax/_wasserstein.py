@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _linalg
-from gmmjax._gmm import GMM, common_float
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._transport import transport
 
 
@@ -136,7 +136,7 @@ def _mw2_coupling(p, q):
 def pairwise_w2_squared(p: GMM, q: GMM) -> jax.Array:
     """W₂²(p_a, q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
     unit = jnp.ones(1, q.means.dtype)
-    distances = _linalg.squared_distances(unit, q.means, p.means.T).T
+    distances = linalg.squared_distances(unit, q.means, p.means.T).T
     full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
     return distances + (_bures_full(p, q) if full else _bures_diagonal(p, q))
 
@@ -150,14 +150,14 @@ def _bures_diagonal(p, q):
 
 def _bures_full(p, q):
     """‖L_a U_ab − L_b‖² where at least one covariance is full, `(K_p or 1, K_q or 1)`."""
-    lowers, others = _linalg.dense_factors(p.scale, p.means), _linalg.dense_factors(q.scale, q.means)
-    inverses = _linalg.tril_inverse(others)
+    lowers, others = linalg.dense_factors(p.scale, p.means), linalg.dense_factors(q.scale, q.means)
+    inverses = linalg.tril_inverse(others)
 
     def row(lower):  # one row at a time: all pairs at once would be K_p·K_q·D² numbers
-        product = jnp.matmul(lower.mT[None], others, precision=_linalg.HIGHEST)
-        inverse = jnp.matmul(inverses, _linalg.tril_inverse(lower).mT[None], precision=_linalg.HIGHEST)
+        product = jnp.matmul(lower.mT[None], others, precision=linalg.HIGHEST)
+        inverse = jnp.matmul(inverses, linalg.tril_inverse(lower).mT[None], precision=linalg.HIGHEST)
         rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
-        return jnp.sum((jnp.matmul(lower[None], rotation, precision=_linalg.HIGHEST) - others) ** 2, axis=(-2, -1))
+        return jnp.sum((jnp.matmul(lower[None], rotation, precision=linalg.HIGHEST) - others) ** 2, axis=(-2, -1))
 
     return jax.lax.map(row, lowers)
 
@@ -175,7 +175,7 @@ def _polar(matrix, inverse):
         x, low = state
         rho = jnp.minimum(1.5, jnp.sqrt(3 / (1 + low + low**2)))
         y = rho[:, None, None] * x
-        y = 1.5 * y - 0.5 * jnp.matmul(y, jnp.matmul(y.mT, y, precision=_linalg.HIGHEST), precision=_linalg.HIGHEST)
+        y = 1.5 * y - 0.5 * jnp.matmul(y, jnp.matmul(y.mT, y, precision=linalg.HIGHEST), precision=linalg.HIGHEST)
         return y, 0.5 * rho * low * (3 - (rho * low) ** 2)
 
     start = (matrix / norm(matrix)[:, None, None], jnp.maximum(low, eps**2))

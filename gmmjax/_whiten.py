@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 
 
 class Frame(NamedTuple):

@@ -7,9 +7,9 @@ matplotlib: this module is imported by name, `from gmmjax import plot`.
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._algebra import marginal
-from gmmjax._density import component_log_prob, log_prob
-from gmmjax._gmm import GMM, as_float, covariances, weights
+from gmmjax._mixture.algebra import marginal
+from gmmjax._mixture.density import component_log_prob, log_prob
+from gmmjax._mixture.gmm import GMM, as_float, covariances, weights
 
 try:
     import matplotlib.pyplot as plt

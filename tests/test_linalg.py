@@ -7,7 +7,8 @@ from cases import KINDS, densified, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax import _allocation, _gaussian, _linalg
+from gmmjax import _allocation
+from gmmjax._mixture import components, linalg
 
 
 def positive_definite(seed, count, dim):
@@ -18,21 +19,21 @@ def positive_definite(seed, count, dim):
 @pytest.mark.parametrize("dim", [1, 2, 7, 33])
 def test_cholesky_is_that_of_numpy(dim):
     matrices = positive_definite(0, 4, dim)
-    np.testing.assert_allclose(_linalg.cholesky(matrices), np.linalg.cholesky(matrices), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(linalg.cholesky(matrices), np.linalg.cholesky(matrices), rtol=1e-9, atol=1e-11)
 
 
 def test_cholesky_of_an_indefinite_matrix_is_nan():
-    assert np.isnan(_linalg.cholesky(jnp.array([[[1.0, 2.0], [2.0, 1.0]]]))).any()
+    assert np.isnan(linalg.cholesky(jnp.array([[[1.0, 2.0], [2.0, 1.0]]]))).any()
 
 
 def test_cholesky_has_derivatives_in_both_modes():
-    check_grads(lambda m: _linalg.cholesky(m + m.mT), (positive_definite(1, 2, 4),), order=2, rtol=1e-5)
+    check_grads(lambda m: linalg.cholesky(m + m.mT), (positive_definite(1, 2, 4),), order=2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [1, 5, 16])
 def test_inverse_is_that_of_numpy(dim):
     lower = jnp.asarray(np.linalg.cholesky(positive_definite(2, 3, dim)))
-    np.testing.assert_allclose(_linalg.tril_inverse(lower), np.linalg.inv(lower), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(linalg.tril_inverse(lower), np.linalg.inv(lower), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,9 +54,9 @@ def test_points_are_placed_where_their_component_is(kind):
 def test_squared_norms_are_squared_distances(kind, dim):
     g = random_mixture(1, 3, dim, kind=kind)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(dim, 7)))
-    inverse = _linalg.inverse_scale(g.scale, g.means)
-    norms = _linalg.squared_norms(_linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means), x)
-    np.testing.assert_allclose(norms, _linalg.squared_distances(inverse, g.means, x), rtol=1e-11)
+    inverse = linalg.inverse_scale(g.scale, g.means)
+    norms = linalg.squared_norms(linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means), x)
+    np.testing.assert_allclose(norms, linalg.squared_distances(inverse, g.means, x), rtol=1e-11)
 
 
 @pytest.mark.parametrize("kind_p", KINDS)
@@ -69,6 +70,6 @@ def test_pairwise_kl_is_that_of_dense_gaussians(kind_p, kind_q):
         shift = np.asarray(p.means[a] - q.means[b])
         log_ratio = np.linalg.slogdet(covariances[1][b])[1] - np.linalg.slogdet(covariances[0][a])[1]
         expected[a, b] = 0.5 * (np.trace(precision @ covariances[0][a]) + shift @ precision @ shift - 4 + log_ratio)
-    computed = _gaussian.pairwise_kl(p, q)
+    computed = components.pairwise_kl(p, q)
     np.testing.assert_allclose(jnp.broadcast_to(computed, (3, 2)), expected, rtol=1e-10)
-    np.testing.assert_allclose(computed, _gaussian.pairwise_kl(densified(p), densified(q)), rtol=1e-10)
+    np.testing.assert_allclose(computed, components.pairwise_kl(densified(p), densified(q)), rtol=1e-10)

@@ -1,6 +1,6 @@
 """Any library's mixture."""
 
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._distrax import from_distrax
 from gmmjax.interop._gmmx import from_gmmx
 from gmmjax.interop._numpyro import from_numpyro

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gmmjax import _linalg
-from gmmjax._gmm import GMM
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import as_array, belongs_to, describe
 
 
@@ -55,7 +55,7 @@ def _scale(components):
     for name in ("covariance_matrix", "covariance"):
         if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")) and hasattr(components, name):
             covariance = getattr(components, name)
-            return _linalg.cholesky(_matrices(covariance() if callable(covariance) else covariance))
+            return linalg.cholesky(_matrices(covariance() if callable(covariance) else covariance))
     raise TypeError(
         "distribution: expected components that are Normal, Independent(Normal) or MultivariateNormal, "
         f"got {describe(components)}"

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from gmmjax._gmm import GMM
-from gmmjax._io import from_arrays, to_arrays
+from gmmjax._mixture.files import from_arrays, to_arrays
+from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import belongs_to, describe, load, untied
 
 

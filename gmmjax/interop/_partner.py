@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gmmjax._gmm import GMM, as_float
+from gmmjax._mixture.gmm import GMM, as_float
 
 
 def belongs_to(obj, package: str, *names: str) -> bool:

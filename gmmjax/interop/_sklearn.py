@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gmmjax._gmm import GMM
-from gmmjax._io import from_arrays, to_arrays
+from gmmjax._mixture.files import from_arrays, to_arrays
+from gmmjax._mixture.gmm import GMM
 
 _ATTRIBUTES = ("weights_", "means_", "covariances_")
 

@@ -1,6 +1,6 @@
 """TensorFlow Probability's `MixtureSameFamily`, on JAX."""
 
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._distributions import read
 from gmmjax.interop._partner import load, untied
 

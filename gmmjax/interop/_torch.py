@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gmmjax._gmm import GMM
+from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._distributions import read
 from gmmjax.interop._partner import load, untied
 

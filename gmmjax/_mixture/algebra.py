@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gmmjax import _linalg
-from gmmjax._build import check_mixtures, check_weights, concatenate, log_weights
-from gmmjax._gmm import GMM, as_float, as_real
+from gmmjax._mixture import linalg
+from gmmjax._mixture.build import check_mixtures, check_weights, concatenate, log_weights
+from gmmjax._mixture.gmm import GMM, as_float, as_real
 
 
 def marginal(g: GMM, dims: Sequence[int]) -> GMM:
@@ -48,7 +48,7 @@ def _marginal(g, kept):
     if scale.ndim == g.means.ndim:
         scale = scale[:, kept]
     elif scale.ndim > g.means.ndim:
-        scale = _linalg.lower_factor(scale[:, kept])
+        scale = linalg.lower_factor(scale[:, kept])
     return GMM(g.logits, g.means[:, kept], scale)
 
 
@@ -161,9 +161,9 @@ def _check_rank(A):
 def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
     means, scale = g.means, g.scale
     if A.ndim == 2:
-        pivots = jnp.diagonal(_linalg.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
+        pivots = jnp.diagonal(linalg.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
         A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)  # not of full rank
-        means, scale = jnp.matmul(means, A.T, precision=_linalg.HIGHEST), _factor(A, scale, means)
+        means, scale = jnp.matmul(means, A.T, precision=linalg.HIGHEST), _factor(A, scale, means)
     elif A.ndim == 1:
         rows = A[None, :, None] * scale if scale.ndim > means.ndim else A[None] * scale.reshape(scale.shape[0], -1)
         means, scale = A[None] * means, rows
@@ -175,7 +175,7 @@ def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
 def _factor(A, scale, means):
     """Lower factors of the covariances A L_k L_kᵀ Aᵀ, `(K or 1, E, E)`."""
     if scale.ndim < means.ndim:
-        return jnp.abs(scale)[:, None, None] * _linalg.lower_factor(A)[None]
+        return jnp.abs(scale)[:, None, None] * linalg.lower_factor(A)[None]
     if scale.ndim == means.ndim:
-        return _linalg.lower_factor(A[None] * scale[:, None])
-    return _linalg.lower_factor(jnp.matmul(A[None], scale, precision=_linalg.HIGHEST))
+        return linalg.lower_factor(A[None] * scale[:, None])
+    return linalg.lower_factor(jnp.matmul(A[None], scale, precision=linalg.HIGHEST))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _linalg
-from gmmjax._gmm import GMM, as_float, as_real
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, as_float, as_real
 
 
 class Precision(NamedTuple):
@@ -20,19 +20,19 @@ class Precision(NamedTuple):
 
 def precision(g: GMM, inverse: jax.Array | None = None) -> Precision:
     """Factorised form of a checked mixture; its inverse factors may be at hand."""
-    inverse = _linalg.inverse_scale(g.scale, g.means) if inverse is None else inverse
-    return Precision(log_peaks(g), _linalg.row_blocks(inverse, g.means), _linalg.apply(inverse, g.means))
+    inverse = linalg.inverse_scale(g.scale, g.means) if inverse is None else inverse
+    return Precision(log_peaks(g), linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means))
 
 
 def log_peaks(g: GMM) -> jax.Array:
     """Log w_k N(μ_k; μ_k, Σ_k) of each component, `(K,)`."""
-    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + _linalg.log_abs_det(g.scale, g.means)
+    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
     return jax.nn.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
 
 
 def squared_distances(d: Precision, x: jax.Array) -> jax.Array:
     """‖L_k⁻¹(x − μ_k)‖² for points `(D, n)` about 0, as `(K, n)`."""
-    return _linalg.squared_norms(d.blocks, d.shift, x)
+    return linalg.squared_norms(d.blocks, d.shift, x)
 
 
 def component_table(d: Precision, distances: jax.Array) -> jax.Array:
@@ -127,8 +127,8 @@ def _checked(g, x):
 @jax.jit
 def _component_log_prob(g, x):
     # Points of a user are exact, however far from 0, and stay so.
-    inverse = _linalg.inverse_scale(g.scale, g.means)
-    distances = _linalg.squared_distances(inverse, g.means, x.reshape(-1, g.dim).T)
+    inverse = linalg.inverse_scale(g.scale, g.means)
+    distances = linalg.squared_distances(inverse, g.means, x.reshape(-1, g.dim).T)
     return (log_peaks(g)[:, None] - 0.5 * distances).T.reshape(*x.shape[:-1], g.num_components)
 
 

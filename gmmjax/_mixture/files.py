@@ -5,8 +5,8 @@ import secrets
 
 import numpy as np
 
-from gmmjax._build import check_values, checked_factor, from_covariances
-from gmmjax._gmm import GMM, as_float
+from gmmjax._mixture.build import check_values, checked_factor, from_covariances
+from gmmjax._mixture.gmm import GMM, as_float
 
 _ARRAYS = ("weights", "means", "covariances")
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gmmjax._gmm import GMM, as_float, as_real, check_shapes
+from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes
 
 ASYMMETRY = 1e-5  # of the largest entry: what rounding may have done to a covariance
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _linalg
-from gmmjax._gmm import GMM, as_float
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, as_float
 
 
 class Unconstrained(NamedTuple):
@@ -56,7 +56,7 @@ def unconstrain(g: GMM) -> Unconstrained:
 def _unconstrain(g):
     if g.scale.ndim <= g.means.ndim:
         return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
-    diagonal = _linalg.diagonal(g.scale)
+    diagonal = linalg.diagonal(g.scale)
     positive = jnp.tril(g.scale, -1) * jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)[:, None, :]
     return Unconstrained(g.logits, g.means, positive + _diagonal_matrix(jnp.log(jnp.abs(diagonal))))
 
@@ -90,7 +90,7 @@ def constrain(u: Unconstrained) -> GMM:
 def _constrain(g):
     if g.scale.ndim <= g.means.ndim:
         return g._replace(scale=jnp.exp(g.scale))
-    diagonal = jnp.exp(_linalg.diagonal(g.scale))
+    diagonal = jnp.exp(linalg.diagonal(g.scale))
     return g._replace(scale=jnp.tril(g.scale, -1) + _diagonal_matrix(diagonal))
 
 

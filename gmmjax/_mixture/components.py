@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _linalg
-from gmmjax._gmm import GMM
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM
 
 
 class Relation(NamedTuple):
@@ -25,7 +25,7 @@ class Relation(NamedTuple):
 
 def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
     """Every component of p to every one of q, whose inverse factors are given."""
-    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
     full_p, full_q = p.scale.ndim > p.means.ndim, inverse.ndim > q.means.ndim
     if not full_q:
         squares = jnp.sum(p.scale**2, axis=-1) if full_p else p.scale**2
@@ -35,14 +35,14 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
     if not full_p:
         squares = jnp.broadcast_to((p.scale**2).reshape(len(p.scale), -1), (len(p.scale), p.dim))
         columns = jnp.moveaxis(inverse**2, 2, 0).reshape(p.dim, -1)
-        variances = jnp.matmul(squares, columns, precision=_linalg.HIGHEST)
+        variances = jnp.matmul(squares, columns, precision=linalg.HIGHEST)
         return Relation(shift, variances.reshape(len(squares), len(inverse), p.dim))
     # Squares of a product and not a product of squares: precisions and covariances square the condition number.
     parts = []
-    for a, b in _linalg.cuts(p.dim):
+    for a, b in linalg.cuts(p.dim):
         rows = p.scale[:, a:, a:b].mT.reshape(-1, p.dim - a)
         columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(p.dim - a, -1)
-        product = jnp.matmul(rows, columns, precision=_linalg.HIGHEST).reshape(-1, b - a, len(inverse), p.dim - a)
+        product = jnp.matmul(rows, columns, precision=linalg.HIGHEST).reshape(-1, b - a, len(inverse), p.dim - a)
         squares = jnp.sum(product**2, axis=1)
         parts.append(jnp.pad(squares, ((0, 0), (0, 0), (a, 0))) if a else squares)
     return Relation(shift, functools.reduce(jnp.add, parts))
@@ -51,13 +51,13 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
 def entropies(p: GMM) -> jax.Array:
     """Differential entropy of each component, `(K,)`."""
     constant = 0.5 * p.dim * jnp.log(2 * jnp.pi * jnp.e).astype(p.means.dtype)
-    return jnp.broadcast_to(constant + _linalg.log_abs_det(p.scale, p.means), p.logits.shape)
+    return jnp.broadcast_to(constant + linalg.log_abs_det(p.scale, p.means), p.logits.shape)
 
 
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
-    log_dets = _linalg.log_abs_det(q.scale, q.means)[None] - _linalg.log_abs_det(p.scale, p.means)[:, None]
-    return log_dets + 0.5 * (relate(p, q, _linalg.inverse_scale(q.scale, q.means)).expected_distances - p.dim)
+    log_dets = linalg.log_abs_det(q.scale, q.means)[None] - linalg.log_abs_det(p.scale, p.means)[:, None]
+    return log_dets + 0.5 * (relate(p, q, linalg.inverse_scale(q.scale, q.means)).expected_distances - p.dim)
 
 
 def pairwise_log_integral(p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0) -> jax.Array:
@@ -67,17 +67,17 @@ def pairwise_log_integral(p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: 
     distances.
     """
     # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the condition numbers.
-    inverse = _linalg.inverse_scale(q.scale, q.means)
-    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    inverse = linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
     ratio = relative_scale(p.scale, p.means, inverse, q.means)
     if ratio.ndim == 3:
         core = beta * ratio * ratio + alpha
         half_log_det, distances = 0.5 * _sum_coordinates(jnp.log(core), p.dim), jnp.sum(shift * shift / core, axis=-1)
     else:
-        lower = _linalg.cholesky(beta * jnp.matmul(ratio, ratio.mT, precision=_linalg.HIGHEST) + alpha * _identity(p))
-        white = _multiply(_linalg.tril_inverse(lower), shift)
+        lower = linalg.cholesky(beta * jnp.matmul(ratio, ratio.mT, precision=linalg.HIGHEST) + alpha * _identity(p))
+        white = _multiply(linalg.tril_inverse(lower), shift)
         half_log_det, distances = _log_diagonal(lower), jnp.sum(white * white, axis=-1)
-    of_p, of_q = _linalg.log_abs_det(p.scale, p.means)[:, None], _linalg.log_abs_det(q.scale, q.means)[None]
+    of_p, of_q = linalg.log_abs_det(p.scale, p.means)[:, None], linalg.log_abs_det(q.scale, q.means)[None]
     return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
 
 
@@ -86,10 +86,10 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
 
     `(K_p, K_q)`, +inf where it is infinite.
     """
-    inverse = _linalg.inverse_scale(q.scale, q.means)
-    shift = jnp.moveaxis(_linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    inverse = linalg.inverse_scale(q.scale, q.means)
+    shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
     shape = (p.num_components, q.num_components)
-    log_dets = jnp.broadcast_to(_linalg.log_abs_det(q.scale, q.means), shape[1:])
+    log_dets = jnp.broadcast_to(linalg.log_abs_det(q.scale, q.means), shape[1:])
     ratio = relative_scale(p.scale, p.means, inverse, q.means)
     ratio = jnp.broadcast_to(ratio, shape + ratio.shape[2:])
     chosen = nearest[:, None] == np.arange(q.num_components)[None]
@@ -106,13 +106,13 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
         half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
         peak = slope / curvature
     else:
-        gram = jnp.matmul(ratio.mT, ratio, precision=_linalg.HIGHEST)
+        gram = jnp.matmul(ratio.mT, ratio, precision=linalg.HIGHEST)
         curvature = _identity(p) + gram - gamma * pick(gram)
         finite = ~is_indefinite(curvature)
         curvature = jnp.where(finite[..., None, None], curvature, _identity(p))
-        lower = _linalg.cholesky(curvature)
+        lower = linalg.cholesky(curvature)
         half_log_det = _log_diagonal(lower)
-        inner = _linalg.tril_inverse(lower)
+        inner = linalg.tril_inverse(lower)
         peak = _multiply(inner.mT, _multiply(inner, slope))
     # The exponent is evaluated at its peak: completed squares would cancel for components far away.
     square = lambda v: 0.5 * jnp.sum(v * v, axis=-1)
@@ -124,7 +124,7 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
 def relative_scale(scale, means, inverse, other_means):
     """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where both are diagonal."""
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
-        return jnp.matmul(inverse[None], scale[:, None], precision=_linalg.HIGHEST)
+        return jnp.matmul(inverse[None], scale[:, None], precision=linalg.HIGHEST)
     deviations = scale.reshape(scale.shape[0], 1, -1)
     rates = inverse.reshape(1, inverse.shape[0], -1)
     if scale.ndim > means.ndim:
@@ -136,7 +136,7 @@ def relative_scale(scale, means, inverse, other_means):
 
 def is_indefinite(matrix: jax.Array) -> jax.Array:
     """Whether finite symmetric matrices `(…, D, D)` are not positive definite."""
-    return jnp.isnan(_log_diagonal(_linalg.cholesky(matrix))) & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
+    return jnp.isnan(_log_diagonal(linalg.cholesky(matrix))) & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
 
 
 def _sum_coordinates(values, dim):
@@ -145,11 +145,11 @@ def _sum_coordinates(values, dim):
 
 
 def _log_diagonal(lower):
-    return jnp.sum(jnp.log(_linalg.diagonal(lower)), axis=-1)
+    return jnp.sum(jnp.log(linalg.diagonal(lower)), axis=-1)
 
 
 def _multiply(matrices, vectors):
-    return jnp.matmul(matrices, vectors[..., None], precision=_linalg.HIGHEST)[..., 0]
+    return jnp.matmul(matrices, vectors[..., None], precision=linalg.HIGHEST)[..., 0]
 
 
 def _identity(g):

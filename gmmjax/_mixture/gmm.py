@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _linalg
+from gmmjax._mixture import linalg
 
 
 class GMM(NamedTuple):
@@ -138,19 +138,19 @@ def covariance(g: GMM) -> jax.Array:
 
 # Compiled as a whole, for outside `jit` every operation would be a program of its own.
 _weights = jax.jit(jax.nn.softmax)
-_covariances = jax.jit(_linalg.dense_covariances)
+_covariances = jax.jit(linalg.dense_covariances)
 
 
 @jax.jit
 def _mean(g):
-    return jnp.matmul(_weights(g.logits), g.means, precision=_linalg.HIGHEST)
+    return jnp.matmul(_weights(g.logits), g.means, precision=linalg.HIGHEST)
 
 
 @jax.jit
 def _covariance(g):
     w, centred = _weights(g.logits), g.means - _mean(g)[None]
-    within = jnp.tensordot(w, _covariances(g.scale, g.means), axes=1, precision=_linalg.HIGHEST)
-    return within + jnp.matmul(centred.T * w[None], centred, precision=_linalg.HIGHEST)
+    within = jnp.tensordot(w, _covariances(g.scale, g.means), axes=1, precision=linalg.HIGHEST)
+    return within + jnp.matmul(centred.T * w[None], centred, precision=linalg.HIGHEST)
 
 
 def as_float(name: str, g: GMM) -> GMM:
