@@ -17,7 +17,7 @@ from gmmjax._bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
 from gmmjax._compare import Comparison, compare
 from gmmjax._divergences import jeffreys_divergence, kl_divergence, skew_kl_divergence
 from gmmjax._entropies import cross_entropy, entropy, mutual_information
-from gmmjax._estimate import Estimate, expectation
+from gmmjax._expectation import expectation
 from gmmjax._fit import FitResult, fit
 from gmmjax._gaussian_divergences import (
     gaussian_bhattacharyya,
@@ -36,13 +36,14 @@ from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM, covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._pairwise import pairwise
-from gmmjax._points import iid, sobol
 from gmmjax._powers import bhattacharyya_distance, chi2_divergence, renyi_divergence, tsallis_divergence
 from gmmjax._products import cauchy_schwarz_divergence, ise, mmd_squared, normalised_ise, renyi2_entropy
 from gmmjax._quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._ratios import f_divergence, squared_hellinger, total_variation
 from gmmjax._reduce import reduce_mixture
-from gmmjax._sample import sample
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import iid, sobol
+from gmmjax._sampling.sample import sample
 from gmmjax._sliced import sliced_w2_squared
 from gmmjax._starts import greedy_start, kmeans_start, moment_start, random_start
 from gmmjax._target import kl_to_density

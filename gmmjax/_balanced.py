@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _unseen
-from gmmjax._estimate import Term, carried_by_few, replicates
 from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.gmm import GMM, recentred
+from gmmjax._sampling import settings, unseen
+from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.estimate import carried_by_few
 
 
 class Pair(NamedTuple):
@@ -27,13 +28,13 @@ def pair(p: GMM, q: GMM) -> Pair:
     return Pair(mixtures, inverses, tuple(map(density.precision, mixtures, inverses)))
 
 
-def balanced_replicates(key, both: Pair, function, extra, sampling: _blocks.Sampling):
+def balanced_replicates(key, both: Pair, function, extra, sampling: settings.Sampling):
     """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing traced."""
     integrand = lambda params, x: (0.5 * function(log_ratio(params[0], x), params[1]), ())
     terms = []
     for g in both.mixtures:
         relations = [components.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)]
-        terms.append(Term(g, integrand, _unseen.spikes(both.mixtures, relations)))
+        terms.append(Term(g, integrand, unseen.spikes(both.mixtures, relations)))
     return replicates(key, terms, (both.densities, extra), sampling)
 
 

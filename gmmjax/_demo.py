@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import optax
 
 from gmmjax._divergences import kl_divergence
-from gmmjax._estimate import Estimate
 from gmmjax._fit import fit
 from gmmjax._js import js_divergence
 from gmmjax._mixture.build import from_covariances
 from gmmjax._mixture.density import log_prob
-from gmmjax._sample import sample
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.sample import sample
 
 
 def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 200) -> None:

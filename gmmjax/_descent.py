@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gmmjax._estimate import Estimate
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._sampling.estimate import Estimate
 
 
 class Method(NamedTuple):

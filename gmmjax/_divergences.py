@@ -2,10 +2,12 @@
 
 import jax
 
-from gmmjax import _blocks, _logs, _points
-from gmmjax._estimate import Estimate
+from gmmjax import _logs
 from gmmjax._logs import BLEND, Share
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._sampling import settings
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_between, keyed
 
 
@@ -17,7 +19,7 @@ def kl_divergence(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
@@ -61,7 +63,7 @@ def kl_divergence(
       0.106 True
     """
     p, q = common_float(p=p, q=q)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(key, (p, q), (Share(0, ((0, 1), (1, -1))),), (1.0,), (0.5, 0.5), sampling, options)
 
@@ -74,7 +76,7 @@ def jeffreys_divergence(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
@@ -115,7 +117,7 @@ def jeffreys_divergence(
       0.36 True
     """
     p, q = common_float(p=p, q=q)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(
         key,
@@ -137,7 +139,7 @@ def skew_kl_divergence(
     alpha: float | jax.Array,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
@@ -180,7 +182,7 @@ def skew_kl_divergence(
     """
     p, q = common_float(p=p, q=q)
     alpha = check_between("alpha", alpha, 0.0, 1.0)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(
         key, (p, q), (Share(0, ((0, 1), (BLEND, -1))),), (1.0,), (1 - alpha, alpha), sampling, options

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _allocation, _points
-from gmmjax._estimate import Estimate
 from gmmjax._mixture import density, linalg
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._sampling import allocation
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 
 
 class Cloud(NamedTuple):
@@ -32,17 +33,17 @@ class Run(NamedTuple):
 def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     """Scrambled Sobol points of a checked mixture, allotted to its components without chance in each block."""
     dtype, dim = p.means.dtype, p.dim
-    z, weight = _points.sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
-    allocation = _allocation.allocate(p, num_points)
-    chosen = _allocation.choose(allocation, (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points)
-    share = allocation.upper - allocation.lower
+    z, weight = sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
+    owned = allocation.allocate(p, num_points)
+    chosen = allocation.choose(owned, (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points)
+    share = owned.upper - owned.lower
     rate = jax.nn.softmax(p.logits) / (share + (share == 0))
     weight = weight * jnp.matmul(rate, chosen, precision=linalg.HIGHEST)[None]
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
     prepared = density.precision(p)
 
     def block(z):
-        x = _allocation.place(chosen, p.means, p.scale, z[:, :, None])
+        x = allocation.place(chosen, p.means, p.scale, z[:, :, None])
         return x, density.evaluate(prepared, x)
 
     x, log_prob = jax.lax.map(block, jnp.moveaxis(z, 1, 0))

@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _logs, _points
-from gmmjax._estimate import Estimate
+from gmmjax import _logs
 from gmmjax._logs import Share
 from gmmjax._mixture import components
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._sampling import settings
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import keyed
 
 
@@ -18,7 +20,7 @@ def entropy(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
@@ -57,7 +59,7 @@ def entropy(
       1.76 True
     """
     p = as_float("p", p)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(key, (p,), (Share(0, ((0, -1),)),), (1.0,), (1.0,), sampling, options)
 
@@ -70,7 +72,7 @@ def cross_entropy(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     control_variate: bool = True,
 ) -> Estimate:
     r"""Cross-entropy, :math:`H(p, q) = -\mathbb E_p[\log q] = H(p) + \mathrm{KL}(p \| q)`, in nats; an estimate.
@@ -107,7 +109,7 @@ def cross_entropy(
       1.86 True
     """
     p, q = common_float(p=p, q=q)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(False, control_variate)
     return _logs.estimate_logs(key, (p, q), (Share(0, ((1, -1),)),), (1.0,), (0.5, 0.5), sampling, options)
 
@@ -119,7 +121,7 @@ def mutual_information(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:

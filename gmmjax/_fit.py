@@ -11,8 +11,8 @@ from jax.core import Tracer
 
 from gmmjax import _descent, _segments
 from gmmjax._descent import Method, Problem, Record, State
-from gmmjax._estimate import Estimate
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, keyed
 
 _EVERYTHING = GMM._make((True, True, True))

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _points
-from gmmjax._estimate import Estimate
 from gmmjax._mixture.gmm import GMM
+from gmmjax._sampling import settings
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_function, check_key
 
 
@@ -54,7 +55,7 @@ def gradient(
     """
     check_key(key)
     check_function("divergence", divergence)
-    sampling = _blocks.sampling(num_samples, num_replicates, _points.sobol)
+    sampling = settings.sampling(num_samples, num_replicates, sobol)
     chosen = argnums if isinstance(argnums, int) else tuple(argnums)
     for position in [chosen] if isinstance(chosen, int) else chosen:
         if not -len(mixtures) <= position < len(mixtures):

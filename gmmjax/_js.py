@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax import _blocks, _logs, _points
-from gmmjax._estimate import Estimate
+from gmmjax import _logs
 from gmmjax._logs import BLEND, Share
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._sampling import settings
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_between, keyed
 
 
@@ -22,7 +24,7 @@ def js_divergence(
     weight: float | jax.Array = 0.5,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = False,
 ) -> Estimate:
@@ -71,7 +73,7 @@ def js_divergence(
     p, q = common_float(p=p, q=q)
     weight = check_between("weight", weight, 0.0, 1.0)
     blend = (1 - weight, weight)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(key, (p, q), _shares(2), blend, blend, sampling, options)
 
@@ -84,7 +86,7 @@ def generalised_js_divergence(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
     control_variate: bool = False,
 ) -> Estimate:
@@ -135,7 +137,7 @@ def generalised_js_divergence(
     if not isinstance(blend, Tracer) and not ((blend > 0) & jnp.isfinite(blend)).all():
         raise ValueError(f"weights: expected finite and positive numbers, got {blend}")
     blend = jnp.where(blend > 0, blend / jnp.sum(blend), jnp.nan).astype(checked[0].means.dtype)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     options = _logs.Options(stick_the_landing, control_variate)
     return _logs.estimate_logs(key, checked, _shares(len(checked)), blend, blend, sampling, options)
 

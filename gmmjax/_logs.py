@@ -7,10 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _blocks, _controls, _unseen
-from gmmjax._estimate import Estimate, Term, carried_by_few, replicates, standard_error
 from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.gmm import GMM, recentred
+from gmmjax._sampling import control_variates, settings, unseen
+from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.estimate import Estimate, carried_by_few, standard_error
 
 BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
 
@@ -48,7 +49,13 @@ class Options(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(2, 5, 6))
 def estimate_logs(
-    key, mixtures: Sequence[GMM], shares: tuple[Share, ...], scales, blend, sampling: _blocks.Sampling, options: Options
+    key,
+    mixtures: Sequence[GMM],
+    shares: tuple[Share, ...],
+    scales,
+    blend,
+    sampling: settings.Sampling,
+    options: Options,
 ) -> Estimate:
     """Σ_j scale_j E_{p_j}[Σ_i sign_ji log density_i], in nats; `scales` belong to the shares, `blend` to the mixtures.
 
@@ -99,9 +106,9 @@ def _landed(g, landed):
 def _term(plan, p, used, inverses, control_variate):
     relations = {name: components.relate(p, used[name], inverses[name]) for name in plan.names}
     each = {j: (j, landed) for j, landed in plan.names}.values()
-    spikes = _unseen.spikes([used[name] for name in each], [relations[name] for name in each])
+    spikes = unseen.spikes([used[name] for name in each], [relations[name] for name in each])
     expected = tuple(relations[name].expected_distances for name in plan.names)
-    control = _controls.Control(expected, functools.partial(_values, plan)) if control_variate else None
+    control = control_variates.Control(expected, functools.partial(_values, plan)) if control_variate else None
     return Term(p, functools.partial(_integrand, plan, control_variate), spikes, control)
 
 

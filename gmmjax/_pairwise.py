@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gmmjax import _blocks
-from gmmjax._allocation import pairs_together
 from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._progress import bar
+from gmmjax._sampling import settings
+from gmmjax._sampling.blocks import pairs_together
 from gmmjax._validate import check_count, check_function, check_key
 
 # The functions of this package that are 0 where both mixtures are the same, and those that do not mind their order.
@@ -179,7 +179,7 @@ def _row(call, row, qs, arrays):
     @jax.checkpoint
     def block(columns):
         some = jax.tree.map(lambda leaf: leaf[columns], qs)
-        with _blocks.together(len(columns)):
+        with settings.together(len(columns)):
             return jax.vmap(lambda q: call(key, p, q, arrays))(some)
 
     return jax.lax.map(block, blocks)

@@ -4,16 +4,18 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax import _blocks, _points, _power_integral, _tails
+from gmmjax import _power_integral
 from gmmjax._balanced import balanced_replicates, pair, tail_checked
-from gmmjax._estimate import Estimate, standard_error
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._sampling import settings, tails
+from gmmjax._sampling.estimate import Estimate, standard_error
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_between, keyed
 
 
 @keyed
 def renyi_divergence(
-    key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""Rényi divergence, :math:`\frac{1}{\alpha - 1} \log \int p^\alpha q^{1-\alpha}`, in nats; an estimate.
 
@@ -51,13 +53,13 @@ def renyi_divergence(
       0.07 True
     """
     return _estimate_power(
-        key, p, q, alpha, _power_integral.renyi, _blocks.sampling(num_samples, num_replicates, points)
+        key, p, q, alpha, _power_integral.renyi, settings.sampling(num_samples, num_replicates, points)
     )
 
 
 @keyed
 def tsallis_divergence(
-    key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""Tsallis divergence, :math:`\frac{1}{\alpha - 1} \left(\int p^\alpha q^{1-\alpha} - 1\right)`; an estimate.
 
@@ -95,13 +97,13 @@ def tsallis_divergence(
       0.07 True
     """
     return _estimate_power(
-        key, p, q, alpha, _power_integral.tsallis, _blocks.sampling(num_samples, num_replicates, points)
+        key, p, q, alpha, _power_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
     )
 
 
 @keyed
 def chi2_divergence(
-    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""χ² divergence, :math:`\int p^2 / q - 1`, Pearson's; an estimate.
 
@@ -139,13 +141,13 @@ def chi2_divergence(
       0.15 True
     """
     return _estimate_power(
-        key, p, q, 2.0, _power_integral.tsallis, _blocks.sampling(num_samples, num_replicates, points)
+        key, p, q, 2.0, _power_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
     )
 
 
 @keyed
 def bhattacharyya_distance(
-    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""Bhattacharyya distance, :math:`-\log \int \sqrt{pq}`, in nats; an estimate.
 
@@ -180,7 +182,7 @@ def bhattacharyya_distance(
       0.037 True
     """
     return _estimate_power(
-        key, p, q, 0.5, _power_integral.bhattacharyya, _blocks.sampling(num_samples, num_replicates, points)
+        key, p, q, 0.5, _power_integral.bhattacharyya, settings.sampling(num_samples, num_replicates, points)
     )
 
 
@@ -201,5 +203,5 @@ def _power(key, p, q, alpha: jax.Array, transform, sampling, above_one):
     stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)
     stderr = tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * found.means, found.means))
     if above_one:
-        stderr = jnp.where((alpha > 1) & _tails.have_infinite_variance(p, q, alpha), jnp.inf, stderr)
+        stderr = jnp.where((alpha > 1) & tails.have_infinite_variance(p, q, alpha), jnp.inf, stderr)
     return Estimate(result, stderr)

@@ -11,16 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _blocks, _points, _tails
 from gmmjax._balanced import balanced_replicates, pair, tail_checked
-from gmmjax._estimate import Estimate, standard_error
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._sampling import settings, tails
+from gmmjax._sampling.estimate import Estimate, standard_error
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_function, keyed
 
 
 @keyed
 def total_variation(
-    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""Total variation distance, :math:`\tfrac12 \int |p - q| = \mathbb E_m |\tanh(t/2)|`; an estimate.
 
@@ -59,7 +60,7 @@ def total_variation(
 
 @keyed
 def squared_hellinger(
-    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""Squared Hellinger distance, :math:`1 - \int \sqrt{pq} = \mathbb E_m[\tanh(t/4) \tanh(t/2)]`; an estimate.
 
@@ -104,7 +105,7 @@ def f_divergence(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
 ) -> Estimate:
     r"""f-divergence, :math:`D_f(p \| q) = \int q\, f(p/q) = \mathbb E_m[2 \sigma(-t)\, f(e^t)]`; an estimate.
 
@@ -145,7 +146,7 @@ def f_divergence(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.11 True
     """
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     check_function("generator", generator)
     p, q = common_float(p=p, q=q)
     shape = jax.ShapeDtypeStruct((7,), p.means.dtype)
@@ -165,14 +166,14 @@ def _f_divergence(key, p, q, generator, sampling):
     # Cut to eighths: the logarithm in t eᵗ is no power.
     there, back = jnp.floor(16 * (far - near) / jnp.abs(ends) + 0.1) / 8
     orders = jnp.maximum(jnp.stack([there, 1 + back]), 1)
-    heavy = _tails.have_infinite_variance(p, q, orders[0]) | _tails.have_infinite_variance(q, p, orders[1])
+    heavy = tails.have_infinite_variance(p, q, orders[0]) | tails.have_infinite_variance(q, p, orders[1])
     return Estimate(value, jnp.where(heavy, jnp.inf, stderr))
 
 
 def _estimate_balanced(key, p, q, function, num_samples, num_replicates, points) -> Estimate:
     """E_m[function(t)] of the log-ratio t of two mixtures under their average m."""
     p, q = common_float(p=p, q=q)
-    return _balanced(key, p, q, function, _blocks.sampling(num_samples, num_replicates, points))
+    return _balanced(key, p, q, function, settings.sampling(num_samples, num_replicates, points))
 
 
 @jax.jit(static_argnums=(3, 4))

@@ -12,9 +12,9 @@ from jax.core import Tracer
 
 from gmmjax import _em, _merge, _search, _whiten
 from gmmjax._divergences import kl_divergence
-from gmmjax._estimate import Estimate
 from gmmjax._fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, keyed
 
 

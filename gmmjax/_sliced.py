@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _blocks, _points
-from gmmjax._estimate import Estimate, Replicates, standard_error
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, common_float, recentred
+from gmmjax._sampling import blocks, settings
+from gmmjax._sampling.estimate import Estimate, Replicates, standard_error
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import keyed
 
 
 @keyed
 def sliced_w2_squared(
-    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=_points.sobol
+    key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
     r"""Squared sliced Wasserstein distance, :math:`\mathbb E_\theta[W_2^2(\theta^\top p, \theta^\top q)]`; an estimate.
 
@@ -55,13 +56,13 @@ def sliced_w2_squared(
       5.0 True
     """
     p, q = common_float(p=p, q=q)
-    return _sliced_w2_squared(key, p, q, _blocks.sampling(num_samples, num_replicates, points))
+    return _sliced_w2_squared(key, p, q, settings.sampling(num_samples, num_replicates, points))
 
 
 @jax.jit(static_argnums=3)
 def _sliced_w2_squared(key, p, q, sampling):
     p, q = recentred(p, q)
-    layout = _blocks.layout(sampling, (p, q))
+    layout = blocks.layout(sampling, (p, q))
     dtype = p.means.dtype
 
     def block(arguments, index):
@@ -75,7 +76,7 @@ def _sliced_w2_squared(key, p, q, sampling):
         sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
         return layout.all_rows(sums / layout.per_replicate, row)
 
-    value, means = _blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)((p, q, key))
+    value, means = blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)((p, q, key))
     return Estimate(value, standard_error(Replicates(value, means, jnp.zeros_like(value))))
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from gmmjax import _merge
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float, covariance, mean
-from gmmjax._sample import sample
+from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
 
 _DRAWS = 4096

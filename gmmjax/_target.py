@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import jax
 
-from gmmjax import _blocks, _points
-from gmmjax._estimate import Estimate, expectation
+from gmmjax._expectation import expectation
 from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._sampling import settings
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_function, keyed
 
 
@@ -20,7 +22,7 @@ def kl_to_density(
     *,
     num_samples: int = 16_384,
     num_replicates: int = 32,
-    points=_points.sobol,
+    points=sobol,
     stick_the_landing: bool = True,
 ) -> Estimate:
     r"""KL from a mixture to an unnormalised density, :math:`\mathbb E_q[\log q - \log \tilde\pi]`; an estimate.
@@ -61,7 +63,7 @@ def kl_to_density(
       -1.8379
     """
     check_function("log_density", log_density)
-    sampling = _blocks.sampling(num_samples, num_replicates, points)
+    sampling = settings.sampling(num_samples, num_replicates, points)
     return _kl_to_density(key, as_float("q", q), log_density, sampling, stick_the_landing)
 
 

@@ -7,7 +7,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax import _controls
+from gmmjax._sampling import control_variates
 
 
 def quartic(factor, x):
@@ -27,17 +27,17 @@ def noise(factor, features):
 
 @pytest.mark.parametrize("numbers", [1 << 24, 300])  # in one group, and in many
 def test_baselines_in_groups(monkeypatch, numbers):
-    monkeypatch.setattr(_controls, "NUMBERS", numbers)
-    groups, pairs = _controls._groups(3, 2)
+    monkeypatch.setattr(control_variates, "NUMBERS", numbers)
+    groups, pairs = control_variates._groups(3, 2)
     assert groups == (1 if numbers > 300 else 4)
-    assert groups * pairs == _controls.NUM_POINTS // 2
+    assert groups * pairs == control_variates.NUM_POINTS // 2
     p = random_mixture(0, 3, 2)
     at_means = quartic(1.7, p.means.T)
     expected = jnp.arange(3.0)[:, None]
 
     def found(factor, function, fixed):
-        control = _controls.Control((expected,), function)
-        return _controls.baseline(p, quartic, control, factor, quartic(factor, p.means.T), fixed)
+        control = control_variates.Control((expected,), function)
+        return control_variates.baseline(p, quartic, control, factor, quartic(factor, p.means.T), fixed)
 
     linear = found(1.7, double, False)
     np.testing.assert_allclose(linear.slopes[0], 3.4, rtol=1e-12)

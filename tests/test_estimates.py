@@ -179,7 +179,7 @@ def test_tails_that_no_point_shows_are_known(kind):
     wide = random_mixture(0, 3, 4, spread=0.5, kind=kind)
     q = jax.tree.map(lambda leaf: leaf, wide)._replace(logits=jnp.zeros(3), means=wide.means[::-1])
     squeezed = lambda factor: q._replace(scale=factor * q.scale)
-    judge = jax.jit(lambda p, q: gmmjax._tails.have_infinite_variance(p, q, jnp.array(2.0)))
+    judge = jax.jit(lambda p, q: gmmjax._sampling.tails.have_infinite_variance(p, q, jnp.array(2.0)))
     # Alike but for a factor f: (4 − 1/s) a > 2 a/f² with s = 1 + 2/16, while the ratio of the covariances is the same.
     single = lambda g: jax.tree.map(lambda leaf: leaf[:1], g)
     edge = np.sqrt(2 / (4 - 8 / 9))

@@ -7,8 +7,8 @@ from cases import KINDS, densified, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax import _allocation
 from gmmjax._mixture import components, linalg
+from gmmjax._sampling import allocation
 
 
 def positive_definite(seed, count, dim):
@@ -44,8 +44,8 @@ def test_points_are_placed_where_their_component_is(kind):
     factors = np.asarray(densified(g).scale)[owners]
     expected = np.asarray(g.means)[owners].T[:, :, None] + np.einsum("cde,ecm->dcm", factors, z)
     choice = jnp.eye(3)[owners].T
-    np.testing.assert_allclose(_allocation.place(choice, g.means, g.scale, z), expected.reshape(4, -1), rtol=1e-12)
-    alone = _allocation.place(choice, g.means, g.scale, z[:, :, :1])  # no two of a group
+    np.testing.assert_allclose(allocation.place(choice, g.means, g.scale, z), expected.reshape(4, -1), rtol=1e-12)
+    alone = allocation.place(choice, g.means, g.scale, z[:, :, :1])  # no two of a group
     np.testing.assert_allclose(alone, expected[:, :, 0], rtol=1e-12)
 
 

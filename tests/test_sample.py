@@ -9,11 +9,11 @@ from scipy import stats
 from scipy.stats import qmc
 
 import gmmjax
-from gmmjax import _allocation, _points
+from gmmjax._sampling import allocation, points
 
 
 def test_sobol_integers_are_scipys():
-    ours = np.asarray(_points._reverse(_points._sobol_integers(_points._directions()[:1024], 192, 64)))
+    ours = np.asarray(points._reverse(points._sobol_integers(points._directions()[:1024], 192, 64)))
     # scipy walks in Gray-code order: its block 128–191 is block 192–255 of the plain order.
     theirs = qmc.Sobol(1024, scramble=False, bits=32).random(256)[128:192] * 2**32
     np.testing.assert_array_equal(np.sort(ours, axis=1), np.sort(theirs.T, axis=1))
@@ -53,16 +53,16 @@ def test_every_component_gets_its_share(num_components):
     g = g._replace(logits=g.logits.at[0].add(-100.0))  # negligible, but present
     if num_components > 2:
         g = g._replace(logits=g.logits.at[1].set(-jnp.inf))
-    allocation = _allocation.allocate(g, 512)
-    counts = _allocation.choose(allocation, (jnp.arange(512.0) + 0.5) / 512).sum(1)
-    share = allocation.upper - allocation.lower
+    shares = allocation.allocate(g, 512)
+    counts = allocation.choose(shares, (jnp.arange(512.0) + 0.5) / 512).sum(1)
+    share = shares.upper - shares.lower
     np.testing.assert_allclose(share.sum(), 1)
     assert counts.sum() == 512
     assert share[0] > 0
     if num_components > 2:
         assert share[1] == 0
         assert counts[1] == 0
-    if _allocation.is_dyadic(num_components, 512):
+    if allocation.is_dyadic(num_components, 512):
         np.testing.assert_array_equal(counts, share * 512)
 
 

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _allocation
-from gmmjax._allocation import block_size
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._sampling import allocation
+from gmmjax._sampling.blocks import block_size
 from gmmjax._validate import check_count, keyed
 
 
@@ -51,6 +51,6 @@ def _sample(key, g, num_samples):
         chosen = jax.random.categorical(choose, g.logits, shape=(min(block, num_samples),))
         z = jax.random.normal(move, (g.dim, len(chosen)), g.means.dtype)
         choice = jax.nn.one_hot(chosen, g.num_components, axis=0, dtype=z.dtype)
-        return _allocation.place(choice, g.means, g.scale, z[:, :, None]).T
+        return allocation.place(choice, g.means, g.scale, z[:, :, None]).T
 
     return jax.lax.map(draw, jax.random.split(key, count)).reshape(-1, g.dim)[:num_samples]

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _allocation
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
+from gmmjax._sampling import allocation
 
 NUM_POINTS = 64  # at most, around each component, for its coefficients
 NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
@@ -72,7 +72,7 @@ def _slopes(p, params, integrand, control):
 
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
-        _, features = integrand(params, _allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
+        _, features = integrand(params, allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
         values, slopes = linearised(features)
         return own(values), [own(table) for table in features], [jnp.mean(own(table), axis=-1) for table in slopes]
 

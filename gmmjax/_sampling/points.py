@@ -98,7 +98,7 @@ def sobol(key, replicates, start, count, dim, dtype):
 @functools.cache
 def _directions():
     """`(1024, 32)` direction numbers, bit-reversed as the scramble wants them."""
-    return np.load(str(resources.files("gmmjax") / "_sobol.npy"))
+    return np.load(str(resources.files("gmmjax._sampling") / "_sobol.npy"))
 
 
 def _sobol_integers(directions, start, count):

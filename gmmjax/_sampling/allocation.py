@@ -105,17 +105,3 @@ def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -
 def pick(table: jax.Array, choice: jax.Array) -> jax.Array:
     """Each point's entry of `(m, K)` tables, by its one-hot choice `(K, n)`."""
     return jnp.matmul(table, choice, precision=HIGHEST)
-
-
-def block_size(num_components: int, dim: int, together: int = 1) -> int:
-    """How many points to handle at once for each of so many estimates, a power of two."""
-    # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
-    # Gradients hold several such tables, and want a quarter of what values do; many estimates at once are for values.
-    numbers, most = (18 + 4 * (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
-    fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
-    return 1 << min(most, max(6 if together > 1 else 8, fitting))
-
-
-def pairs_together(num_components: int, dim: int) -> int:
-    """How many estimates of the same points to make at once, so that blocks of 128 points still fit."""
-    return min(64, max(4, (1 << 13) // (num_components * dim))) if jax.default_backend() == "cpu" else 64

@@ -1,47 +1,15 @@
 """Sums over blocks of points, in constant memory, forward and in either mode of differentiation."""
 
-import contextlib
 import functools
-from collections.abc import Callable
-from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._allocation import block_size, owned_together
 from gmmjax._mixture import linalg
-from gmmjax._validate import check_count, check_function
-
-
-class Sampling(NamedTuple):
-    """What all estimates can be asked, static under `jit`: how many points, in how many replicates, of which set."""
-
-    num_samples: int
-    num_replicates: int
-    points: Callable
-    together: int  # how many estimates one program makes of the same points
-
-
-_TOGETHER = ContextVar("together", default=1)
-
-
-@contextlib.contextmanager
-def together(count: int):
-    """Blocks for `vmap` over so many estimates of the same points: as they share the cache, each has a part of it."""
-    token = _TOGETHER.set(count)
-    try:
-        yield
-    finally:
-        _TOGETHER.reset(token)
-
-
-def sampling(num_samples, num_replicates, points) -> Sampling:
-    """The same, checked."""
-    check_function("points", points)
-    counts = check_count("num_samples", num_samples), check_count("num_replicates", num_replicates)
-    return Sampling(*counts, points, _TOGETHER.get())
+from gmmjax._sampling.allocation import owned_together
+from gmmjax._sampling.settings import Sampling
 
 
 class Layout(NamedTuple):
@@ -95,6 +63,20 @@ def layout(settings: Sampling, mixtures) -> Layout:
     rows = max(divisors, key=lambda r: (r * widths[r], r))
     owned = min(owned_together(g.num_components, per_replicate) for g in mixtures)
     return Layout(replicates, per_replicate, rows, widths[rows], min(owned, widths[rows]))
+
+
+def block_size(num_components: int, dim: int, together: int = 1) -> int:
+    """How many points to handle at once for each of so many estimates, a power of two."""
+    # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
+    # Gradients hold several such tables, and want a quarter of what values do; many estimates at once are for values.
+    numbers, most = (18 + 4 * (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
+    fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
+    return 1 << min(most, max(6 if together > 1 else 8, fitting))
+
+
+def pairs_together(num_components: int, dim: int) -> int:
+    """How many estimates of the same points to make at once, so that blocks of 128 points still fit."""
+    return min(64, max(4, (1 << 13) // (num_components * dim))) if jax.default_backend() == "cpu" else 64
 
 
 def accumulate(block, num_blocks, shape, dtype):

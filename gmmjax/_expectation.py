@@ -1,0 +1,86 @@
+"""The expectation of any function under a mixture."""
+
+from collections.abc import Callable
+
+import jax
+from jax.core import Tracer, eval_jaxpr
+
+from gmmjax._mixture import components, linalg
+from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._sampling import blocks, settings, unseen
+from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.estimate import Estimate, standard_error
+from gmmjax._sampling.points import sobol
+from gmmjax._validate import check_function, keyed
+
+
+@keyed
+def expectation(
+    key, fn: Callable, p: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
+) -> Estimate:
+    r"""Expectation of a function under a mixture, :math:`\mathbb E_p[f] = \sum_k w_k\, \mathbb E_z[f(\mu_k + L_k z)]`.
+
+    An unbiased estimate whose gradient is unbiased too, in all leaves of `p` and in everything that `fn`
+    closes over: weights stay outside the sampler, and points move with means and scales. Differentiating
+    through points needs `fn` to be differentiable; a step in `fn` loses the gradient of means and scales.
+
+    Args:
+      key: a JAX key.
+      fn: maps points `(n, D)` to values `(n,)`. Pass the same function object again to avoid recompilation.
+      p: a mixture in D dimensions.
+      num_samples: number of points, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
+        replicate per point; 1 gives stderr = inf).
+      num_replicates: R, the independent replicates that `stderr` is taken from; fewer of them are more precise,
+        but ±2 stderr then covers less: 95 % at 32, 94 % at 16, 92 % at 8.
+      points: `gmmjax.sobol` or `gmmjax.iid`.
+
+    Returns:
+      An `Estimate` with scalar leaves, in the units of `fn`.
+
+    Raises:
+      TypeError: `key` is not a key, `p` is not a `GMM`, or `num_samples` is not an int.
+      ValueError: shapes disagree, `num_samples` < 1, or `fn` does not return one value per point.
+
+    Reference:
+      Owen (1997), "Monte Carlo variance of scrambled net quadrature"; Cochran (1977), "Sampling techniques",
+      section 5A.9 (post-stratification).
+
+    Example:
+      >>> import gmmjax, jax, jax.numpy as jnp
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> second_moment = gmmjax.expectation(jax.random.key(0), lambda x: x[:, 0] ** 2, p)
+      >>> print(f"{second_moment.value:.3f}")
+      2.000
+    """
+    sampling = settings.sampling(num_samples, num_replicates, points)
+    check_function("fn", fn)
+    p = as_float("p", p)
+    traced = {n: _trace(fn, n, p) for n in (2 * p.num_components, blocks.layout(sampling, [p]).block)}
+    constants = {n: jaxpr.consts for n, jaxpr in traced.items()}
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
+        return _expectation(key, p, {}, fn, sampling)
+
+    # What fn closes over becomes an argument, so that it can be differentiated and batched.
+    def converted(x, constants):
+        return eval_jaxpr(traced[len(x)].jaxpr, constants[len(x)], x)[0]
+
+    return _expectation(key, p, constants, converted, sampling)
+
+
+def _trace(fn, count, p):
+    shape = jax.ShapeDtypeStruct((count, p.dim), p.means.dtype)
+    jaxpr, result = jax.make_jaxpr(fn, return_shape=True)(shape)
+    if getattr(result, "shape", None) != (count,):
+        raise ValueError(f"fn: expected values of shape ({count},) for points {shape.shape}, got {result}")
+    return jaxpr
+
+
+@jax.jit(static_argnums=(3, 4))
+def _expectation(key, p, constants, fn, sampling):
+    def integrand(constants, x):
+        values = fn(x.T, constants) if constants else fn(x.T)
+        return values.astype(x.dtype), ()
+
+    relation = components.relate(p, p, linalg.inverse_scale(p.scale, p.means))
+    found = replicates(key, [Term(p, integrand, unseen.spikes([p], [relation]))], constants, sampling)
+    return Estimate(found.value, standard_error(found))
