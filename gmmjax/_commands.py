@@ -12,17 +12,17 @@ from gmmjax import _demo
 from gmmjax._compare import compare as compare_mixtures
 from gmmjax._compare import estimates, rows
 from gmmjax._divergences import jeffreys_divergence, kl_divergence
+from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
+from gmmjax._exact.wasserstein import mw2_squared
 from gmmjax._js import js_divergence
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import covariance_type, load, save
 from gmmjax._pairwise import pairwise
-from gmmjax._products import cauchy_schwarz_divergence, ise
 from gmmjax._progress import bar
 from gmmjax._ratios import squared_hellinger, total_variation
 from gmmjax._reduce import reduce_mixture
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._starts import greedy_start
-from gmmjax._wasserstein import mw2_squared
 
 ESTIMATES = {
     "js": js_divergence,

@@ -8,14 +8,14 @@ import jax
 
 from gmmjax._bounds import Bounds, js_bounds, kl_bounds
 from gmmjax._divergences import kl_divergence
+from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
+from gmmjax._exact.wasserstein import mw2_squared
 from gmmjax._js import js_divergence
 from gmmjax._mixture.gmm import GMM, common_float
-from gmmjax._products import cauchy_schwarz_divergence, ise
 from gmmjax._progress import bar
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._tolerance import estimate_to
 from gmmjax._validate import keyed
-from gmmjax._wasserstein import mw2_squared
 
 
 class Comparison(NamedTuple):

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from gmmjax._exact.transport import transport
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, common_float
-from gmmjax._transport import transport
 
 
 def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gmmjax._lines import Line, Plane, as_line, as_plane, mesh, switches
+from gmmjax._exact.mesh import Line, Plane, as_line, as_plane, mesh, switches
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, mean
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._integrate import integrate
+from gmmjax._exact.integrate import integrate
 from gmmjax._mixture.gmm import GMM, as_float, common_float
 
 

@@ -1,0 +1,1 @@
+"""Closed forms and quadrature: no noise, no key."""
