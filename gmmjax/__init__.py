@@ -12,8 +12,8 @@
 from importlib import metadata
 
 from gmmjax import interop
-from gmmjax._approximations import kl_matched, kl_moment_matched, kl_product, kl_unscented, kl_variational
-from gmmjax._bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
+from gmmjax._bounds.approximations import kl_matched, kl_moment_matched, kl_product, kl_unscented, kl_variational
+from gmmjax._bounds.bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
 from gmmjax._compare import Comparison, compare
 from gmmjax._divergences import jeffreys_divergence, kl_divergence, skew_kl_divergence
 from gmmjax._entropies import cross_entropy, entropy, mutual_information

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from gmmjax._bounds import Bounds, js_bounds, kl_bounds
+from gmmjax._bounds.bounds import Bounds, js_bounds, kl_bounds
 from gmmjax._divergences import kl_divergence
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._exact.wasserstein import mw2_squared

@@ -11,7 +11,7 @@ from scipy import special
 from scipy.stats import multivariate_normal
 
 import gmmjax
-from gmmjax import _information, _variational
+from gmmjax._bounds.bounds import cross_entropy, variational
 from gmmjax._mixture import components
 
 LARGEST = {1: 20, 5: 20, 30: 8}  # numbers of components in each dimension
@@ -125,14 +125,14 @@ def published():
 
     def literature(p, q):
         kl, own = components.pairwise_kl(p, q), components.pairwise_kl(p, p)
-        mean = _variational.mean_log_sum
-        products = (_information.relative_entropies(p) + components.pairwise_log_integral(p, g) for g in (p, q))
+        mean = variational.mean_log_sum
+        products = (cross_entropy.relative_entropies(p) + components.pairwise_log_integral(p, g) for g in (p, q))
         product, cross = (mean(p, g, table) for g, table in zip((p, q), products, strict=True))
         surprise, information = (cross, mean(p, q, -kl)), (product, mean(p, p, -own))
         return {
             "durrieu_lower": information[1] - surprise[0],
             "durrieu_upper": information[0] - surprise[1],
-            "hershey_olsen_upper": _variational.variational_upper(p, q, kl),
+            "hershey_olsen_upper": variational.variational_upper(p, q, kl),
             "convexity_upper": jax.nn.softmax(p.logits) @ kl @ jax.nn.softmax(q.logits),
         }
 
@@ -188,7 +188,7 @@ def test_variational_upper_holds_however_long_it_ran(monkeypatch):
     values = []
     for steps in (0, 1, 3, 30, 1000):
         monkeypatch.setattr(_variational, "MAX_ITERATIONS", steps)
-        values.append(float(_variational.variational_upper(p, q, kl)))
+        values.append(float(variational.variational_upper(p, q, kl)))
     assert sorted(values, reverse=True) == values
     assert truth < values[-1] < 0.9 * values[1]
     np.testing.assert_allclose(values[0], REFERENCE["crouse_10_to_6"]["approximations"]["convexity_upper"], rtol=1e-9)

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.gmm import GMM, common_float, covariance, mean, recentred
-from gmmjax._variational import mean_log_sum
 
 
 def kl_variational(p: GMM, q: GMM) -> jax.Array:

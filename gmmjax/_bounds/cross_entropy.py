@@ -8,9 +8,9 @@ KL(p‖q) is the surprise of p at q less the information of p.
 import jax
 import jax.numpy as jnp
 
+from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, covariance
-from gmmjax._variational import mean_log_sum
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
 PRODUCT = (1.0, 1.0)

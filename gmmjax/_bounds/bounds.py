@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._information import ORDERS, information_bounds, own_integrals, surprise_bounds, weighted
+from gmmjax._bounds.cross_entropy import ORDERS, information_bounds, own_integrals, surprise_bounds, weighted
+from gmmjax._bounds.variational import variational_upper
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.build import concatenate, stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float
-from gmmjax._variational import variational_upper
 
 
 class Bounds(NamedTuple):

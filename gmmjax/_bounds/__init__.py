@@ -1,0 +1,1 @@
+"""Bounds that always hold, and approximations from the literature."""
