@@ -15,8 +15,14 @@ from gmmjax import interop
 from gmmjax._bounds.approximations import kl_matched, kl_moment_matched, kl_product, kl_unscented, kl_variational
 from gmmjax._bounds.bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
 from gmmjax._compare import Comparison, compare
-from gmmjax._divergences import jeffreys_divergence, kl_divergence, skew_kl_divergence
-from gmmjax._entropies import cross_entropy, entropy, mutual_information
+from gmmjax._estimates.elbo import kl_to_density
+from gmmjax._estimates.entropy import cross_entropy, entropy, mutual_information
+from gmmjax._estimates.expectation import expectation
+from gmmjax._estimates.f_divergences import f_divergence, squared_hellinger, total_variation
+from gmmjax._estimates.js import generalised_js_divergence, js_divergence
+from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence, skew_kl_divergence
+from gmmjax._estimates.renyi import bhattacharyya_distance, chi2_divergence, renyi_divergence, tsallis_divergence
+from gmmjax._estimates.sliced_wasserstein import sliced_w2_squared
 from gmmjax._exact.gaussians import (
     gaussian_bhattacharyya,
     gaussian_chi2,
@@ -27,10 +33,8 @@ from gmmjax._exact.gaussians import (
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise, mmd_squared, normalised_ise, renyi2_entropy
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
-from gmmjax._expectation import expectation
 from gmmjax._fit import FitResult, fit
 from gmmjax._gradient import gradient
-from gmmjax._js import generalised_js_divergence, js_divergence
 from gmmjax._merge import runnalls, salmond, west, williams
 from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack
@@ -39,15 +43,11 @@ from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM, covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._pairwise import pairwise
-from gmmjax._powers import bhattacharyya_distance, chi2_divergence, renyi_divergence, tsallis_divergence
-from gmmjax._ratios import f_divergence, squared_hellinger, total_variation
 from gmmjax._reduce import reduce_mixture
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
-from gmmjax._sliced import sliced_w2_squared
 from gmmjax._starts import greedy_start, kmeans_start, moment_start, random_start
-from gmmjax._target import kl_to_density
 from gmmjax._tolerance import ToleranceEstimate, estimate_to
 
 __version__ = metadata.version("gmmjax")

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 
 from gmmjax._bounds.bounds import Bounds, js_bounds, kl_bounds
-from gmmjax._divergences import kl_divergence
+from gmmjax._estimates.js import js_divergence
+from gmmjax._estimates.kl import kl_divergence
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._exact.wasserstein import mw2_squared
-from gmmjax._js import js_divergence
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._progress import bar
 from gmmjax._sampling.estimate import Estimate

@@ -11,7 +11,7 @@ import optax
 from jax.core import Tracer
 
 from gmmjax import _em, _merge, _search, _whiten
-from gmmjax._divergences import kl_divergence
+from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling.estimate import Estimate

@@ -107,7 +107,7 @@ def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
     truth = np.asarray(jax.lax.map(lambda g: getattr(gmmjax, f"{divergence}_quadrature")(*g), pairs))
 
     def forget():
-        for compiled in (gmmjax._logs.estimate_logs, run):
+        for compiled in (gmmjax._estimates.log_ratios.estimate_logs, run):
             compiled.clear_cache()
 
     def errors():

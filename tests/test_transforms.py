@@ -130,7 +130,7 @@ def over_a_grid(function, single, key, ps, qs):
 
 
 def test_a_second_call_compiles_nothing():
-    inner = gmmjax._logs.estimate_logs
+    inner = gmmjax._estimates.log_ratios.estimate_logs
     inner.clear_cache()
     for seed in range(3):
         gmmjax.kl_divergence(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))

@@ -6,7 +6,7 @@ All of it are functions of t = log p − log q and of the order α, smooth throu
 import jax
 import jax.numpy as jnp
 
-from gmmjax._balanced import Pair, log_ratio
+from gmmjax._estimates.importance import Pair, log_ratio
 
 
 def regime(both: Pair, alpha):

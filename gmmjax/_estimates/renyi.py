@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax import _power_integral
-from gmmjax._balanced import balanced_replicates, pair, tail_checked
+from gmmjax._estimates import hellinger_integral
+from gmmjax._estimates.importance import balanced_replicates, pair, tail_checked
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._sampling import settings, tails
 from gmmjax._sampling.estimate import Estimate, standard_error
@@ -53,7 +53,7 @@ def renyi_divergence(
       0.07 True
     """
     return _estimate_power(
-        key, p, q, alpha, _power_integral.renyi, settings.sampling(num_samples, num_replicates, points)
+        key, p, q, alpha, hellinger_integral.renyi, settings.sampling(num_samples, num_replicates, points)
     )
 
 
@@ -97,7 +97,7 @@ def tsallis_divergence(
       0.07 True
     """
     return _estimate_power(
-        key, p, q, alpha, _power_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
+        key, p, q, alpha, hellinger_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
     )
 
 
@@ -141,7 +141,7 @@ def chi2_divergence(
       0.15 True
     """
     return _estimate_power(
-        key, p, q, 2.0, _power_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
+        key, p, q, 2.0, hellinger_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
     )
 
 
@@ -182,7 +182,7 @@ def bhattacharyya_distance(
       0.037 True
     """
     return _estimate_power(
-        key, p, q, 0.5, _power_integral.bhattacharyya, settings.sampling(num_samples, num_replicates, points)
+        key, p, q, 0.5, hellinger_integral.bhattacharyya, settings.sampling(num_samples, num_replicates, points)
     )
 
 
@@ -196,8 +196,8 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
 @jax.jit(static_argnums=(4, 5, 6))
 def _power(key, p, q, alpha: jax.Array, transform, sampling, above_one):
     both = pair(p, q)
-    near, shift = _power_integral.regime(both, alpha)
-    found = balanced_replicates(key, both, _power_integral.integrand, (alpha, near, shift), sampling)
+    near, shift = hellinger_integral.regime(both, alpha)
+    found = balanced_replicates(key, both, hellinger_integral.integrand, (alpha, near, shift), sampling)
     transformed = lambda value: transform(value, alpha, near, shift)
     result, slope = jax.jvp(transformed, (found.value,), (jnp.ones_like(found.value),))
     stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)

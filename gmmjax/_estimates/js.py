@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax import _logs
-from gmmjax._logs import BLEND, Share
+from gmmjax._estimates import log_ratios
+from gmmjax._estimates.log_ratios import BLEND, Share
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
@@ -74,8 +74,8 @@ def js_divergence(
     weight = check_between("weight", weight, 0.0, 1.0)
     blend = (1 - weight, weight)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(stick_the_landing, control_variate)
-    return _logs.estimate_logs(key, (p, q), _shares(2), blend, blend, sampling, options)
+    options = log_ratios.Options(stick_the_landing, control_variate)
+    return log_ratios.estimate_logs(key, (p, q), _shares(2), blend, blend, sampling, options)
 
 
 @keyed
@@ -138,8 +138,8 @@ def generalised_js_divergence(
         raise ValueError(f"weights: expected finite and positive numbers, got {blend}")
     blend = jnp.where(blend > 0, blend / jnp.sum(blend), jnp.nan).astype(checked[0].means.dtype)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(stick_the_landing, control_variate)
-    return _logs.estimate_logs(key, checked, _shares(len(checked)), blend, blend, sampling, options)
+    options = log_ratios.Options(stick_the_landing, control_variate)
+    return log_ratios.estimate_logs(key, checked, _shares(len(checked)), blend, blend, sampling, options)
 
 
 def _shares(count):

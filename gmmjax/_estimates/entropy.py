@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _logs
-from gmmjax._logs import Share
+from gmmjax._estimates import log_ratios
+from gmmjax._estimates.log_ratios import Share
 from gmmjax._mixture import components
 from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._sampling import settings
@@ -60,8 +60,8 @@ def entropy(
     """
     p = as_float("p", p)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(stick_the_landing, control_variate)
-    return _logs.estimate_logs(key, (p,), (Share(0, ((0, -1),)),), (1.0,), (1.0,), sampling, options)
+    options = log_ratios.Options(stick_the_landing, control_variate)
+    return log_ratios.estimate_logs(key, (p,), (Share(0, ((0, -1),)),), (1.0,), (1.0,), sampling, options)
 
 
 @keyed
@@ -110,8 +110,8 @@ def cross_entropy(
     """
     p, q = common_float(p=p, q=q)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(False, control_variate)
-    return _logs.estimate_logs(key, (p, q), (Share(0, ((1, -1),)),), (1.0,), (0.5, 0.5), sampling, options)
+    options = log_ratios.Options(False, control_variate)
+    return log_ratios.estimate_logs(key, (p, q), (Share(0, ((1, -1),)),), (1.0,), (0.5, 0.5), sampling, options)
 
 
 @keyed

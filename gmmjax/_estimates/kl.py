@@ -2,8 +2,8 @@
 
 import jax
 
-from gmmjax import _logs
-from gmmjax._logs import BLEND, Share
+from gmmjax._estimates import log_ratios
+from gmmjax._estimates.log_ratios import BLEND, Share
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
@@ -64,8 +64,8 @@ def kl_divergence(
     """
     p, q = common_float(p=p, q=q)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(stick_the_landing, control_variate)
-    return _logs.estimate_logs(key, (p, q), (Share(0, ((0, 1), (1, -1))),), (1.0,), (0.5, 0.5), sampling, options)
+    options = log_ratios.Options(stick_the_landing, control_variate)
+    return log_ratios.estimate_logs(key, (p, q), (Share(0, ((0, 1), (1, -1))),), (1.0,), (0.5, 0.5), sampling, options)
 
 
 @keyed
@@ -118,8 +118,8 @@ def jeffreys_divergence(
     """
     p, q = common_float(p=p, q=q)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(stick_the_landing, control_variate)
-    return _logs.estimate_logs(
+    options = log_ratios.Options(stick_the_landing, control_variate)
+    return log_ratios.estimate_logs(
         key,
         (p, q),
         (Share(0, ((0, 1), (1, -1))), Share(1, ((1, 1), (0, -1)))),
@@ -183,7 +183,7 @@ def skew_kl_divergence(
     p, q = common_float(p=p, q=q)
     alpha = check_between("alpha", alpha, 0.0, 1.0)
     sampling = settings.sampling(num_samples, num_replicates, points)
-    options = _logs.Options(stick_the_landing, control_variate)
-    return _logs.estimate_logs(
+    options = log_ratios.Options(stick_the_landing, control_variate)
+    return log_ratios.estimate_logs(
         key, (p, q), (Share(0, ((0, 1), (BLEND, -1))),), (1.0,), (1 - alpha, alpha), sampling, options
     )

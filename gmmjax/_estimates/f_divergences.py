@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._balanced import balanced_replicates, pair, tail_checked
+from gmmjax._estimates.importance import balanced_replicates, pair, tail_checked
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._sampling import settings, tails
 from gmmjax._sampling.estimate import Estimate, standard_error

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from gmmjax._expectation import expectation
+from gmmjax._estimates.expectation import expectation
 from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling import settings

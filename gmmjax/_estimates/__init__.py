@@ -1,0 +1,1 @@
+"""Monte-Carlo estimates: a key comes first, a standard error comes back."""
