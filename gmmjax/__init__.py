@@ -14,7 +14,6 @@ from importlib import metadata
 from gmmjax import interop
 from gmmjax._bounds.approximations import kl_matched, kl_moment_matched, kl_product, kl_unscented, kl_variational
 from gmmjax._bounds.bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
-from gmmjax._compare import Comparison, compare
 from gmmjax._estimates.elbo import kl_to_density
 from gmmjax._estimates.entropy import cross_entropy, entropy, mutual_information
 from gmmjax._estimates.expectation import expectation
@@ -23,6 +22,10 @@ from gmmjax._estimates.js import generalised_js_divergence, js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence, skew_kl_divergence
 from gmmjax._estimates.renyi import bhattacharyya_distance, chi2_divergence, renyi_divergence, tsallis_divergence
 from gmmjax._estimates.sliced_wasserstein import sliced_w2_squared
+from gmmjax._evaluation.compare import Comparison, compare
+from gmmjax._evaluation.gradient import gradient
+from gmmjax._evaluation.pairwise import pairwise
+from gmmjax._evaluation.tolerance import ToleranceEstimate, estimate_to
 from gmmjax._exact.gaussians import (
     gaussian_bhattacharyya,
     gaussian_chi2,
@@ -34,7 +37,6 @@ from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise, mmd_squared, normal
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._fit import FitResult, fit
-from gmmjax._gradient import gradient
 from gmmjax._merge import runnalls, salmond, west, williams
 from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack
@@ -42,13 +44,11 @@ from gmmjax._mixture.density import component_log_prob, log_prob, responsibiliti
 from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM, covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
-from gmmjax._pairwise import pairwise
 from gmmjax._reduce import reduce_mixture
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
 from gmmjax._starts import greedy_start, kmeans_start, moment_start, random_start
-from gmmjax._tolerance import ToleranceEstimate, estimate_to
 
 __version__ = metadata.version("gmmjax")
 __all__ = [  # what help(gmmjax) lists

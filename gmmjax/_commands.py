@@ -9,16 +9,16 @@ import jax
 import numpy as np
 
 from gmmjax import _demo
-from gmmjax._compare import compare as compare_mixtures
-from gmmjax._compare import estimates, rows
 from gmmjax._estimates.f_divergences import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
+from gmmjax._evaluation.compare import compare as compare_mixtures
+from gmmjax._evaluation.compare import estimates, rows
+from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._exact.wasserstein import mw2_squared
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import covariance_type, load, save
-from gmmjax._pairwise import pairwise
 from gmmjax._progress import bar
 from gmmjax._reduce import reduce_mixture
 from gmmjax._sampling.estimate import Estimate

@@ -10,7 +10,7 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax import _pairwise
+from gmmjax._evaluation import pairwise
 
 PS = gmmjax.stack([random_mixture(s, k, 2) for s, k in ((0, 3), (1, 2), (2, 3), (3, 1), (4, 3))])
 QS = gmmjax.stack([random_mixture(s, 3, 2) for s in (7, 8)])
@@ -89,7 +89,7 @@ def test_functions_that_are_no_divergences_keep_their_diagonal(key):
 @pytest.mark.parametrize("size", [1, 2, 4, 5])
 def test_symmetric_functions_compute_half(size):
     # Each pair once, and each but the diagonal is there: a row has size // 2 columns.
-    layout = _pairwise._all_pairs(size, symmetric=True, zero_diagonal=True)
+    layout = pairwise._all_pairs(size, symmetric=True, zero_diagonal=True)
     assert layout.columns.shape == (size, max(1, size // 2))
     found = layout.columns[layout.row, layout.place]
     i, j = np.indices((size, size))
@@ -107,7 +107,7 @@ def test_symmetric_estimates_are_symmetric_to_the_bit(key):
     for i, j, row in ((0, 1, 0), (1, 3, 1), (0, 3, 3), (1, 4, 4)):
         other = i + j - row
         close(at(matrix, (i, j)), one(keys[row], at(PS, row), at(PS, other)))
-    assert "kl_divergence" in _pairwise.ZERO_AT_EQUALITY - _pairwise.SYMMETRIC
+    assert "kl_divergence" in pairwise.ZERO_AT_EQUALITY - pairwise.SYMMETRIC
 
 
 def test_a_weight_that_is_bound_takes_the_symmetry(key):
@@ -172,10 +172,10 @@ def test_array_keywords_are_traced_and_others_static():
 
 
 def test_one_compilation_per_shape(key):
-    _pairwise._map.clear_cache()
+    pairwise._map.clear_cache()
     for seed in range(3):
         gmmjax.pairwise(noisy, jax.random.key(seed), jax.tree.map(lambda leaf, s=seed: leaf + 0.1 * s, PS), QS)
-    assert _pairwise._map._cache_size() == 1
+    assert pairwise._map._cache_size() == 1
 
 
 def test_progress_is_the_same_matrix(key, capsys):

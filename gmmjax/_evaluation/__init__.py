@@ -1,0 +1,1 @@
+"""What is done with any divergence: a wanted accuracy, a gradient, all pairs, one table."""
