@@ -36,7 +36,7 @@ from gmmjax._exact.gaussians import (
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise, mmd_squared, normalised_ise, renyi2_entropy
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
-from gmmjax._fit import FitResult, fit
+from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._merge import runnalls, salmond, west, williams
 from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack

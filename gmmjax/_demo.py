@@ -6,7 +6,7 @@ import optax
 
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import kl_divergence
-from gmmjax._fit import fit
+from gmmjax._fitting.fit import fit
 from gmmjax._mixture.build import from_covariances
 from gmmjax._mixture.density import log_prob
 from gmmjax._sampling.estimate import Estimate

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from gmmjax import _em, _merge, _search, _whiten
 from gmmjax._estimates.kl import kl_divergence
-from gmmjax._fit import FitResult, fit
+from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, keyed

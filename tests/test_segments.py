@@ -15,7 +15,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax import _segments
+from gmmjax._fitting import checkpoints
 
 fit = functools.partial(gmmjax.fit, num_steps=100, interval=30, patience=None)
 ROOT = Path(__file__).parent.parent
@@ -74,7 +74,7 @@ def test_a_checkpoint_is_plain_and_goes_on_to_the_same_result(key, pair, tmp_pat
 
 def test_ctrl_c_returns_the_best_so_far(key, pair, tmp_path, monkeypatch):
     p, q = pair
-    path, calls, write = tmp_path / "fit.npz", [], _segments.write_arrays
+    path, calls, write = tmp_path / "fit.npz", [], checkpoints.write_arrays
 
     def interrupted(path, arrays):
         write(path, arrays)

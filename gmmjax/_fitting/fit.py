@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from gmmjax import _descent, _segments
-from gmmjax._descent import Method, Problem, Record, State
+from gmmjax._fitting import checkpoints, descent
+from gmmjax._fitting.descent import Method, Problem, Record, State
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, keyed
@@ -127,37 +127,37 @@ def fit(
         raise TypeError(f"trainable: expected a gmmjax.GMM of booleans, got {type(trainable).__name__}")
     method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers))
     init = as_float("init", init)
-    problem = Problem(key, init, _descent.movable(init, trainable), tuple(args))
+    problem = Problem(key, init, descent.movable(init, trainable), tuple(args))
     if not progress and checkpoint is None:
         return _run(method, problem)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(problem)):
         raise ValueError("progress, checkpoint: are for concrete fits, not for those under jit or vmap")
     step = lambda state, start: _advance(method, problem, state, start, interval)
-    state, records = _segments.run(step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint)
+    state, records = checkpoints.run(step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint)
     return _finish(method, problem, state, Record(*map(jnp.asarray, records)))
 
 
 @jax.jit(static_argnums=0)
 def _run(method, problem):
-    state = _descent.begin(method, problem)
-    state, records = _descent.advance(method, problem, state, 0, method.num_steps)
+    state = descent.begin(method, problem)
+    state, records = descent.advance(method, problem, state, 0, method.num_steps)
     return _finish(method, problem, state, records)
 
 
-_begin = jax.jit(_descent.begin, static_argnums=0)
-_advance = jax.jit(_descent.advance, static_argnums=(0, 4))
+_begin = jax.jit(descent.begin, static_argnums=0)
+_advance = jax.jit(descent.advance, static_argnums=(0, 4))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _finish(method: Method, problem: Problem, state: State, records: Record) -> FitResult:
     """Compare what the descent found with its start, all with one key that no step has used."""
     key = jax.random.fold_in(problem.key, method.num_steps)
-    start = _descent.begin(method, problem).free
+    start = descent.begin(method, problem).free
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, state.good, state.average)
-    losses: Estimate = jax.lax.map(lambda free: _descent.evaluate(method, problem, key, free), candidates)
+    losses: Estimate = jax.lax.map(lambda free: descent.evaluate(method, problem, key, free), candidates)
     best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))  # the start, where none is
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
-    g = _descent.assemble(problem, pick(candidates, best))
+    g = descent.assemble(problem, pick(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)
     return FitResult(
         g, pick(losses, best), pick(losses, 0), state.num_steps, state.num_skipped, state.stopped, *records

@@ -1,0 +1,1 @@
+"""Fitting a mixture to anything that a loss can say."""
