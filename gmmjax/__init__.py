@@ -37,18 +37,18 @@ from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise, mmd_squared, normal
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._fitting.fit import FitResult, fit
-from gmmjax._merge import runnalls, salmond, west, williams
 from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
 from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM, covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
-from gmmjax._reduce import reduce_mixture
+from gmmjax._reduction.merge import runnalls, salmond, west, williams
+from gmmjax._reduction.reduce import reduce_mixture
+from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, random_start
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
-from gmmjax._starts import greedy_start, kmeans_start, moment_start, random_start
 
 __version__ = metadata.version("gmmjax")
 __all__ = [  # what help(gmmjax) lists

@@ -20,9 +20,9 @@ from gmmjax._exact.wasserstein import mw2_squared
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import covariance_type, load, save
 from gmmjax._progress import bar
-from gmmjax._reduce import reduce_mixture
+from gmmjax._reduction.reduce import reduce_mixture
+from gmmjax._reduction.starts import greedy_start
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._starts import greedy_start
 
 ESTIMATES = {
     "js": js_divergence,

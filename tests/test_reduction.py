@@ -7,7 +7,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax import _clusters, _em, _merge, _search
+from gmmjax._reduction import clusters, em, merge
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
 CROUSE = gmmjax.from_covariances(
@@ -94,16 +94,16 @@ def test_absent_components_merge_for_nothing(key, planar):
 
 
 def test_moves_only_lower_the_bound(planar):
-    c = [np.asarray(leaf) for leaf in _merge.parts(planar)]
+    c = [np.asarray(leaf) for leaf in merge.parts(planar)]
     labels = np.arange(10) % 3
 
     def bound(labels):
-        w, _, cov = _clusters.merge(*c, labels, 3)
+        w, _, cov = clusters.merge(*c, labels, 3)
         return 0.5 * (w @ np.linalg.slogdet(cov)[1] - c[0] @ np.linalg.slogdet(c[2])[1])
 
-    better = _clusters.improve(*c, labels, 3)
+    better = clusters.improve(*c, labels, 3)
     assert bound(better) < bound(labels) - 0.1
-    q = gmmjax.from_covariances(*_clusters.merge(*c, better, 3))
+    q = gmmjax.from_covariances(*clusters.merge(*c, better, 3))
     assert kl(planar, q) < bound(better)  # it is an upper bound
     for i in range(10):
         for new in range(3):
@@ -181,7 +181,7 @@ def test_a_cheap_merge_is_of_two_that_differ_little():
     covariances = np.stack([np.eye(2)] * 4)
     rng, near = np.random.default_rng(0), 0
     for _ in range(200):
-        w, m, c = _clusters.merge_cheaply(rng, weights, means, covariances)
+        w, m, c = clusters.merge_cheaply(rng, weights, means, covariances)
         assert w.shape == (3,)
         np.testing.assert_allclose(w @ m, weights @ means)  # any merge keeps the moments
         second = np.einsum("k,kij->ij", w, c) + (w * m.T) @ m
@@ -197,7 +197,7 @@ def test_moments_of_narrow_components_keep_their_digits(dtype, full):
     means = rng.normal(size=(3, 2)).astype(dtype)
     x = np.concatenate([m + width * rng.normal(size=(50, 2)) for m in means]).T.astype(dtype)
     share = np.repeat(np.eye(3), 50, axis=1).astype(dtype)
-    mass, first, second = _em._moments(jnp.asarray(share), jnp.asarray(means), jnp.asarray(x), full)
+    mass, first, second = em._moments(jnp.asarray(share), jnp.asarray(means), jnp.asarray(x), full)
     gaps = x.astype(float) - means[:, :, None].astype(float)
     np.testing.assert_allclose(mass, 50)
     np.testing.assert_allclose(first, np.einsum("kn,kin->ki", share, gaps), rtol=1e-4, atol=1e-5 * width)

@@ -15,7 +15,7 @@ from measure import setting
 from pairs import random_mixture, study
 
 import gmmjax
-from gmmjax import _em, _search, _whiten
+from gmmjax._reduction import em, search, standardise
 
 DRAWS = 50_000  # for EM, with 5 starts
 LONG = 20  # restarts
@@ -48,19 +48,19 @@ def by_em(seed, p, count):
 
 def by_long_restarts(seed, p, count):
     """The best of many starts of each kind, all climbed to the end on other and more points."""
-    frame = _whiten.frame(p)
-    white = _whiten.into(frame, p)
+    frame = standardise.frame(p)
+    white = standardise.into(frame, p)
     keys = jax.random.split(jax.random.key(1000 + seed), LONG)
     starts = [gmmjax.kmeans_start(key, white, count) for key in keys[::2]]
     starts += [gmmjax.random_start(key, white, count) for key in keys[1::2]]
-    cloud = _em.cloud(keys[0], white, 16, 2048)
+    cloud = em.cloud(keys[0], white, 16, 2048)
     batches = [gmmjax.stack(starts[i : i + 4]) for i in range(0, LONG, 4)]
     for _ in range(2):
-        runs = [_em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches]
+        runs = [em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches]
         batches = [run.gmm for run in runs]
     losses = np.concatenate([run.loss for run in runs])
     best = int(np.nanargmin(losses))
-    return _whiten.out_of(frame, _search.pick(batches[best // 4], best % 4))
+    return standardise.out_of(frame, search.pick(batches[best // 4], best % 4))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax import _merge
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float, covariance, mean
+from gmmjax._reduction import merge
 from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
 
@@ -13,7 +13,7 @@ _DRAWS = 4096
 
 
 @keyed
-def greedy_start(key, p: GMM, num_components: int, *, cost=_merge.runnalls) -> GMM:
+def greedy_start(key, p: GMM, num_components: int, *, cost=merge.runnalls) -> GMM:
     r"""A mixture of fewer components by merging the cheapest pair again and again; an approximation of `p`.
 
     Merges keep weight, mean and covariance of each pair (:math:`P_{ij} = \sum_k \tfrac{w_k}{w_i+w_j} (P_k +
@@ -50,9 +50,9 @@ def greedy_start(key, p: GMM, num_components: int, *, cost=_merge.runnalls) -> G
 
 @jax.jit(static_argnums=(1, 2))
 def _greedy_start(p, count, cost):
-    c, left, _ = _merge.greedy(p, p.num_components - count, cost)
+    c, left, _ = merge.greedy(p, p.num_components - count, cost)
     order = jnp.argsort(~left, stable=True)[:count]
-    return _merge.from_parts(jax.tree.map(lambda leaf: leaf[order], c))
+    return merge.from_parts(jax.tree.map(lambda leaf: leaf[order], c))
 
 
 @keyed

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from gmmjax import _em, _merge, _search, _whiten
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._reduction import em, merge, search, standardise
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, keyed
 
@@ -29,7 +29,7 @@ def reduce_mixture(
     num_components,
     *,
     divergence: Callable = kl_divergence,
-    cost: Callable = _merge.runnalls,
+    cost: Callable = merge.runnalls,
     init: GMM | Callable | None = None,
     num_restarts: int = 16,
     num_steps: int = 200,
@@ -93,36 +93,38 @@ def reduce_mixture(
             raise ValueError(f"p.{name}: expected finite values, got {leaf}")
     counts = list(num_components) if isinstance(num_components, Iterable) else [num_components]
     counts = [check_count("num_components", count) for count in counts]
-    frame = _whiten.frame(p)
+    frame = standardise.frame(p)
     if isinstance(init, GMM):
-        init = _whiten.into(frame, as_float("init", init))
-    white = _search.trimmed(_whiten.into(frame, p))
+        init = standardise.into(frame, as_float("init", init))
+    white = search.trimmed(standardise.into(frame, p))
     options = (divergence, cost, init, num_restarts, num_steps, preserve_moments)
     results = {count: _reduce(key, white, count, *options) for count in counts}
-    results = {count: r._replace(gmm=_whiten.out_of(frame, r.gmm)) for count, r in results.items()}
+    results = {count: r._replace(gmm=standardise.out_of(frame, r.gmm)) for count, r in results.items()}
     return results if isinstance(num_components, Iterable) else results[counts[0]]
 
 
 def _reduce(key, p, count, divergence, cost, init, num_restarts, num_steps, preserve_moments):
     """The reduction of a mixture without absent components, in coordinates where its covariance is 1."""
     keys = jax.random.split(key, 4)
-    greedy, starts = _search.starts(keys[0], p, count, cost, init, num_restarts)
-    found, cloud = _search.climb(keys[1], p, starts, num_restarts)
+    greedy, starts = search.starts(keys[0], p, count, cost, init, num_restarts)
+    found, cloud = search.climb(keys[1], p, starts, num_restarts)
     if divergence is kl_divergence:  # where components overlap the fixed point is far off when its iteration stalls
         fits = [_descend(keys[2], found[0], _on_cloud, cloud, num_steps)]
     else:
         fits = [_descend(keys[2], q, _OfPair(divergence), p, num_steps) for q in found]
     candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
-        candidates = [_whiten.out_of(_whiten.frame(p), _whiten.into(_whiten.frame(g), g)) for g in candidates]
+        candidates = [
+            standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(g), g)) for g in candidates
+        ]
     losses = [_evaluate(divergence, keys[3], p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-    return fits[max(best - 1, 0)]._replace(gmm=_search.trimmed(candidates[best]), loss=losses[best], start=losses[0])
+    return fits[max(best - 1, 0)]._replace(gmm=search.trimmed(candidates[best]), loss=losses[best], start=losses[0])
 
 
 def _on_cloud(key, q, cloud):
-    return _em.loss(q, cloud)
+    return em.loss(q, cloud)
 
 
 class _OfPair(NamedTuple):

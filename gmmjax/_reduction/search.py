@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax import _clusters, _em, _merge, _whiten
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
+from gmmjax._reduction import clusters, em, merge, standardise
 
 BLOCKS = 8
 POINTS = 2048  # in each block
@@ -21,10 +21,10 @@ _SMALL = 0.2  # variance of a fresh component, where p has 1, in units of n^(−
 
 def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
     """The greedy reduction, and what to climb from: partitions of `p`, or what the user wants."""
-    w, means, _ = _whiten.arrays(p)
+    w, means, _ = standardise.arrays(p)
     covariances = _dense(p)
     count = min(count, len(w))
-    together = lambda labels: _structured(p, *_clusters.merge(w, means, covariances, labels, count))
+    together = lambda labels: _structured(p, *clusters.merge(w, means, covariances, labels, count))
     merged = np.asarray(_greedy_labels(p, len(w) - count, cost))
     if isinstance(init, GMM):
         return together(merged), [_alike(p, init)]
@@ -33,18 +33,18 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     # Partitions of the components serve where these are far apart. Where they overlap, the best mixture may cut right
     # through them, and only starts from single points lead there.
-    moved = lambda labels: together(_clusters.improve(w, means, covariances, labels, count))
-    partition = lambda: moved(_clusters.seed(rng, w, means, count))
+    moved = lambda labels: together(clusters.improve(w, means, covariances, labels, count))
+    partition = lambda: moved(clusters.seed(rng, w, means, count))
     scatter = lambda: _structured(p, *_scatter(rng, p, count))
     kinds = [partition if i % 3 == 0 else scatter for i in range(num_restarts)]
     return together(merged), [moved(merged), *(start() for start in kinds[1:])]
 
 
-def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], _em.Cloud]:
+def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], em.Cloud]:
     """What the iteration of forward KL makes of the best starts, and of changes of these, best first; a cloud of p."""
     # What is narrower than p ever is, by far, is a collapse onto a few points.
     floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
-    cloud = _em.cloud(key, p, BLOCKS, POINTS)
+    cloud = em.cloud(key, p, BLOCKS, POINTS)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     pool = _screen(starts, cloud, floor)
     pool = _screen(_best(pool, max(LANES, len(starts) // 2)), cloud, floor)
@@ -55,14 +55,14 @@ def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], _
             break
         before, lanes = _least(lanes), _changed(rng, p, cloud, floor, lanes)
         idle = 0 if _least(lanes) < (1 - GAIN) * before else idle + 1
-    run = _em.climb(lanes.gmm, cloud, floor, FINAL, BLOCKS)
+    run = em.climb(lanes.gmm, cloud, floor, FINAL, BLOCKS)
     return _best(jax.tree.map(np.asarray, run), LANES), cloud
 
 
 def _screen(starts, cloud, floor):
     # A few at a time, so that all rounds share one compilation; numpy between them, which compiles nothing.
     batches = [(starts[i : i + LANES] * LANES)[:LANES] for i in range(0, len(starts), LANES)]
-    runs = [_em.climb(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
+    runs = [em.climb(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
 
 
@@ -96,17 +96,17 @@ def _best(pool, count):
 
 def _replace(rng, p, _, g):
     """Any component anew, small, at a draw of p: a way out of a local minimum that costs a few iterations."""
-    weights, means, _ = _whiten.arrays(g)
+    weights, means, _ = standardise.arrays(g)
     rest = np.delete(np.arange(len(weights)), rng.integers(len(weights)))
     return _with_another(p, weights[rest], means[rest], _dense(g)[rest], _draw(rng, p, 1))
 
 
 def _relocate(rng, _, cloud, g):
     """Two components merged that differ little, and a small one anew where p is missed."""
-    chance = np.fmax(_em.excess(g, cloud), 1e-12)
+    chance = np.fmax(em.excess(g, cloud), 1e-12)
     place = np.asarray(cloud.x[0])[:, rng.choice(len(chance), p=chance / chance.sum())]
-    weights, means, _ = _whiten.arrays(g)
-    weights, means, covariances = _clusters.merge_cheaply(rng, weights, means, _dense(g))
+    weights, means, _ = standardise.arrays(g)
+    weights, means, covariances = clusters.merge_cheaply(rng, weights, means, _dense(g))
     return _with_another(g, weights, means, covariances, place[None])
 
 
@@ -133,20 +133,20 @@ def pick(tree, i):
 
 @jax.jit(static_argnums=2)
 def _greedy_labels(p, num_merges, cost):
-    return _merge.greedy(p, num_merges, cost)[2]
+    return merge.greedy(p, num_merges, cost)[2]
 
 
 def _scatter(rng, p, count):
     """Small components of equal weight at centres that k-means++ chooses among draws."""
     even, draws = np.full(DRAWS, 1 / DRAWS), _draw(rng, p, DRAWS)
-    labels = _clusters.seed(rng, even, draws, count)
-    _, centres, _ = _clusters.merge(even, draws, np.zeros((DRAWS, p.dim, p.dim)), labels, count)
+    labels = clusters.seed(rng, even, draws, count)
+    _, centres, _ = clusters.merge(even, draws, np.zeros((DRAWS, p.dim, p.dim)), labels, count)
     width = _SMALL * count ** (-2 / p.dim)
     return np.full(count, 1 / count), centres, np.broadcast_to(width * np.eye(p.dim), (count, p.dim, p.dim))
 
 
 def _draw(rng, p, number):
-    weights, means, _ = _whiten.arrays(p)
+    weights, means, _ = standardise.arrays(p)
     chosen = rng.choice(len(weights), number, p=weights)
     factors = np.linalg.cholesky(_dense(p))[chosen]
     return means[chosen] + np.einsum("nij,nj->ni", factors, rng.normal(size=(number, p.dim)))
@@ -162,7 +162,7 @@ def _stack(*leaves):
 
 def _alike(p, g):
     """A start in the structure of `p`."""
-    w, means, _ = _whiten.arrays(g)
+    w, means, _ = standardise.arrays(g)
     return _structured(p, w, means, _dense(g))
 
 

@@ -1,0 +1,1 @@
+"""The same mixture with fewer components."""
