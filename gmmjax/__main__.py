@@ -1,5 +1,5 @@
 """`python -m gmmjax`."""
 
-from gmmjax._cli import main
+from gmmjax._cli.main import main
 
 raise SystemExit(main())

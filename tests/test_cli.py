@@ -13,7 +13,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._cli import main
+from gmmjax._cli.main import main
 
 
 def _run(*arguments, timeout=60, **options):
@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_a_reduction_on_disk(tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gmmjax._commands.reduce_mixture", interrupted)
+    monkeypatch.setattr("gmmjax._cli.commands.reduce_mixture", interrupted)
     source, target = str(tmp_path / "big.npz"), str(tmp_path / "small.npz")
     gmmjax.save(source, random_mixture(3, 10, 2))
     assert main(["reduce", source, "--components", "5", "-o", target]) == 0

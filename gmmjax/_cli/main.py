@@ -22,7 +22,7 @@ def main(argv=None) -> int:
       SystemExit: after `--help` and `--version`, with code 0.
 
     Example:
-      >>> from gmmjax._cli import main
+      >>> from gmmjax._cli.main import main
       >>> main(["compare", "p.npz", "q.npz", "--samples", "0"])
       2
     """
@@ -111,7 +111,7 @@ def _fraction(text):
 
 def _commands(name):
     """A command, imported when it runs: `--help` needs no JAX."""
-    return lambda arguments: getattr(importlib.import_module("gmmjax._commands"), name)(arguments)
+    return lambda arguments: getattr(importlib.import_module("gmmjax._cli.commands"), name)(arguments)
 
 
 def _refuse(arguments):

@@ -1,0 +1,1 @@
+"""The command line: python -m gmmjax compare p.npz q.npz."""
