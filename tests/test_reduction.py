@@ -20,7 +20,7 @@ CROUSE = gmmjax.from_covariances(
 def reduce(key, p, num_components, **options):
     """From few starts on few points, with few changes to the best of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_search, "POINTS", 512)
+        patch.setattr(search, "POINTS", 512)
         return gmmjax.reduce_mixture(key, p, num_components, num_restarts=2, **options)
 
 

@@ -82,7 +82,7 @@ def test_ctrl_c_returns_the_best_so_far(key, pair, tmp_path, monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_segments, "write_arrays", interrupted)
+    monkeypatch.setattr(checkpoints, "write_arrays", interrupted)
     with pytest.warns(UserWarning, match="interrupted after 60 of 100 steps"):
         result = fit(key, distance, q, args=(p,), checkpoint=path)
     assert result.num_steps == 60

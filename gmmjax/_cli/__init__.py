@@ -1,1 +1,1 @@
-"""The command line: python -m gmmjax compare p.npz q.npz."""
+"""The command line, which runs as a module and prints what the functions say."""

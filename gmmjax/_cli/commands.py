@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 
-from gmmjax._cli.main import demo
+from gmmjax._cli.demo import run
 from gmmjax._estimates.f_divergences import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
@@ -36,7 +36,7 @@ EXACT = {"mw2": mw2_squared, "cs": cauchy_schwarz_divergence, "ise": ise}
 
 def demo(_):
     """A tour."""
-    demo.run()
+    run()
 
 
 def compare(arguments):

@@ -83,11 +83,11 @@ def row(family, i, p, count):
     """Measure one target, print it, and say by which methods ours is beaten."""
     key = jax.random.key(i)
     found = [gmmjax.greedy_start(key, p, count, cost=c) for c in (gmmjax.runnalls, gmmjax.williams, gmmjax.west)]
-    em_seconds, em = clock(lambda: by_em(i, p, count))
+    em_seconds, by_draws = clock(lambda: by_em(i, p, count))
     long = by_long_restarts(i, p, count)
     our_seconds, ours = clock(lambda: gmmjax.reduce_mixture(key, p, count))
     quick_seconds, quick = clock(lambda: gmmjax.reduce_mixture(key, p, count, num_restarts=QUICK))
-    found += [em, long, quick.gmm, ours.gmm]
+    found += [by_draws, long, quick.gmm, ours.gmm]
     # One set of points for all, enough to tell them apart.
     fresh = jax.random.key(10_000 + i)
     kls = [gmmjax.kl_divergence(fresh, p, q, num_samples=1 << 18) for q in found]
