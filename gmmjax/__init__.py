@@ -1,18 +1,25 @@
 """Differentiable divergences between Gaussian mixtures, in JAX.
 
-1. A `GMM` is a NamedTuple of three arrays: `logits`, `means`, `scale`. Everything else is a function of it.
-2. `f(key, p, q)` is a Monte-Carlo estimate and returns `Estimate(value, stderr)`; a function without a key is
-   deterministic. The signature tells whether there is noise.
+1. A `GMM` is a NamedTuple of three arrays: `logits`, `means`, `scale`. Everything else is a
+   function of it.
+2. `f(key, p, q)` is a Monte-Carlo estimate and returns `Estimate(value, stderr)`; a function
+   without a key is deterministic. The signature tells whether there is noise.
 3. `kl_divergence(key, p, q)` means E_p[log p − log q]. Everything is in nats.
-4. A function handles one mixture or one pair, and `jax.vmap` lifts it (`stack` makes the batch); only points may
-   carry leading axes.
+4. A function handles one mixture or one pair, and `jax.vmap` lifts it (`stack` makes the batch);
+   only points may carry leading axes.
 5. Every divergence is differentiable in all leaves of both mixtures, weights included.
 """
 
 from importlib import metadata
 
 from gmmjax import interop
-from gmmjax._bounds.approximations import kl_matched, kl_moment_matched, kl_product, kl_unscented, kl_variational
+from gmmjax._bounds.approximations import (
+    kl_matched,
+    kl_moment_matched,
+    kl_product,
+    kl_unscented,
+    kl_variational,
+)
 from gmmjax._bounds.bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
 from gmmjax._estimates.elbo import kl_to_density
 from gmmjax._estimates.entropy import cross_entropy, entropy, mutual_information
@@ -20,7 +27,12 @@ from gmmjax._estimates.expectation import expectation
 from gmmjax._estimates.f_divergences import f_divergence, squared_hellinger, total_variation
 from gmmjax._estimates.js import generalised_js_divergence, js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence, skew_kl_divergence
-from gmmjax._estimates.renyi import bhattacharyya_distance, chi2_divergence, renyi_divergence, tsallis_divergence
+from gmmjax._estimates.renyi import (
+    bhattacharyya_distance,
+    chi2_divergence,
+    renyi_divergence,
+    tsallis_divergence,
+)
 from gmmjax._estimates.sliced_wasserstein import sliced_w2_squared
 from gmmjax._evaluation.compare import Comparison, compare
 from gmmjax._evaluation.gradient import gradient
@@ -33,7 +45,13 @@ from gmmjax._exact.gaussians import (
     gaussian_renyi,
     gaussian_squared_hellinger,
 )
-from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise, mmd_squared, normalised_ise, renyi2_entropy
+from gmmjax._exact.l2 import (
+    cauchy_schwarz_divergence,
+    ise,
+    mmd_squared,
+    normalised_ise,
+    renyi2_entropy,
+)
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._fitting.fit import FitResult, fit

@@ -14,7 +14,9 @@ R = TypeVar("R")
 
 
 def keyed(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the key of a function before Python counts its arguments, for who forgot it: `f(p, q)`."""
+    """Check the key of a function before Python counts its arguments, for who forgot it: `f(p,
+    q)`.
+    """
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -29,10 +31,14 @@ def check_key(key) -> None:
     advice = "expected a JAX key such as jax.random.key(0)"
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape:
-            raise ValueError(f"key: {advice}, got an array of keys of shape {key.shape}; lift with jax.vmap")
+            raise ValueError(
+                f"key: {advice}, got an array of keys of shape {key.shape}; lift with jax.vmap"
+            )
         return
     if isinstance(key, jax.Array) and key.dtype == jnp.uint32:
-        raise TypeError(f"key: {advice}, got an old-style key; convert it with jax.random.wrap_key_data")
+        raise TypeError(
+            f"key: {advice}, got an old-style key; convert it with jax.random.wrap_key_data"
+        )
     raise TypeError(f"key: {advice}, got {type(key).__name__}")
 
 
@@ -48,7 +54,9 @@ def check_count(name: str, value) -> int:
     try:
         count = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected an int, got {value!r} of type {type(value).__name__}") from None
+        raise TypeError(
+            f"{name}: expected an int, got {value!r} of type {type(value).__name__}"
+        ) from None
     if count < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
     return count
@@ -60,9 +68,13 @@ def check_between(name: str, value, low: float, high: float):
         try:
             value = float(value)
         except (TypeError, ValueError):
-            raise ValueError(f"{name}: expected a scalar, got {value!r}; arrays are lifted with jax.vmap") from None
+            raise ValueError(
+                f"{name}: expected a scalar, got {value!r}; arrays are lifted with jax.vmap"
+            ) from None
         if not low < value <= high:
-            raise ValueError(f"{name}: expected a number above {low} and at most {high}, got {value}")
+            raise ValueError(
+                f"{name}: expected a number above {low} and at most {high}, got {value}"
+            )
         return value
     if value.shape != ():
         raise ValueError(f"{name}: expected a scalar, got shape {value.shape}; lift with jax.vmap")
@@ -72,4 +84,6 @@ def check_between(name: str, value, low: float, high: float):
 def check_function(name: str, value) -> None:
     """Refuse what cannot be called."""
     if not callable(value):
-        raise TypeError(f"{name}: expected a function, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"{name}: expected a function, got {value!r} of type {type(value).__name__}"
+        )

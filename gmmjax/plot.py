@@ -1,7 +1,8 @@
-"""Pictures of mixtures, fits and divergence matrices, drawn with matplotlib (`pip install gmmjax[plot]`).
+"""Pictures of mixtures, fits and divergence matrices, drawn with matplotlib (`pip install
+gmmjax[plot]`).
 
-Every function draws into the `ax` it is given, or the current one, and returns it. `import gmmjax` alone does not load
-matplotlib: this module is imported by name, `from gmmjax import plot`.
+Every function draws into the `ax` it is given, or the current one, and returns it. `import gmmjax`
+alone does not load matplotlib: this module is imported by name, `from gmmjax import plot`.
 """
 
 import jax.numpy as jnp
@@ -25,8 +26,9 @@ _GRID = 240
 def density(g: GMM, ax=None, *, color="C0", label=None, components: bool = True):
     """The density of a mixture in one or two dimensions, with its components.
 
-    In one dimension a curve over its weighted components. In two, the smallest regions that hold 20, 40, 60, 80 and
-    95 % of the probability, and for each component the ellipse of two standard deviations, fainter for less weight.
+    In one dimension a curve over its weighted components. In two, the smallest regions that hold
+    20, 40, 60, 80 and 95 % of the probability, and for each component the ellipse of two standard
+    deviations, fainter for less weight.
 
     Args:
       g: a mixture of dimension 1 or 2.
@@ -51,7 +53,9 @@ def density(g: GMM, ax=None, *, color="C0", label=None, components: bool = True)
     """
     g = as_float("g", g)
     if g.dim > 2:
-        raise ValueError(f"g: expected dimension 1 or 2, got {g.dim}; gmmjax.plot.marginals shows more")
+        raise ValueError(
+            f"g: expected dimension 1 or 2, got {g.dim}; gmmjax.plot.marginals shows more"
+        )
     ax = plt.gca() if ax is None else ax
     draw = _density_on_line if g.dim == 1 else _density_in_plane
     draw(_present(g), ax, color, label, components)
@@ -98,7 +102,10 @@ def marginals(g: GMM, axes=None, *, color="C0", labels=None):
             ax.set_visible(False)
             continue
         density(marginal(g, [row] if row == column else [column, row]), ax, color=color)
-        ax.set(xlabel=labels[column] if row == g.dim - 1 else "", ylabel=labels[row] if column == 0 < row else "")
+        ax.set(
+            xlabel=labels[column] if row == g.dim - 1 else "",
+            ylabel=labels[row] if column == 0 < row else "",
+        )
         ax.tick_params(labelbottom=row == g.dim - 1, labelleft=column == 0 < row)
         if row == column:
             ax.set_yticks([])
@@ -113,7 +120,8 @@ def history(result, ax=None, *, color="C0", label=None):
     The scale is logarithmic where the loss stays positive and falls by more than a factor of 30.
 
     Args:
-      result: a `FitResult`, or anything with arrays `losses` and `stderrs`, `(num_steps,)`; NaN steps are left out.
+      result: a `FitResult`, or anything with arrays `losses` and `stderrs`, `(num_steps,)`; NaN
+        steps are left out.
       ax: matplotlib axes; the current ones by default.
       color: any matplotlib colour.
       label: the fit's name in a legend.
@@ -132,7 +140,9 @@ def history(result, ax=None, *, color="C0", label=None):
       'step'
     """
     if not (hasattr(result, "losses") and hasattr(result, "stderrs")):
-        raise TypeError(f"result: expected losses and stderrs, as a fit has them, got {type(result).__name__}")
+        raise TypeError(
+            f"result: expected losses and stderrs, as a fit has them, got {type(result).__name__}"
+        )
     ax = plt.gca() if ax is None else ax
     loss, stderr = (np.asarray(v, np.float64) for v in (result.losses, result.stderrs))
     steps = np.arange(loss.size)
@@ -151,7 +161,8 @@ def matrix(values, labels=None, ax=None, *, cmap="viridis_r"):
 
     Args:
       values: `(M, N)` numbers, or an `Estimate` of such.
-      labels: names of the models: M of them for a square matrix, or a pair of lists, of rows and of columns.
+      labels: names of the models: M of them for a square matrix, or a pair of lists, of rows and of
+        columns.
       ax: matplotlib axes; the current ones by default.
       cmap: a matplotlib colour map.
 
@@ -185,7 +196,15 @@ def matrix(values, labels=None, ax=None, *, cmap="viridis_r"):
         for (i, j), value in np.ndenumerate(values):
             red, green, blue, _ = colors[i, j]
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-            ax.text(j, i, f"{value:.2g}", ha="center", va="center", color="white" if dark else "black", size=8)
+            ax.text(
+                j,
+                i,
+                f"{value:.2g}",
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                size=8,
+            )
     ax.xaxis.set_label_position("top")  # long names leave no room for it below
     ax.set(xlabel="q", ylabel="p")
     return ax
@@ -194,7 +213,11 @@ def matrix(values, labels=None, ax=None, *, cmap="viridis_r"):
 def _density_on_line(g, ax, color, label, components):
     means, sds = np.asarray(g.means)[:, 0], np.sqrt(np.asarray(covariances(g))[:, 0, 0])
     # As fine as the narrowest component wants it, but only around that one.
-    x = np.unique(np.concatenate([mean + sd * np.linspace(-4, 4, 161) for mean, sd in zip(means, sds, strict=True)]))
+    x = np.unique(
+        np.concatenate(
+            [mean + sd * np.linspace(-4, 4, 161) for mean, sd in zip(means, sds, strict=True)]
+        )
+    )
     points = jnp.asarray(x, g.means.dtype)[:, None]
     y = np.exp(log_prob(g, points))
     if components:
@@ -202,7 +225,8 @@ def _density_on_line(g, ax, color, label, components):
             ax.plot(x, part, color=color, alpha=0.7, linewidth=0.9, linestyle=(0, (4, 2)))
     ax.fill_between(x, y, color=color, alpha=0.18, linewidth=0)
     ax.plot(x, y, color=color, label=label, linewidth=1.8)
-    ax.set(xlabel="x", ylabel="density", ylim=(0, 1.05 * ax.dataLim.y1))  # of all mixtures that are drawn here
+    # of all mixtures that are drawn here
+    ax.set(xlabel="x", ylabel="density", ylim=(0, 1.05 * ax.dataLim.y1))
 
 
 def _density_in_plane(g, ax, color, label, components):

@@ -17,13 +17,17 @@ LEAVES = ("logits", "means", "scale")
 
 
 def _mixture(weights, means, factors):
-    """A mixture made in NumPy: `from_covariances` would compile a dozen small programs for every new shape."""
+    """A mixture made in NumPy: `from_covariances` would compile a dozen small programs for every
+    new shape.
+    """
     return gmmjax.GMM(*map(jnp.asarray, (np.log(weights), means, factors)))
 
 
 def _published(name, side):
     """Weights, means and Cholesky factors of a published mixture."""
-    weights, means, covariances = (np.asarray(REFERENCE[name][side][k]) for k in ("weights", "means", "covariances"))
+    weights, means, covariances = (
+        np.asarray(REFERENCE[name][side][k]) for k in ("weights", "means", "covariances")
+    )
     return weights / weights.sum(), means, np.linalg.cholesky(covariances)
 
 
@@ -39,7 +43,9 @@ def _stacked(mixtures):
     """Leaves of all of them, in one shape."""
     count = max(len(weights) for weights, _, _ in mixtures)
     with np.errstate(divide="ignore"):
-        return _mixture(*map(np.stack, zip(*(_padded(parts, count) for parts in mixtures), strict=True)))
+        return _mixture(
+            *map(np.stack, zip(*(_padded(parts, count) for parts in mixtures), strict=True))
+        )
 
 
 def reference(name):
@@ -54,14 +60,18 @@ def of_dimension(dim):
 
 @functools.cache
 def stacked_reference(dim):
-    """All published pairs of one dimension in one shape, absent components appended: one compilation for all."""
+    """All published pairs of one dimension in one shape, absent components appended: one
+    compilation for all.
+    """
     return tuple(_stacked([_published(name, side) for name in of_dimension(dim)]) for side in "pq")
 
 
 @functools.cache
 def padded_reference(dim):
     """The same, by name."""
-    take = lambda i: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), stacked_reference(dim))
+    take = lambda i: jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf)[i]), stacked_reference(dim)
+    )
     return {name: take(i) for i, name in enumerate(of_dimension(dim))}
 
 
@@ -71,7 +81,9 @@ def alike(name):
 
 
 def random_mixture(seed, num_components, dim, spread=2.0, kind="full"):
-    """A mixture with random weights, means of size `spread`, and well-conditioned random covariances."""
+    """A mixture with random weights, means of size `spread`, and well-conditioned random
+    covariances.
+    """
     rng = np.random.default_rng(seed)
     factor = rng.normal(size=(num_components, dim, dim)) / np.sqrt(dim)
     dense = 0.7 * factor @ factor.swapaxes(1, 2) + 0.3 * np.eye(dim)
@@ -108,7 +120,8 @@ class Function(NamedTuple):
     name: str
     call: object
     zero_at_equality: bool = False
-    pathwise: bool = True  # the gradient in the weights is the derivative of the value, not another estimate of it
+    # the gradient in the weights is the derivative of the value, not another estimate of it
+    pathwise: bool = True
 
     @property
     def sticks(self):
@@ -131,7 +144,12 @@ def _forward(t):
 def estimate(name, zero_at_equality=False, pathwise=True, arguments=lambda p, q: (p, q), **options):
     """A public estimate; of two mixtures, unless it takes other arguments."""
     call = functools.partial(getattr(gmmjax, name), num_samples=256, **options)
-    return Function(name, lambda key, p, q, **more: call(key, *arguments(p, q), **more), zero_at_equality, pathwise)
+    return Function(
+        name,
+        lambda key, p, q, **more: call(key, *arguments(p, q), **more),
+        zero_at_equality,
+        pathwise,
+    )
 
 
 def _first(g):
@@ -166,7 +184,10 @@ TABLE = [
     Function("covariances", lambda key, p, q: gmmjax.covariances(p)),
     Function("mean", lambda key, p, q: gmmjax.mean(p)),
     Function("covariance", lambda key, p, q: gmmjax.covariance(p)),
-    Function("from_covariances", lambda key, p, q: gmmjax.from_covariances(p.logits**2 + 1, p.means, p.means**2 + 1)),
+    Function(
+        "from_covariances",
+        lambda key, p, q: gmmjax.from_covariances(p.logits**2 + 1, p.means, p.means**2 + 1),
+    ),
     Function("stack", lambda key, p, q: gmmjax.stack([p, p])),
     Function("marginal", lambda key, p, q: gmmjax.marginal(p, [1])),
     Function("mix", lambda key, p, q: gmmjax.mix([p, q], gmmjax.weights(p)[:2])),
@@ -193,24 +214,39 @@ TABLE = [
     estimate("chi2_divergence", True),
     estimate("renyi_divergence", True, alpha=0.7),
     estimate("tsallis_divergence", True, alpha=0.7),
-    Function("gaussian_w2_squared", lambda key, p, q: gmmjax.gaussian_w2_squared(_first(p), _first(q))),
+    Function(
+        "gaussian_w2_squared", lambda key, p, q: gmmjax.gaussian_w2_squared(_first(p), _first(q))
+    ),
     Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
     estimate("sliced_w2_squared", True, pathwise=False),
-    Function("pairwise", lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q]))),
+    Function(
+        "pairwise",
+        lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q])),
+    ),
     Function("kl_quadrature", lambda key, p, q: gmmjax.kl_quadrature(_line(p), _line(q))),
     Function("js_quadrature", lambda key, p, q: gmmjax.js_quadrature(_line(p), _line(q))),
     Function("entropy_quadrature", lambda key, p, q: gmmjax.entropy_quadrature(_line(p))),
     Function("ise", lambda key, p, q: gmmjax.ise(p, q), True),
     Function("normalised_ise", lambda key, p, q: gmmjax.normalised_ise(p, q), True),
-    Function("cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q), True),
+    Function(
+        "cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q), True
+    ),
     Function("renyi2_entropy", lambda key, p, q: gmmjax.renyi2_entropy(p)),
     Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5), True),
     Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q)), True),
-    Function("gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7), True),
-    Function("gaussian_bhattacharyya", lambda key, p, q: gmmjax.gaussian_bhattacharyya(_first(p), _first(q)), True),
     Function(
-        "gaussian_squared_hellinger", lambda _, p, q: gmmjax.gaussian_squared_hellinger(_first(p), _first(q)), True
+        "gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7), True
+    ),
+    Function(
+        "gaussian_bhattacharyya",
+        lambda key, p, q: gmmjax.gaussian_bhattacharyya(_first(p), _first(q)),
+        True,
+    ),
+    Function(
+        "gaussian_squared_hellinger",
+        lambda _, p, q: gmmjax.gaussian_squared_hellinger(_first(p), _first(q)),
+        True,
     ),
     Function("gaussian_chi2", lambda key, p, q: gmmjax.gaussian_chi2(_first(p), _wider(_first(q)))),
     Function("kl_bounds", lambda key, p, q: gmmjax.kl_bounds(p, q)),
@@ -222,7 +258,10 @@ TABLE = [
     Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q), True),
     Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q), True),
     estimate("kl_to_density", arguments=lambda p, q: (p, _quadratic)),
-    Function("fit", lambda key, p, q: gmmjax.fit(key, _distance, p, args=(q,), num_steps=3, patience=None).gmm),
+    Function(
+        "fit",
+        lambda key, p, q: gmmjax.fit(key, _distance, p, args=(q,), num_steps=3, patience=None).gmm,
+    ),
     Function("runnalls", lambda key, p, q: gmmjax.runnalls(p, 0)[1:]),
     Function("salmond", lambda key, p, q: gmmjax.salmond(p, 0)[1:]),
     Function("west", lambda key, p, q: gmmjax.west(p, 0)[1][1:]),
@@ -250,4 +289,5 @@ NOT_IN_TABLE = {
     "load",
     "interop",
 }
-NOT_IN_TABLE |= {"reduce_mixture"}  # chooses between starts in Python; its own tests ask for the rest
+# chooses between starts in Python; its own tests ask for the rest
+NOT_IN_TABLE |= {"reduce_mixture"}

@@ -1,4 +1,5 @@
-"""What `test_devices.py` runs in processes of its own: `sharded.py` alone, or `sharded.py address count process`.
+"""What `test_devices.py` runs in processes of its own: `sharded.py` alone, or `sharded.py address
+count process`.
 
 The same program on one device, on several, and on several processes; it prints one line of JSON.
 """
@@ -36,24 +37,35 @@ def main(address=None, count="1", process="0"):
     jax.config.update("jax_enable_x64", True)
     if address:
         jax.distributed.initialize(address, num_processes=int(count), process_id=int(process))
-    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh(
+        (jax.device_count(),), ("devices",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
     split, whole = (jax.NamedSharding(mesh, jax.P(*axis)) for axis in (("devices",), ()))
     key = jax.random.key(0)
 
     ps, qs = jax.device_put((batch(0, PAIRS), batch(1, PAIRS)), split)
-    pairs, talk = compiled(jax.jit(jax.vmap(gmmjax.kl_divergence, in_axes=(None, 0, 0))), key, ps, qs)
+    pairs, talk = compiled(
+        jax.jit(jax.vmap(gmmjax.kl_divergence, in_axes=(None, 0, 0))), key, ps, qs
+    )
     estimate = pairs(key, ps, qs)
-    report = {"devices": jax.device_count(), "pairs_on_each": len(estimate.value.addressable_data(0))}
+    report = {
+        "devices": jax.device_count(),
+        "pairs_on_each": len(estimate.value.addressable_data(0)),
+    }
     report |= {"pairs_talk": talk, "pairs": jax.jit(lambda e: e, out_shardings=whole)(estimate)}
 
     def kl(key, p, q):
         keys = jax.lax.with_sharding_constraint(jax.random.split(key, PARTS), split)
-        part = lambda key: gmmjax.kl_divergence(key, p, q, num_samples=16_384 // PARTS, num_replicates=32 // PARTS)
+        part = lambda key: gmmjax.kl_divergence(
+            key, p, q, num_samples=16_384 // PARTS, num_replicates=32 // PARTS
+        )
         values, stderrs = jax.vmap(part)(keys)
         return jnp.mean(values), jnp.sqrt(jnp.sum(stderrs**2)) / PARTS
 
     p, q = batch(2), batch(3)
-    points, talk = compiled(jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, p, q)
+    points, talk = compiled(
+        jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, p, q
+    )
     report |= {"points_talk": talk, "points": points(key, p, q)}
     print(json.dumps(report, default=lambda leaf: np.asarray(leaf).tolist()), flush=True)  # noqa: T201
 

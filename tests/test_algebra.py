@@ -1,4 +1,6 @@
-"""Marginals, mixtures of mixtures and affine maps against the densities and moments that they must have."""
+"""Marginals, mixtures of mixtures and affine maps against the densities and moments that they must
+have.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,9 @@ def structure(g):
 def test_marginal_selects_moments_and_keeps_structure(kind, dims):
     g = random_mixture(0, 3, 3, kind=kind)
     m = gmmjax.marginal(g, dims)
-    np.testing.assert_allclose(gmmjax.covariances(m), gmmjax.covariances(g)[:, dims][:, :, dims], rtol=1e-12)
+    np.testing.assert_allclose(
+        gmmjax.covariances(m), gmmjax.covariances(g)[:, dims][:, :, dims], rtol=1e-12
+    )
     np.testing.assert_array_equal(m.means, g.means[:, dims])
     np.testing.assert_array_equal(m.logits, g.logits)
     assert structure(m) == structure(g)
@@ -41,7 +45,9 @@ def test_affine_maps_moments(kind):
         matrix = A if np.ndim(A) == 2 else A * np.eye(3)
         b = rng.normal(size=len(matrix))
         image = gmmjax.affine(g, A, b)
-        np.testing.assert_allclose(gmmjax.covariances(image), matrix @ gmmjax.covariances(g) @ matrix.T, rtol=1e-10)
+        np.testing.assert_allclose(
+            gmmjax.covariances(image), matrix @ gmmjax.covariances(g) @ matrix.T, rtol=1e-10
+        )
         np.testing.assert_allclose(image.means, np.asarray(g.means) @ matrix.T + b, rtol=1e-12)
         assert (structure(image) == structure(g)) >= same_structure
         assert structure(image)[1] == structure(g)[1]
@@ -52,15 +58,23 @@ def test_affine_density_is_the_change_of_variables():
     A, b = np.array([[0.0, 2.0], [-1.0, 0.5]]), np.array([1.0, -1.0])
     x = np.random.default_rng(0).normal(size=(7, 2))
     expected = np.asarray(gmmjax.log_prob(g, x)) - np.log(abs(np.linalg.det(A)))
-    np.testing.assert_allclose(gmmjax.log_prob(gmmjax.affine(g, A, b), x @ A.T + b), expected, rtol=1e-11)
+    np.testing.assert_allclose(
+        gmmjax.log_prob(gmmjax.affine(g, A, b), x @ A.T + b), expected, rtol=1e-11
+    )
 
 
 def test_mix_is_the_mixture_of_densities():
-    parts = [random_mixture(0, 2, 2), random_mixture(1, 3, 2, kind="spherical"), random_mixture(2, 2, 2, kind="tied")]
+    parts = [
+        random_mixture(0, 2, 2),
+        random_mixture(1, 3, 2, kind="spherical"),
+        random_mixture(2, 2, 2, kind="tied"),
+    ]
     x = np.random.default_rng(0).normal(size=(7, 2))
     densities = np.stack([np.exp(gmmjax.log_prob(g, x)) for g in parts])
     mixed = gmmjax.mix(parts, [1, 3, 4])
-    np.testing.assert_allclose(np.exp(gmmjax.log_prob(mixed, x)), np.array([1, 3, 4]) / 8 @ densities, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.exp(gmmjax.log_prob(mixed, x)), np.array([1, 3, 4]) / 8 @ densities, rtol=1e-12
+    )
     np.testing.assert_allclose(gmmjax.weights(mixed).sum(), 1)
     assert gmmjax.mix(parts[1:2] * 2, [1, 1]).scale.ndim == 1  # nothing is densified without need
 
@@ -69,7 +83,9 @@ def test_mix_with_a_zero_weight_has_finite_gradients(key):
     p, q = random_mixture(0, 2, 2), random_mixture(1, 2, 2)
     p = p._replace(logits=p.logits.at[0].set(-jnp.inf))
     x = np.zeros((1, 2))
-    gradients = jax.grad(lambda p, q: gmmjax.log_prob(gmmjax.mix([p, q], [1.0, 0.0]), x)[0], argnums=(0, 1))(p, q)
+    gradients = jax.grad(
+        lambda p, q: gmmjax.log_prob(gmmjax.mix([p, q], [1.0, 0.0]), x)[0], argnums=(0, 1)
+    )(p, q)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
     assert not any(np.any(leaf) for leaf in gradients[1])
     assert gradients[0].means[1].any()

@@ -26,9 +26,16 @@ def test_published_values(approximation, name):
 @every
 def test_no_bound(approximation):
     # Below the truth on one pair and above it on another; all but one are negative somewhere.
-    gaps = {name: r["approximations"][approximation] - r["exact"]["kl_pq"] for name, r in REFERENCE.items()}
+    gaps = {
+        name: r["approximations"][approximation] - r["exact"]["kl_pq"]
+        for name, r in REFERENCE.items()
+    }
     found = {name: float(getattr(gmmjax, approximation)(*alike(name))) for name in REFERENCE}
-    signs = {np.sign(found[name] - REFERENCE[name]["exact"]["kl_pq"]) for name in REFERENCE if abs(gaps[name]) > 1e-4}
+    signs = {
+        np.sign(found[name] - REFERENCE[name]["exact"]["kl_pq"])
+        for name in REFERENCE
+        if abs(gaps[name]) > 1e-4
+    }
     assert signs == {-1.0, 1.0}
     negative = {"kl_variational", "kl_matched", "kl_unscented"}
     assert (min(found.values()) < -1e-3) == (approximation in negative)
@@ -46,7 +53,9 @@ def test_merging_keeps_the_outer_product_of_the_shifts():
     # N(±2e₁, I) has covariance diag(5, 1); published code adds the inner product to every entry.
     p = gmmjax.GMM(jnp.zeros(2), jnp.array([[2.0, 0.0], [-2.0, 0.0]]), jnp.ones(1))
     q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
-    np.testing.assert_allclose(gmmjax.kl_moment_matched(p, q), 0.5 * (6 - 2 - np.log(5)), rtol=1e-13)
+    np.testing.assert_allclose(
+        gmmjax.kl_moment_matched(p, q), 0.5 * (6 - 2 - np.log(5)), rtol=1e-13
+    )
 
 
 def test_unscented_points_are_not_random():
@@ -79,6 +88,8 @@ def test_gradients_are_finite_at_the_edges(approximation):
 def test_many_dimensions_in_float32(approximation):
     p = random_mixture(0, 3, 100, kind="diagonal")
     q = p._replace(means=p.means + 0.1)
-    wide, narrow = (getattr(gmmjax, approximation)(*cast((p, q), dtype)) for dtype in (jnp.float64, jnp.float32))
+    wide, narrow = (
+        getattr(gmmjax, approximation)(*cast((p, q), dtype)) for dtype in (jnp.float64, jnp.float32)
+    )
     assert 0.1 < wide < jnp.inf
     np.testing.assert_allclose(narrow, wide, rtol=1e-4)

@@ -1,4 +1,5 @@
-"""Rooms of the house: imports run in one direction between folders, in no circle inside one, and files are short.
+"""Rooms of the house: imports run in one direction between folders, in no circle inside one, and
+files are short.
 
 Everything is read from the files themselves: there is no list to keep.
 """
@@ -13,7 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "gmmjax"
 
 
 def read_imports(package):
-    """What each module of a package imports of it: dotted names relative to the package, "" is the package itself."""
+    """What each module of a package imports of it: dotted names relative to the package, "" is the
+    package itself.
+    """
     files = {_dotted(path, package): path for path in sorted(package.rglob("*.py"))}
     return {name: _imported(path, package.name, files) for name, path in files.items()}
 
@@ -40,7 +43,9 @@ def room(name):
 
 
 def check_one_direction(imports):
-    """Raise `CycleError` where rooms, or the modules inside a room, import each other in a circle."""
+    """Raise `CycleError` where rooms, or the modules inside a room, import each other in a
+    circle.
+    """
     rooms = {room(name): set() for name in imports}
     for name, used in imports.items():
         rooms[room(name)] |= {room(other) for other in used} - {room(name)}
@@ -72,14 +77,18 @@ def test_circles_are_found(tmp_path, files):
         check_one_direction(read_imports(tmp_path / "pkg"))
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_a_file_is_one_idea(path):
     assert len(path.read_text().splitlines()) <= 250
 
 
 def test_no_folder_holds_more_than_fourteen_modules():
     folders = {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}
-    assert all(len([p for p in folder.glob("*.py") if p.name != "__init__.py"]) <= 14 for folder in folders)
+    assert all(
+        len([p for p in folder.glob("*.py") if p.name != "__init__.py"]) <= 14 for folder in folders
+    )
 
 
 def test_a_private_folder_says_in_one_sentence_what_it_is():

@@ -1,4 +1,6 @@
-"""Bounds hold: over random pairs, where the truth is known to the last digit, and in hard places."""
+"""Bounds hold: over random pairs, where the truth is known to the last digit, and in hard
+places.
+"""
 
 import functools
 
@@ -20,12 +22,19 @@ LARGEST = {1: 20, 5: 20, 30: 8}  # numbers of components in each dimension
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 def every_bound(pairs):
     """KL, entropy and JS bounds of stacked pairs, one at a time: one compilation for all."""
-    return jax.lax.map(lambda pq: (gmmjax.kl_bounds(*pq), gmmjax.entropy_bounds(pq[0]), gmmjax.js_bounds(*pq)), pairs)
+    return jax.lax.map(
+        lambda pq: (gmmjax.kl_bounds(*pq), gmmjax.entropy_bounds(pq[0]), gmmjax.js_bounds(*pq)),
+        pairs,
+    )
 
 
 def mixture(seed, count, dim, spread=2.0):
-    """The first components of one of the largest; arrays of numpy, for JAX compiles anew for each shape."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], random_mixture(seed, LARGEST[dim], dim, spread))
+    """The first components of one of the largest; arrays of numpy, for JAX compiles anew for each
+    shape.
+    """
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf)[:count], random_mixture(seed, LARGEST[dim], dim, spread)
+    )
 
 
 def stacked(pairs):
@@ -48,18 +57,24 @@ def parts(g):
 
 def log_density(g, x):
     each = zip(*parts(g), strict=True)
-    return special.logsumexp([np.log(w) + multivariate_normal(m, c).logpdf(x) for w, m, c in each], axis=0)
+    return special.logsumexp(
+        [np.log(w) + multivariate_normal(m, c).logpdf(x) for w, m, c in each], axis=0
+    )
 
 
 def plain_estimates(seed, p, q, count=4000):
-    """Monte-Carlo means of KL, entropy and JS with their standard errors: plain draws, by numpy alone."""
+    """Monte-Carlo means of KL, entropy and JS with their standard errors: plain draws, by numpy
+    alone.
+    """
     rng = np.random.default_rng(seed)
 
     def draws(g):
         weights, means, covariances = parts(g)
         which = rng.choice(g.num_components, size=count, p=weights)
         factors = np.linalg.cholesky(covariances)
-        return means[which] + np.einsum("nij,nj->ni", factors[which], rng.normal(size=(count, g.dim)))
+        return means[which] + np.einsum(
+            "nij,nj->ni", factors[which], rng.normal(size=(count, g.dim))
+        )
 
     x, y = draws(p), draws(q)
     (px, qx), (py, qy) = ([log_density(g, points) for g in (p, q)] for points in (x, y))
@@ -109,10 +124,14 @@ def test_bounds_are_never_violated(dim, dtype):
     for i, (p, q) in enumerate(cast(singles, jnp.float64), start=len(pairs) + len(exact)):
         truth = gmmjax.gaussian_kl(p, q)
         assert kl.lower[i] <= truth <= kl.upper[i]
-        np.testing.assert_allclose(kl.upper[i] - kl.lower[i], 0, atol=80 * (dim + truth) * jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            kl.upper[i] - kl.lower[i], 0, atol=80 * (dim + truth) * jnp.finfo(dtype).eps
+        )
         truth = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * parts(p)[2][0])[1]
         assert entropy.lower[i] <= truth <= entropy.upper[i]
-        np.testing.assert_allclose(entropy.upper[i], entropy.lower[i], atol=120 * dim * jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            entropy.upper[i], entropy.lower[i], atol=120 * dim * jnp.finfo(dtype).eps
+        )
     assert ((js.lower >= 0) & (js.upper <= jnp.log(2.0).astype(dtype))).all()
     # Bounds that say nothing would pass all of this.
     assert (js.upper - js.lower < 0.6).mean() > 0.5
@@ -121,12 +140,17 @@ def test_bounds_are_never_violated(dim, dtype):
 
 @functools.cache
 def published():
-    """Of each published pair: the library's bounds and those of the literature, on the line in both precisions."""
+    """Of each published pair: the library's bounds and those of the literature, on the line in both
+    precisions.
+    """
 
     def literature(p, q):
         kl, own = components.pairwise_kl(p, q), components.pairwise_kl(p, p)
         mean = variational.mean_log_sum
-        products = (cross_entropy.relative_entropies(p) + components.pairwise_log_integral(p, g) for g in (p, q))
+        products = (
+            cross_entropy.relative_entropies(p) + components.pairwise_log_integral(p, g)
+            for g in (p, q)
+        )
         product, cross = (mean(p, g, table) for g, table in zip((p, q), products, strict=True))
         surprise, information = (cross, mean(p, q, -kl)), (product, mean(p, p, -own))
         return {
@@ -137,7 +161,12 @@ def published():
         }
 
     def both(p, q):
-        return gmmjax.kl_bounds(p, q), gmmjax.entropy_bounds(p), gmmjax.js_bounds(p, q), literature(p, q)
+        return (
+            gmmjax.kl_bounds(p, q),
+            gmmjax.entropy_bounds(p),
+            gmmjax.js_bounds(p, q),
+            literature(p, q),
+        )
 
     both = jax.jit(both)
     return {
@@ -148,7 +177,8 @@ def published():
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [(name, jnp.float64) for name in REFERENCE] + [(name, jnp.float32) for name in of_dimension(1)]
+    ("name", "dtype"),
+    [(name, jnp.float64) for name in REFERENCE] + [(name, jnp.float32) for name in of_dimension(1)],
 )
 def test_published_pairs(name, dtype):
     kl, entropy, js, literature = published()[name, dtype]
@@ -159,14 +189,18 @@ def test_published_pairs(name, dtype):
     slack = {jnp.float32: 1e-4, jnp.float64: 1e-7}[dtype]
     digits = 1e-11  # of the reference
     smallest = min(known["durrieu_upper"], known["hershey_olsen_upper"], known["convexity_upper"])
-    assert max(0, known["durrieu_lower"]) * (1 - slack) - slack <= kl.lower <= exact["kl_pq"] + digits
+    assert (
+        max(0, known["durrieu_lower"]) * (1 - slack) - slack <= kl.lower <= exact["kl_pq"] + digits
+    )
     assert exact["kl_pq"] <= kl.upper + digits
     assert kl.upper <= smallest * (1 + slack)
     assert entropy.lower - digits <= exact["entropy_p"] <= entropy.upper + digits
     assert js.lower - digits <= exact["js"] <= js.upper + digits
     assert js.upper <= min(np.log(2), known["js_upper_variational"]) * (1 + slack) + slack
     wide = published()[name, jnp.float64][:3]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), (kl, entropy, js), wide)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), (kl, entropy, js), wide
+    )
 
 
 def test_bounds_beat_the_literature_somewhere():
@@ -191,10 +225,16 @@ def test_variational_upper_holds_however_long_it_ran(monkeypatch):
         values.append(float(variational.variational_upper(p, q, kl)))
     assert sorted(values, reverse=True) == values
     assert truth < values[-1] < 0.9 * values[1]
-    np.testing.assert_allclose(values[0], REFERENCE["crouse_10_to_6"]["approximations"]["convexity_upper"], rtol=1e-9)
+    np.testing.assert_allclose(
+        values[0], REFERENCE["crouse_10_to_6"]["approximations"]["convexity_upper"], rtol=1e-9
+    )
 
 
-BOUNDS = {"kl": gmmjax.kl_bounds, "js": gmmjax.js_bounds, "entropy": lambda p, q: gmmjax.entropy_bounds(p)}
+BOUNDS = {
+    "kl": gmmjax.kl_bounds,
+    "js": gmmjax.js_bounds,
+    "entropy": lambda p, q: gmmjax.entropy_bounds(p),
+}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -206,19 +246,33 @@ def values_and_gradients(bound, p, q):
 def test_gradients(name):
     p, q = random_mixture(3, 3, 2, spread=1.5), random_mixture(5, 3, 2, spread=1.5)
     _, jacobian = values_and_gradients(BOUNDS[name], p, q)
-    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
+    direction = jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q)
+    )
     step = lambda h: BOUNDS[name](*jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction))
     for side in ("lower", "upper"):
         gradient = getattr(jacobian, side)
-        slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+        slope = sum(
+            jnp.vdot(g, d)
+            for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+        )
         difference = (getattr(step(1e-5), side) - getattr(step(-1e-5), side)) / 2e-5
-        np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-5)  # the iteration stops at 1e-8 of the value
+        # the iteration stops at 1e-8 of the value
+        np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-5)
         assert abs(slope) > 0.01 or side == "lower"
     # At equality, with an absent component, and with two that coincide.
     twice = jax.tree.map(lambda leaf: leaf.at[2].set(leaf[1]), p)
     absent = p._replace(logits=p.logits.at[0].set(-jnp.inf))
     far = p._replace(means=p.means.at[0].add(1e4))
-    for a, b in ((p, p), (twice, twice), (absent, absent), (absent, q), (q, absent), (far, q), (q, far)):
+    for a, b in (
+        (p, p),
+        (twice, twice),
+        (absent, absent),
+        (absent, q),
+        (q, absent),
+        (far, q),
+        (q, far),
+    ):
         value, jacobian = values_and_gradients(BOUNDS[name], a, b)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, jacobian)))
         assert value.lower <= value.upper
@@ -240,7 +294,9 @@ def test_structure_is_its_dense_twin(kind):
 def test_mixed_structures():
     p, q = random_mixture(0, 3, 2, kind="tied"), random_mixture(1, 3, 2, kind="spherical")
     for bound in (gmmjax.kl_bounds, gmmjax.js_bounds):
-        np.testing.assert_allclose(bound(p, q), bound(densified(p), densified(q)), rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(
+            bound(p, q), bound(densified(p), densified(q)), rtol=1e-6, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
@@ -252,10 +308,19 @@ def test_separated_modes_and_many_dimensions(dtype):
     truths = {
         "kl": np.sum(w * np.log(w / v)),
         "js": 0.5 * np.sum(w * np.log(w / m)) + 0.5 * np.sum(v * np.log(v / m)),
-        "entropy": np.sum(w * (-np.log(w) + np.log(np.asarray(p.scale, float)).sum(1) + 50 * np.log(2 * np.pi * np.e))),
+        "entropy": np.sum(
+            w
+            * (
+                -np.log(w)
+                + np.log(np.asarray(p.scale, float)).sum(1)
+                + 50 * np.log(2 * np.pi * np.e)
+            )
+        ),
     }
     for name, truth in truths.items():
         lower, upper = BOUNDS[name](p, q)
         assert lower <= truth <= upper
         loss = 0.25 * 100 * 0.01**2 if name == "kl" else 0.0  # of γ = 0.99, to second order
-        np.testing.assert_allclose(upper - lower, 0, atol=1.1 * loss + 10_000 * jnp.finfo(dtype).eps * max(1, truth))
+        np.testing.assert_allclose(
+            upper - lower, 0, atol=1.1 * loss + 10_000 * jnp.finfo(dtype).eps * max(1, truth)
+        )

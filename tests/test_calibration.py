@@ -10,9 +10,11 @@ from cases import random_mixture, reference
 
 import gmmjax
 
-RUN_LONG = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # longer than compile
-# 67 pairs of each: how many dimensions matter, numbers of components, dimensions. In those that do not matter
-# there is noise alike in both, and all are mixed by one matrix, so that divergences stay what quadrature says they are.
+# longer than compile
+RUN_LONG = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+# 67 pairs of each: how many dimensions matter, numbers of components, dimensions. In those that do
+# not matter there is noise alike in both, and all are mixed by one matrix, so that divergences stay
+# what quadrature says they are.
 SHAPES = [(1, 8, 5, 1), (1, 4, 5, 10), (10, 4, 5, 10)]
 
 
@@ -20,8 +22,13 @@ SHAPES = [(1, 8, 5, 1), (1, 4, 5, 10), (10, 4, 5, 10)]
 def random_pairs(inner, k, m, dim):
     """Pairs in `dim` dimensions, and those in fewer that they were made of."""
     spread = (0.3, 1, 3)
-    pairs = [(random_mixture(s, k, inner, spread[s % 3]), random_mixture(s + 99, m, inner, 1)) for s in range(67)]
-    return stacked([[hidden(g, dim, seed) for g in pair] for seed, pair in enumerate(pairs)]), stacked(pairs)
+    pairs = [
+        (random_mixture(s, k, inner, spread[s % 3]), random_mixture(s + 99, m, inner, 1))
+        for s in range(67)
+    ]
+    return stacked(
+        [[hidden(g, dim, seed) for g in pair] for seed, pair in enumerate(pairs)]
+    ), stacked(pairs)
 
 
 def hidden(g, dim, seed):
@@ -46,12 +53,16 @@ def stacked(pairs):
 
 def estimates(divergence, pairs, num_keys=50, num_samples=512, seed=1):
     """Of each key for each pair of a stack."""
-    return in_numpy(run(divergence, num_samples, pairs, jax.random.split(jax.random.key(seed), num_keys)))
+    return in_numpy(
+        run(divergence, num_samples, pairs, jax.random.split(jax.random.key(seed), num_keys))
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=RUN_LONG)
 def run(divergence, num_samples, pairs, keys):
-    over_pairs = jax.vmap(lambda key, p, q: divergence(key, p, q, num_samples=num_samples), (None, 0, 0))
+    over_pairs = jax.vmap(
+        lambda key, p, q: divergence(key, p, q, num_samples=num_samples), (None, 0, 0)
+    )
     return jax.lax.map(lambda key: over_pairs(key, *pairs), keys)
 
 
@@ -68,8 +79,12 @@ def share_covered(found, truth, spread=0.0, errors=2.0):
 
 @pytest.mark.parametrize("name", ["kl", "js"])
 def test_coverage(name):
-    divergence, quadrature = (getattr(gmmjax, f"{name}_{kind}") for kind in ("divergence", "quadrature"))
-    exact = jax.jit(lambda pairs: jax.lax.map(lambda g: quadrature(*g), pairs), compiler_options=RUN_LONG)
+    divergence, quadrature = (
+        getattr(gmmjax, f"{name}_{kind}") for kind in ("divergence", "quadrature")
+    )
+    exact = jax.jit(
+        lambda pairs: jax.lax.map(lambda g: quadrature(*g), pairs), compiler_options=RUN_LONG
+    )
     shares, thirds = [], []
     for shape in SHAPES:
         pairs, inner = random_pairs(*shape)
@@ -82,7 +97,8 @@ def test_coverage(name):
         shares.append(share_covered(found, *truth))
         thirds.append(share_covered(found, *truth, errors=2 / 3))
     assert 0.92 <= np.mean(shares) <= 0.98
-    # Pairs of one shape share their 50 keys and thus their points, so a shape's share has an error of about 3 %.
+    # Pairs of one shape share their 50 keys and thus their points, so a shape's share has an error
+    # of about 3 %.
     assert min(shares) > 0.85
     assert max(thirds) < 0.8  # all this can fail: intervals three times too short cover far less
 
@@ -102,9 +118,13 @@ BROAD = SPIKES[0]._replace(logits=jnp.array([0.0, -jnp.inf]))
 
 @pytest.mark.parametrize("divergence", ["kl", "js"])
 def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
-    """A point of the broad mode in ten thousand falls on the narrow one, and there are not that many."""
+    """A point of the broad mode in ten thousand falls on the narrow one, and there are not that
+    many.
+    """
     pairs = stacked([SPIKES, (BROAD, SPIKES[1])])  # on both sides, or on that of q
-    truth = np.asarray(jax.lax.map(lambda g: getattr(gmmjax, f"{divergence}_quadrature")(*g), pairs))
+    truth = np.asarray(
+        jax.lax.map(lambda g: getattr(gmmjax, f"{divergence}_quadrature")(*g), pairs)
+    )
 
     def forget():
         for compiled in (gmmjax._estimates.log_ratios.estimate_logs, run):
@@ -124,8 +144,12 @@ def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
 
 
 def test_coverage_near_the_ceiling():
-    """Where JS all but reaches log 2, a few points between the mixtures carry what is missing, or none are drawn."""
-    apart = [(random_mixture(s, 4, 10, 3), random_mixture(s + 99, 5, 10, 1)) for s in range(2, 30, 3)]
+    """Where JS all but reaches log 2, a few points between the mixtures carry what is missing, or
+    none are drawn.
+    """
+    apart = [
+        (random_mixture(s, 4, 10, 3), random_mixture(s + 99, 5, 10, 1)) for s in range(2, 30, 3)
+    ]
     close = apart[0][1], apart[0][1]._replace(means=apart[0][1].means + 0.01)
     pairs = tuple(gmmjax.stack(side) for side in zip(*apart, close, strict=True))
     found = estimates(gmmjax.js_divergence, pairs, 200, 1024)

@@ -18,7 +18,9 @@ from gmmjax._cli.main import main
 
 def _run(*arguments, timeout=60, **options):
     command = [sys.executable, "-W", "error", "-m", "gmmjax", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, **options
+    )
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def test_compare_json_in_a_process(files):
     for name, (divergence, a, b) in expected.items():
         assert list(printed[name]) == ["value", "stderr"]
         other = divergence(jax.random.key(1), a, b, num_samples=4096)
-        assert abs(printed[name]["value"] - other.value) < 5 * np.hypot(printed[name]["stderr"], other.stderr)
+        assert abs(printed[name]["value"] - other.value) < 5 * np.hypot(
+            printed[name]["stderr"], other.stderr
+        )
 
 
 def test_user_errors_in_a_process(files):
@@ -65,7 +69,9 @@ def test_demo_in_a_process(tmp_path):
     result = _run("demo", timeout=120, cwd=tmp_path, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert os.listdir(tmp_path) == []
-    values = {line[:8].strip(): line[8:].split() for line in result.stdout.splitlines() if "+/-" in line}
+    values = {
+        line[:8].strip(): line[8:].split() for line in result.stdout.splitlines() if "+/-" in line
+    }
     for name in ("KL(p||q)", "KL(q||p)", "JS(p, q)"):
         ours, _, stderr, plain, _, plain_stderr, ratio = values[name]
         assert abs(float(ours) - float(plain)) < 4 * np.hypot(float(stderr), float(plain_stderr))

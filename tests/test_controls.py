@@ -37,28 +37,36 @@ def test_baselines_in_groups(monkeypatch, numbers):
 
     def found(factor, function, fixed):
         control = control_variates.Control((expected,), function)
-        return control_variates.baseline(p, quartic, control, factor, quartic(factor, p.means.T), fixed)
+        return control_variates.baseline(
+            p, quartic, control, factor, quartic(factor, p.means.T), fixed
+        )
 
     linear = found(1.7, double, False)
     np.testing.assert_allclose(linear.slopes[0], 3.4, rtol=1e-12)
-    np.testing.assert_allclose(linear.level, 3.4 * expected[:, 0], rtol=1e-12)  # which then is its mean, exactly
+    # which then is its mean, exactly
+    np.testing.assert_allclose(linear.level, 3.4 * expected[:, 0], rtol=1e-12)
     np.testing.assert_allclose(linear.constant, 0, atol=1e-12)
     flat = found(1.7, noise, False)
     np.testing.assert_array_equal(flat.slopes[0], 0)
     np.testing.assert_array_equal(flat.level, at_means[0])
     moved = lambda fixed: jax.grad(lambda factor: jnp.sum(found(factor, double, fixed).level))(1.7)
     np.testing.assert_allclose(moved(False), 2 * jnp.sum(expected), rtol=1e-12)
-    np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1][0]), rtol=1e-12)  # with its slope a constant
+    # with its slope a constant
+    np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1][0]), rtol=1e-12)
 
 
 def test_narrow_components_do_not_disturb_the_control(key):
-    """On average over points near a narrow component the slopes are useless, at the mean distances they are not."""
+    """On average over points near a narrow component the slopes are useless, at the mean distances
+    they are not.
+    """
     rng = np.random.default_rng(208)
     widths = np.exp([1.5 * rng.normal(size=(5, 1, 1)), 0.75 * rng.normal(size=(5, 1, 1))])
     p, q = (random_mixture(s, 5, 2, spread=1.0) for s in (0, 1))
     p, q = (g._replace(scale=g.scale * w) for g, w in zip((p, q), widths, strict=True))
     errors = [
-        gmmjax.kl_divergence(key, p, q, num_samples=4096, points=gmmjax.iid, control_variate=control).stderr
+        gmmjax.kl_divergence(
+            key, p, q, num_samples=4096, points=gmmjax.iid, control_variate=control
+        ).stderr
         for control in (True, False)
     ]
     assert errors[0] < 0.5 * errors[1]
@@ -66,10 +74,13 @@ def test_narrow_components_do_not_disturb_the_control(key):
 
 def test_memory_with_many_components():
     def temporary(count, **options):
-        p = jax.eval_shape(lambda: gmmjax.GMM(jnp.zeros(count), jnp.zeros((count, 4)), jnp.ones((count, 4))))
+        p = jax.eval_shape(
+            lambda: gmmjax.GMM(jnp.zeros(count), jnp.zeros((count, 4)), jnp.ones((count, 4)))
+        )
         kl = jax.jit(lambda p, q: gmmjax.kl_divergence(jax.random.key(0), p, q, **options))
         return kl.lower(p, p).compile().memory_analysis().temp_size_in_bytes
 
-    table = 8 * 512 * 512 * 4  # one (K, K, D) table in float64; points around all means would be 65 of them
+    # one (K, K, D) table in float64; points around all means would be 65 of them
+    table = 8 * 512 * 512 * 4
     assert temporary(512) < 40 * table
     assert temporary(64) < 30 * table

@@ -14,7 +14,9 @@ from gmmjax._mixture import linalg
 
 def by_scipy(g, x):
     parts = zip(gmmjax.weights(g), g.means, gmmjax.covariances(g), strict=True)
-    return np.stack([np.log(w) + stats.multivariate_normal(m, c).logpdf(x) for w, m, c in parts], axis=-1)
+    return np.stack(
+        [np.log(w) + stats.multivariate_normal(m, c).logpdf(x) for w, m, c in parts], axis=-1
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -25,13 +27,17 @@ def test_against_scipy(kind, dim):
     table = by_scipy(g, x)
     np.testing.assert_allclose(gmmjax.component_log_prob(g, x), table, rtol=1e-10)
     np.testing.assert_allclose(gmmjax.log_prob(g, x), special.logsumexp(table, axis=-1), rtol=1e-10)
-    np.testing.assert_allclose(gmmjax.responsibilities(g, x), special.softmax(table, axis=-1), rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(
+        gmmjax.responsibilities(g, x), special.softmax(table, axis=-1), rtol=1e-8, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_dense_twin(kind):
     g, x = random_mixture(0, 3, 4, kind=kind), random_mixture(1, 5, 4).means
-    slopes = lambda twin: jax.jit(jax.grad(lambda g, x: gmmjax.log_prob(twin(g), x).sum(), argnums=(0, 1)))(g, x)
+    slopes = lambda twin: jax.jit(
+        jax.grad(lambda g, x: gmmjax.log_prob(twin(g), x).sum(), argnums=(0, 1))
+    )(g, x)
     direct, twin = slopes(lambda g: g), slopes(densified)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), direct, twin)
 
@@ -41,7 +47,9 @@ def test_triangular_inverse(dim):
     lower = np.tril(np.random.default_rng(dim).normal(size=(2, dim, dim))) + 3 * np.eye(dim)
     tril_inverse = jax.jit(linalg.tril_inverse)
     inverse = tril_inverse(lower)
-    np.testing.assert_allclose(inverse @ lower, np.broadcast_to(np.eye(dim), lower.shape), atol=1e-11)
+    np.testing.assert_allclose(
+        inverse @ lower, np.broadcast_to(np.eye(dim), lower.shape), atol=1e-11
+    )
     garbage = lower + np.triu(np.ones((dim, dim)), 1)
     np.testing.assert_array_equal(tril_inverse(garbage), inverse)
     check_grads(tril_inverse, (lower,), order=2, modes=["fwd", "rev"])
@@ -49,11 +57,16 @@ def test_triangular_inverse(dim):
 
 def test_no_lapack_in_the_compiled_path(key):
     p, q = random_mixture(0, 3, 5), random_mixture(1, 3, 5)
-    step = jax.jit(jax.value_and_grad(lambda p, q: gmmjax.kl_divergence(key, p, q, num_samples=256).value, (0, 1)))
+    step = jax.jit(
+        jax.value_and_grad(
+            lambda p, q: gmmjax.kl_divergence(key, p, q, num_samples=256).value, (0, 1)
+        )
+    )
     text = step.lower(p, q).as_text()
     assert "lapack" not in text
     assert "triangular_solve" not in text
-    assert "lapack" in jax.jit(jnp.linalg.cholesky).lower(jnp.eye(3)).as_text()  # the search finds what it seeks
+    # the search finds what it seeks
+    assert "lapack" in jax.jit(jnp.linalg.cholesky).lower(jnp.eye(3)).as_text()
 
 
 def test_float32_far_from_zero():

@@ -57,7 +57,9 @@ def test_one_device_is_the_library_itself(alone, key):
     ps, qs = sharded.batch(0, sharded.PAIRS), sharded.batch(1, sharded.PAIRS)
     for i in (0, sharded.PAIRS - 1):
         p, q = (jax.tree.map(lambda leaf, i=i: leaf[i], g) for g in (ps, qs))
-        np.testing.assert_allclose(np.array(alone["pairs"])[:, i], gmmjax.kl_divergence(key, p, q), rtol=1e-8)
+        np.testing.assert_allclose(
+            np.array(alone["pairs"])[:, i], gmmjax.kl_divergence(key, p, q), rtol=1e-8
+        )
 
 
 def test_points_in_parts_are_as_precise_as_in_one_estimate(alone, key):

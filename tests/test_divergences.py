@@ -16,9 +16,14 @@ ROUNDING = 1e-9
 pairs = pytest.mark.parametrize("name", REFERENCE)
 structured = pytest.mark.parametrize(
     ("divergence", "kind"),
-    [(gmmjax.kl_divergence, kind) for kind in KINDS] + [(gmmjax.js_divergence, kind) for kind in KINDS[::4]],
+    [(gmmjax.kl_divergence, kind) for kind in KINDS]
+    + [(gmmjax.js_divergence, kind) for kind in KINDS[::4]],
 )
-CASES = {"kl_pq": (gmmjax.kl_divergence, False), "kl_qp": (gmmjax.kl_divergence, True), "js": (gmmjax.js_divergence, 0)}
+CASES = {
+    "kl_pq": (gmmjax.kl_divergence, False),
+    "kl_qp": (gmmjax.kl_divergence, True),
+    "js": (gmmjax.js_divergence, 0),
+}
 
 
 def ordered(name, swap):
@@ -28,7 +33,8 @@ def ordered(name, swap):
 
 @pairs
 @pytest.mark.parametrize(
-    ("quantity", "points"), [*((q, gmmjax.sobol) for q in CASES), ("kl_pq", gmmjax.iid), ("js", gmmjax.iid)]
+    ("quantity", "points"),
+    [*((q, gmmjax.sobol) for q in CASES), ("kl_pq", gmmjax.iid), ("js", gmmjax.iid)],
 )
 def test_exact_values(name, quantity, points, key):
     divergence, swap = CASES[quantity]
@@ -90,7 +96,9 @@ def test_naive_weight_gradient_is_wrong(key):
 def test_stick_the_landing_at_equality(kind, key):
     p = random_mixture(3, 4, 3, kind=kind)
     small = 1e-13
-    slopes = lambda divergence: jax.jit(jax.grad(lambda *g: divergence(key, *g, num_samples=2048).value, (0, 1)))(p, p)
+    slopes = lambda divergence: jax.jit(
+        jax.grad(lambda *g: divergence(key, *g, num_samples=2048).value, (0, 1))
+    )(p, p)
     sampled = slopes(gmmjax.kl_divergence)
     assert all(np.abs(leaf).max() < small for leaf in sampled[0])
     assert np.abs(sampled[1].means).max() > small  # the other side keeps its noise
@@ -99,7 +107,9 @@ def test_stick_the_landing_at_equality(kind, key):
 
 @functools.partial(jax.jit, static_argnums=0)
 def slopes(divergence, key, p, q):
-    return jax.value_and_grad(lambda *g: divergence(key, *g, num_samples=1024).value, argnums=(0, 1))(p, q)
+    return jax.value_and_grad(
+        lambda *g: divergence(key, *g, num_samples=1024).value, argnums=(0, 1)
+    )(p, q)
 
 
 @structured
@@ -110,12 +120,20 @@ def test_structure_is_its_dense_twin(divergence, kind, key):
     dense, back = jax.vjp(jax.jit(lambda *pair: tuple(map(densified, pair))), p, q)
     twin, dense_gradient = slopes(divergence, key, *dense)
     np.testing.assert_allclose(value, twin, rtol=1e-11)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient, back(dense_gradient))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10),
+        gradient,
+        back(dense_gradient),
+    )
 
 
 def test_hessian_is_that_of_the_value(key):
     p, q = random_mixture(0, 2, 1), random_mixture(1, 2, 1)
-    call = lambda m: gmmjax.kl_divergence(key, p, q._replace(means=m), num_samples=256, stick_the_landing=False).value
+    call = lambda m: (
+        gmmjax.kl_divergence(
+            key, p, q._replace(means=m), num_samples=256, stick_the_landing=False
+        ).value
+    )
     hessian = jax.hessian(call)(q.means).reshape(2, 2)
     gradient = jax.grad(call)
     for i in range(2):
@@ -136,7 +154,9 @@ def test_affine_invariance(seed):
 
     def move(g):
         moved = np.einsum("ij,kjl,ml->kim", matrix, gmmjax.covariances(g), matrix)
-        return gmmjax.from_covariances(gmmjax.weights(g), np.asarray(g.means) @ matrix.T + shift, moved)
+        return gmmjax.from_covariances(
+            gmmjax.weights(g), np.asarray(g.means) @ matrix.T + shift, moved
+        )
 
     agree(gmmjax.kl_divergence, (p, q), (move(p), move(q)))
 
@@ -163,7 +183,10 @@ def agree(divergence, first, second):
 @given(seed=seeds)
 def test_js_is_symmetric_and_bounded(seed):
     p, q = random_mixture(seed, 3, 2, spread=4.0), random_mixture(seed + 1, 2, 2, spread=4.0)
-    there, back = gmmjax.js_divergence(jax.random.key(0), p, q), gmmjax.js_divergence(jax.random.key(0), q, p)
+    there, back = (
+        gmmjax.js_divergence(jax.random.key(0), p, q),
+        gmmjax.js_divergence(jax.random.key(0), q, p),
+    )
     np.testing.assert_allclose(there.value, back.value, rtol=1e-9)
     assert -4 * there.stderr <= there.value <= np.log(2) + 4 * there.stderr
 

@@ -20,9 +20,17 @@ PUBLIC = {
     for name, value in vars(module).items()
     if callable(value)
     and not name.startswith("_")
-    and getattr(value, "__module__", "").startswith("gmmjax._" if module is gmmjax else module.__name__)
+    and getattr(value, "__module__", "").startswith(
+        "gmmjax._" if module is gmmjax else module.__name__
+    )
 }
-PARTNERS = {"numpyro": "numpyro", "distrax": "distrax", "torch": "torch", "ott": "ott", "gmmx": "gmmx"}
+PARTNERS = {
+    "numpyro": "numpyro",
+    "distrax": "distrax",
+    "torch": "torch",
+    "ott": "ott",
+    "gmmx": "gmmx",
+}
 PARTNERS["tfp"] = "tensorflow_probability.substrates.jax"
 
 
@@ -43,7 +51,9 @@ def test_examples_run(name):
 def test_docstrings_are_complete(name):
     text = inspect.getdoc(PUBLIC[name])
     sections = {"Args:", "Returns:", "Raises:", "Example:"}
-    sections -= {"Raises:"} if name == "gmmjax.iid" else {"Returns:"} if name == "gmmjax.save" else set()
+    sections -= (
+        {"Raises:"} if name == "gmmjax.iid" else {"Returns:"} if name == "gmmjax.save" else set()
+    )
     assert all(section in text for section in sections)
     for parameter in inspect.signature(PUBLIC[name]).parameters:
         assert f"{parameter}:" in text, parameter
@@ -54,14 +64,20 @@ def test_docstrings_are_complete(name):
 
 def test_importing_pulls_in_no_extra():
     code = "import sys, gmmjax; print({'sklearn', 'scipy.stats', 'matplotlib', 'tqdm'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert result.stdout.strip() == "set()"
 
 
 def test_readme_examples_print_what_they_say():
-    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", (ROOT / "README.md").read_text(), re.S)
+    blocks = re.findall(
+        r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", (ROOT / "README.md").read_text(), re.S
+    )
     assert blocks
     script = "\n".join(code for code, _ in blocks)
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == "".join(output for _, output in blocks)

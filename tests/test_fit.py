@@ -1,4 +1,6 @@
-"""Fitting by gradient: it arrives, stops, leaves alone what it must, and survives what goes wrong."""
+"""Fitting by gradient: it arrives, stops, leaves alone what it must, and survives what goes
+wrong.
+"""
 
 import functools
 
@@ -17,7 +19,9 @@ ADAMW, LBFGS = optax.adamw(0.05, weight_decay=0.1), optax.lbfgs()
 # Where running takes longer than compiling.
 optimised = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
 forward = lambda key, q, p: gmmjax.kl_divergence(key, p, q, num_samples=512)
-differentiable = lambda key, q, p: gmmjax.kl_divergence(key, p, q, num_samples=512, stick_the_landing=False)
+differentiable = lambda key, q, p: gmmjax.kl_divergence(
+    key, p, q, num_samples=512, stick_the_landing=False
+)
 distance = lambda key, q, p: jnp.sum((q.means - p.means) ** 2)  # cheap and exact
 
 
@@ -31,7 +35,8 @@ def assert_same(a, b):
 
 
 def test_most_random_starts_reach_the_target(key):
-    # Distinct components: where two all but coincide there are local minima at 2e-3, which are no fault of a fit.
+    # Distinct components: where two all but coincide there are local minima at 2e-3, which are no
+    # fault of a fit.
     covariances = [[[0.5, 0.2], [0.2, 0.6]], [[0.8, -0.3], [-0.3, 0.4]], [[1.0, 0.0], [0.0, 0.3]]]
     p = gmmjax.from_covariances([0.5, 0.3, 0.2], [[-2.0, 0.0], [2.0, 0.5], [0.0, 2.5]], covariances)
     loss = lambda key, q: gmmjax.kl_divergence(key, p, q, num_samples=1024)
@@ -101,7 +106,13 @@ def test_line_search_descends_on_common_random_numbers(key, pair):
 
 def test_schedules_are_followed(key, pair):
     p, q = pair
-    off = fit(key, distance, q, args=(p,), optimizer=optax.sgd(optax.piecewise_constant_schedule(0.1, {3: 0.0})))
+    off = fit(
+        key,
+        distance,
+        q,
+        args=(p,),
+        optimizer=optax.sgd(optax.piecewise_constant_schedule(0.1, {3: 0.0})),
+    )
     np.testing.assert_array_equal(off.losses[4:8], off.losses[4])
     assert off.losses[0] > off.losses[2] > off.losses[3] == off.losses[4] > 0
 
@@ -130,14 +141,24 @@ def test_never_ends_worse_than_it_began(key, pair):
 def test_the_average_beats_the_last_iterate(key):
     p = gmmjax.GMM(jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones(3))
     noisy = lambda key, q: jnp.sum((q.means - jax.random.normal(key, q.means.shape)) ** 2)
-    result = fit(key, noisy, p._replace(means=p.means + 1), optimizer=optax.sgd(0.2), num_steps=400, patience=None)
-    last = np.sqrt(0.2 / 1.8)  # stationary spread of an iterate x ← x − 0.4 (x − noise), per coordinate
+    result = fit(
+        key,
+        noisy,
+        p._replace(means=p.means + 1),
+        optimizer=optax.sgd(0.2),
+        num_steps=400,
+        patience=None,
+    )
+    # stationary spread of an iterate x ← x − 0.4 (x − noise), per coordinate
+    last = np.sqrt(0.2 / 1.8)
     assert np.sqrt(np.mean(result.gmm.means**2)) < 0.6 * last
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(key, pair):
     p, q = pair
-    unlucky = lambda key, q, p: distance(key, q, p) + jnp.where(jax.random.uniform(key) < 0.2, jnp.nan, 0.0)
+    unlucky = lambda key, q, p: (
+        distance(key, q, p) + jnp.where(jax.random.uniform(key) < 0.2, jnp.nan, 0.0)
+    )
     result = fit(key, unlucky, q, args=(p,), patience=None)
     assert 5 < result.num_skipped < 40
     assert result.num_skipped == np.isnan(result.losses).sum()
@@ -161,7 +182,9 @@ def test_256_fits_at_once(key):
     ps = jax.vmap(lambda key: random_batch(key))(jax.random.split(key, 256))
     qs = jax.vmap(lambda key: random_batch(key))(jax.random.split(jax.random.key(1), 256))
     loss = lambda key, q, p: gmmjax.kl_divergence(key, p, q, num_samples=32)
-    one = lambda key, p, q: gmmjax.fit(key, loss, q, args=(p,), num_steps=50, optimizer=optax.adam(0.05))
+    one = lambda key, p, q: gmmjax.fit(
+        key, loss, q, args=(p,), num_steps=50, optimizer=optax.adam(0.05)
+    )
     keys = jax.random.split(jax.random.key(2), 256)
     result = jax.jit(jax.vmap(one))(keys, ps, qs)
     assert result.losses.shape == (256, 50)
@@ -181,9 +204,19 @@ def random_batch(key):
 def test_to_points_by_maximum_likelihood(key, pair):
     p, q = pair
     x = gmmjax.sample(key, p, 4000)
-    result = fit(key, lambda key, q: -jnp.mean(gmmjax.log_prob(q, x)), q, optimizer=optax.adam(0.05), num_steps=400)
+    result = fit(
+        key,
+        lambda key, q: -jnp.mean(gmmjax.log_prob(q, x)),
+        q,
+        optimizer=optax.adam(0.05),
+        num_steps=400,
+    )
     assert result.loss.stderr == 0
-    assert gmmjax.kl_divergence(key, p, result.gmm).value < 0.01 < gmmjax.kl_divergence(key, p, q).value
+    assert (
+        gmmjax.kl_divergence(key, p, result.gmm).value
+        < 0.01
+        < gmmjax.kl_divergence(key, p, q).value
+    )
 
 
 def test_to_a_banana(key):
@@ -198,14 +231,17 @@ def test_to_a_banana(key):
     assert result.start.value > 1
     assert -4 * result.loss.stderr < result.loss.value < 0.05
     gaussian = jax.tree.map(lambda leaf: leaf[:1], result.gmm)
-    assert gmmjax.kl_to_density(key, gaussian, banana).value > 0.1  # and one component is not enough
+    # and one component is not enough
+    assert gmmjax.kl_to_density(key, gaussian, banana).value > 0.1
 
 
 def test_kl_to_density_of_a_mixture_is_kl(key, pair):
     p, q = pair
     for landing in (True, False):
         options = {"num_samples": 512, "stick_the_landing": landing}
-        ours = lambda q: gmmjax.kl_to_density(key, q, lambda x: gmmjax.log_prob(p, x), **options).value  # noqa: B023
+        ours = lambda q: (
+            gmmjax.kl_to_density(key, q, lambda x: gmmjax.log_prob(p, x), **options).value
+        )  # noqa: B023
         kl = lambda q: gmmjax.kl_divergence(key, q, p, control_variate=False, **options).value  # noqa: B023
         both = jax.jit(lambda q: [jax.value_and_grad(f)(q) for f in (ours, kl)])  # noqa: B023
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), *both(q))
@@ -218,7 +254,11 @@ def test_kl_to_density_of_a_mixture_is_kl(key, pair):
         ({"patience": 2.5}, TypeError, "patience"),
         ({"interval": 0}, ValueError, "interval"),
         ({"trainable": (True, False, False)}, TypeError, "trainable: expected a gmmjax.GMM"),
-        ({"loss": lambda key, q, p: q.logits}, ValueError, "loss: expected an Estimate or a scalar"),
+        (
+            {"loss": lambda key, q, p: q.logits},
+            ValueError,
+            "loss: expected an Estimate or a scalar",
+        ),
         ({"init": "q"}, TypeError, "init"),
     ],
 )

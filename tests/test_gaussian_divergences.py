@@ -47,7 +47,9 @@ def test_values_by_quadrature():
 def test_structure_is_its_dense_twin(name, kind):
     p, q = random_mixture(0, 1, 3, kind=kind), random_mixture(1, 1, 3, kind=kind)
     q = q._replace(scale=2 * q.scale)
-    np.testing.assert_allclose(FORMS[name](p, q), FORMS[name](densified(p), densified(q)), rtol=1e-10)
+    np.testing.assert_allclose(
+        FORMS[name](p, q), FORMS[name](densified(p), densified(q)), rtol=1e-10
+    )
 
 
 @forms
@@ -67,9 +69,14 @@ def test_gradients_are_finite_differences(name):
     p, q = random_mixture(0, 1, 3), random_mixture(1, 1, 3)
     q = q._replace(scale=2 * q.scale)
     gradient = jax.grad(FORMS[name], argnums=(0, 1))(p, q)
-    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q))
+    direction = jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q)
+    )
     step = lambda h: FORMS[name](*jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction))
-    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    slope = sum(
+        jnp.vdot(g, d)
+        for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+    )
     np.testing.assert_allclose(slope, (step(1e-5) - step(-1e-5)) / 2e-5, rtol=1e-6)
 
 

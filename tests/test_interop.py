@@ -19,18 +19,25 @@ TYPES = ("full", "tied", "diag", "spherical")
 
 
 def _classes(name):
-    """Two classes of real data: digits 3 and 8 in 8 principal components, or two cultivars of wine in 4."""
+    """Two classes of real data: digits 3 and 8 in 8 principal components, or two cultivars of wine
+    in 4.
+    """
     if name == "digits":
         data, target = load_digits(return_X_y=True)
         data, chosen = PCA(8, random_state=0).fit_transform(data), (3, 8)
     else:
         data, target = load_wine(return_X_y=True)
-        data, chosen = PCA(4, random_state=0).fit_transform(StandardScaler().fit_transform(data)), (0, 1)
+        data, chosen = (
+            PCA(4, random_state=0).fit_transform(StandardScaler().fit_transform(data)),
+            (0, 1),
+        )
     return [data[target == label] for label in chosen]
 
 
 def _fitted(data, kind="full", count=3):
-    return GaussianMixture(count, covariance_type=kind, random_state=0, reg_covar=1e-3, max_iter=500).fit(data)
+    return GaussianMixture(
+        count, covariance_type=kind, random_state=0, reg_covar=1e-3, max_iter=500
+    ).fit(data)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -47,7 +54,9 @@ def test_round_trip_keeps_the_density(name, kind):
         np.testing.assert_allclose(gmmjax.log_prob(g, x), expected, rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(back.score_samples(x), expected, rtol=1e-10, atol=1e-10)
     for attribute in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
-        np.testing.assert_allclose(getattr(back, attribute), getattr(model, attribute), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            getattr(back, attribute), getattr(model, attribute), rtol=1e-9, atol=1e-9
+        )
     np.testing.assert_array_equal(back.predict(data), model.predict(data))
     assert back.sample(10)[0].shape == (10, data.shape[1])
 
@@ -55,7 +64,10 @@ def test_round_trip_keeps_the_density(name, kind):
 def test_tied_stays_tied():
     model = _fitted(_classes("wine")[0], "tied", count=2)
     assert gmmjax.interop.from_sklearn(model).scale.shape == (1, 4, 4)
-    assert gmmjax.interop.to_sklearn(gmmjax.interop.from_sklearn(model)).covariances_.shape == (4, 4)
+    assert gmmjax.interop.to_sklearn(gmmjax.interop.from_sklearn(model)).covariances_.shape == (
+        4,
+        4,
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (1,)])
@@ -88,7 +100,10 @@ def test_bayesian_mixture_gives_its_plug_in_density():
 
 def test_from_sklearn_needs_no_sklearn(monkeypatch):
     model = types.SimpleNamespace(
-        covariance_type="spherical", weights_=[0.5, 0.5], means_=[[0.0], [1.0]], covariances_=[1.0, 4.0]
+        covariance_type="spherical",
+        weights_=[0.5, 0.5],
+        means_=[[0.0], [1.0]],
+        covariances_=[1.0, 4.0],
     )
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
@@ -101,7 +116,9 @@ def test_wrong_models():
     with pytest.raises(ValueError, match="model: is not fitted"):
         gmmjax.interop.from_sklearn(GaussianMixture(2))
     for wrong in (GaussianMixture, PCA(2), None, np.zeros(3)):
-        with pytest.raises(TypeError, match="model: expected a fitted sklearn.mixture.GaussianMixture"):
+        with pytest.raises(
+            TypeError, match="model: expected a fitted sklearn.mixture.GaussianMixture"
+        ):
             gmmjax.interop.from_sklearn(wrong)
     model = _fitted(_classes("wine")[0])
     model.covariance_type = "diag"

@@ -1,4 +1,6 @@
-"""Mixtures of other libraries, both ways, against the libraries themselves where they are installed."""
+"""Mixtures of other libraries, both ways, against the libraries themselves where they are
+installed.
+"""
 
 import sys
 import types
@@ -20,8 +22,16 @@ PACKAGES = {
     "ott": "ott",
     "gmmx": "gmmx",
 }
-MODULES = {"distrax": "distrax", "tfp": "tensorflow_probability.substrates.jax", "gmmx": "gmmx", "torch": "torch"}
-MODULES |= {"numpyro": "numpyro.distributions", "ott": "ott.tools.gaussian_mixture.gaussian_mixture"}
+MODULES = {
+    "distrax": "distrax",
+    "tfp": "tensorflow_probability.substrates.jax",
+    "gmmx": "gmmx",
+    "torch": "torch",
+}
+MODULES |= {
+    "numpyro": "numpyro.distributions",
+    "ott": "ott.tools.gaussian_mixture.gaussian_mixture",
+}
 X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
 
 every = pytest.mark.parametrize("name", PACKAGES)
@@ -64,8 +74,11 @@ def test_round_trip_keeps_the_density(name, kind):
     assert expected.dtype == jnp.float32
     np.testing.assert_allclose(theirs(name, model), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gmmjax.log_prob(back, X), expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(gmmjax.log_prob(interop.as_gmm(model), X), expected, rtol=1e-5, atol=1e-5)
-    assert back.scale.ndim == (3 if g.scale.ndim == 3 or name == "ott" else 2)  # no structure is lost needlessly
+    np.testing.assert_allclose(
+        gmmjax.log_prob(interop.as_gmm(model), X), expected, rtol=1e-5, atol=1e-5
+    )
+    # no structure is lost needlessly
+    assert back.scale.ndim == (3 if g.scale.ndim == 3 or name == "ott" else 2)
     assert np.abs(theirs(name, model, X + 0.01) - expected).max() > 1e-3
 
 
@@ -116,9 +129,12 @@ def test_any_mixture():
     g = mixture("full")
     assert interop.as_gmm(g) is g
     sklearn = interop.to_sklearn(g)
-    np.testing.assert_allclose(gmmjax.log_prob(interop.as_gmm(sklearn), X), sklearn.score_samples(X), rtol=1e-5)
+    np.testing.assert_allclose(
+        gmmjax.log_prob(interop.as_gmm(sklearn), X), sklearn.score_samples(X), rtol=1e-5
+    )
     with pytest.raises(
-        TypeError, match="obj: expected a gmmjax.GMM or a mixture of sklearn, numpyro, .*, got builtins's"
+        TypeError,
+        match="obj: expected a gmmjax.GMM or a mixture of sklearn, numpyro, .*, got builtins's",
     ):
         interop.as_gmm([g])
     with pytest.raises(TypeError, match="got numpy's ndarray"):
@@ -131,7 +147,11 @@ def scalar_components(name):
     if name == "numpyro":
         dist = partner(name)
         shared = dist.Normal(0.5, one).expand([3])
-        return dist.MixtureSameFamily, dist.Categorical(probs=np.full(3, 1 / 3)), [dist.Normal(loc, one), shared]
+        return (
+            dist.MixtureSameFamily,
+            dist.Categorical(probs=np.full(3, 1 / 3)),
+            [dist.Normal(loc, one), shared],
+        )
     if name == "torch":
         torch, dist = partner(name), partner(name).distributions
         normal = dist.Normal(torch.tensor(loc), torch.tensor(one))
@@ -151,7 +171,9 @@ def test_normals_on_the_line(name):
         model = family(mixing, components)
         g = interop.as_gmm(model)
         assert g.means.shape == (3, 1)
-        np.testing.assert_allclose(gmmjax.log_prob(g, x[:, None]), theirs(name, model, x), rtol=1e-5)
+        np.testing.assert_allclose(
+            gmmjax.log_prob(g, x[:, None]), theirs(name, model, x), rtol=1e-5
+        )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -161,17 +183,27 @@ def test_other_components_of_numpyro():
     low_rank = dist.LowRankMultivariateNormal(
         jnp.zeros((2, 2)), jnp.ones((2, 2, 1)), jnp.array([[1.0, 2.0], [2.0, 3.0]])
     )
-    tied = dist.MultivariateNormal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]]))
-    precise = dist.MultivariateNormal(jnp.zeros((2, 2)), precision_matrix=jnp.array([[2.0, 0.3], [0.3, 1.0]]))
+    tied = dist.MultivariateNormal(
+        jnp.array([[0.0, 0.0], [1.0, 2.0]]), scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]])
+    )
+    precise = dist.MultivariateNormal(
+        jnp.zeros((2, 2)), precision_matrix=jnp.array([[2.0, 0.3], [0.3, 1.0]])
+    )
     independent = dist.Normal(jnp.arange(4.0).reshape(2, 2), 3.0).to_event(1)
     for components in (low_rank, tied, precise, independent):
         model = dist.MixtureSameFamily(mixing, components)
         g = interop.from_numpyro(model)
         np.testing.assert_allclose(gmmjax.log_prob(g, X), theirs("numpyro", model), rtol=1e-5)
-    with pytest.raises(TypeError, match="Independent.Normal. or MultivariateNormal, got numpyro's StudentT"):
+    with pytest.raises(
+        TypeError, match="Independent.Normal. or MultivariateNormal, got numpyro's StudentT"
+    ):
         interop.from_numpyro(dist.MixtureSameFamily(mixing, dist.StudentT(3.0, jnp.zeros(2), 1.0)))
-    with pytest.raises(TypeError, match="expected numpyro's MixtureSameFamily, got numpyro's MixtureGeneral"):
+    with pytest.raises(
+        TypeError, match="expected numpyro's MixtureSameFamily, got numpyro's MixtureGeneral"
+    ):
         interop.as_gmm(dist.MixtureGeneral(mixing, [dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)]))
-    batch = dist.MixtureSameFamily(dist.Categorical(probs=jnp.full((4, 2), 0.5)), dist.Normal(jnp.zeros((4, 2)), 1.0))
+    batch = dist.MixtureSameFamily(
+        dist.Categorical(probs=jnp.full((4, 2), 0.5)), dist.Normal(jnp.zeros((4, 2)), 1.0)
+    )
     with pytest.raises(ValueError, match=r"is a batch of mixtures, of shape \(4,\)"):
         interop.as_gmm(batch)

@@ -14,18 +14,25 @@ def _mixture(kind, count=3, dim=2):
     rng = np.random.default_rng(0)
     deviations = rng.uniform(0.5, 2.0, (count, dim))
     scale = {
-        "full": deviations[:, :, None] * np.eye(dim) + np.tril(rng.normal(size=(count, dim, dim)), -1),
+        "full": deviations[:, :, None] * np.eye(dim)
+        + np.tril(rng.normal(size=(count, dim, dim)), -1),
         "diag": deviations,
         "spherical": deviations[:, 0],
     }[kind.removesuffix(" tied")]
     scale = scale[:1] if kind.endswith("tied") else scale
     return gmmjax.GMM(
-        jnp.asarray(rng.normal(size=count)), jnp.asarray(rng.normal(size=(count, dim))), jnp.asarray(scale)
+        jnp.asarray(rng.normal(size=count)),
+        jnp.asarray(rng.normal(size=(count, dim))),
+        jnp.asarray(scale),
     )
 
 
 def _arrays(**changes):
-    arrays = {"weights": np.full(3, 1 / 3), "means": np.zeros((3, 2)), "covariances": np.ones((3, 2))}
+    arrays = {
+        "weights": np.full(3, 1 / 3),
+        "means": np.zeros((3, 2)),
+        "covariances": np.ones((3, 2)),
+    }
     arrays |= {"covariance_type": "diag"} | changes
     return {name: value for name, value in arrays.items() if value is not None}
 
@@ -47,13 +54,17 @@ def test_round_trip(tmp_path, kind):
     assert os.listdir(tmp_path) == ["no suffix"]
     with np.load(path, allow_pickle=False) as stored:
         assert (str(stored["covariance_type"]), stored["covariances"].shape) == WORDS[kind]
-        assert {stored[name].dtype for name in ("weights", "means", "covariances")} == {np.dtype("float64")}
+        assert {stored[name].dtype for name in ("weights", "means", "covariances")} == {
+            np.dtype("float64")
+        }
         np.testing.assert_allclose(stored["weights"], gmmjax.weights(g), rtol=1e-14)
     back = gmmjax.load(str(path))
     assert back.scale.shape == g.scale.shape
     np.testing.assert_allclose(gmmjax.weights(back), gmmjax.weights(g), rtol=1e-14)
     np.testing.assert_array_equal(back.means, g.means)
-    np.testing.assert_allclose(gmmjax.covariances(back), gmmjax.covariances(g), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(
+        gmmjax.covariances(back), gmmjax.covariances(g), rtol=1e-13, atol=1e-13
+    )
 
 
 def test_single_component_is_not_tied(tmp_path):
@@ -67,7 +78,9 @@ def test_absent_components_stay_absent(tmp_path):
     gmmjax.save(tmp_path / "g", g)
     with np.load(tmp_path / "g") as stored:
         assert stored["weights"][1] == 0
-    np.testing.assert_array_equal(jnp.isneginf(gmmjax.load(tmp_path / "g").logits), [False, True, False])
+    np.testing.assert_array_equal(
+        jnp.isneginf(gmmjax.load(tmp_path / "g").logits), [False, True, False]
+    )
 
 
 def test_ill_conditioned_float32_factor_survives(tmp_path):
@@ -125,7 +138,14 @@ def test_save_refuses_what_load_would_refuse(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [((3, 2, 2), (3, 2, 2)), ((1, 2, 2), (1, 2, 2)), ((3, 2), (3, 2)), ((1, 2), (1, 2)), ((3,), (3,)), ((1,), (1,))],
+    [
+        ((3, 2, 2), (3, 2, 2)),
+        ((1, 2, 2), (1, 2, 2)),
+        ((3, 2), (3, 2)),
+        ((1, 2), (1, 2)),
+        ((3,), (3,)),
+        ((1,), (1,)),
+    ],
 )
 def test_type_may_be_told_by_the_shape(tmp_path, shape, expected):
     covariances = np.broadcast_to(np.eye(2), shape) if len(shape) == 3 else np.ones(shape)
@@ -140,13 +160,21 @@ def test_type_may_be_told_by_the_shape(tmp_path, shape, expected):
         ({"means": None, "covariances": None}, "has no array 'means', 'covariances'"),
         ({"covariance_type": "round"}, "expected one of full, tied, diag, spherical, got 'round'"),
         ({"covariance_type": np.ones(2)}, "covariance_type: expected one of"),
-        ({"covariance_type": "full"}, r"expected shape \(3, 2, 2\) for covariance_type 'full'.*got \(3, 2\)"),
+        (
+            {"covariance_type": "full"},
+            r"expected shape \(3, 2, 2\) for covariance_type 'full'.*got \(3, 2\)",
+        ),
         ({"covariance_type": "tied"}, r"expected shape \(2, 2\) for"),
         ({"covariance_type": "spherical"}, r"expected shape \(3,\) or \(1,\) for"),
         ({"covariances": np.ones(3)}, r"expected shape \(3, 2\) or \(1, 2\) for"),
         ({"covariances": np.eye(2), "covariance_type": None}, r"covariances\[None\]"),
         (
-            {"weights": np.ones(2), "means": np.zeros((2, 2)), "covariances": np.eye(2), "covariance_type": None},
+            {
+                "weights": np.ones(2),
+                "means": np.zeros((2, 2)),
+                "covariances": np.eye(2),
+                "covariance_type": None,
+            },
             "is 'diag' or 'tied'",
         ),
         ({"weights": np.ones(2)}, r"weights: expected shape \(3,\)"),
@@ -174,8 +202,16 @@ def test_bad_files(tmp_path):
     whole = path.read_bytes()
     np.save(tmp_path / "array.npy", np.zeros(3))
     np.save(tmp_path / "pickle.npy", np.array([{}]))
-    bad = {"empty": b"", "text": b"weights, means\n", "half": whole[: len(whole) // 2], "short": whole[:-1]}
-    bad |= {"flipped": whole.replace(b"\x93NUMPY", b"\x93NUMPX"), "crc": whole[:200] + b"\xff" + whole[201:]}
+    bad = {
+        "empty": b"",
+        "text": b"weights, means\n",
+        "half": whole[: len(whole) // 2],
+        "short": whole[:-1],
+    }
+    bad |= {
+        "flipped": whole.replace(b"\x93NUMPY", b"\x93NUMPX"),
+        "crc": whole[:200] + b"\xff" + whole[201:],
+    }
     bad |= {name: (tmp_path / f"{name}.npy").read_bytes() for name in ("array", "pickle")}
     for content in bad.values():
         path.write_bytes(content)

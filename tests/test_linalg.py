@@ -1,4 +1,6 @@
-"""Factorisations without LAPACK against numpy's, with their derivatives, and Gaussians in closed form."""
+"""Factorisations without LAPACK against numpy's, with their derivatives, and Gaussians in closed
+form.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,9 @@ def positive_definite(seed, count, dim):
 @pytest.mark.parametrize("dim", [1, 2, 7, 33])
 def test_cholesky_is_that_of_numpy(dim):
     matrices = positive_definite(0, 4, dim)
-    np.testing.assert_allclose(linalg.cholesky(matrices), np.linalg.cholesky(matrices), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(
+        linalg.cholesky(matrices), np.linalg.cholesky(matrices), rtol=1e-9, atol=1e-11
+    )
 
 
 def test_cholesky_of_an_indefinite_matrix_is_nan():
@@ -27,13 +31,17 @@ def test_cholesky_of_an_indefinite_matrix_is_nan():
 
 
 def test_cholesky_has_derivatives_in_both_modes():
-    check_grads(lambda m: linalg.cholesky(m + m.mT), (positive_definite(1, 2, 4),), order=2, rtol=1e-5)
+    check_grads(
+        lambda m: linalg.cholesky(m + m.mT), (positive_definite(1, 2, 4),), order=2, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 5, 16])
 def test_inverse_is_that_of_numpy(dim):
     lower = jnp.asarray(np.linalg.cholesky(positive_definite(2, 3, dim)))
-    np.testing.assert_allclose(linalg.tril_inverse(lower), np.linalg.inv(lower), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        linalg.tril_inverse(lower), np.linalg.inv(lower), rtol=1e-9, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,7 +52,9 @@ def test_points_are_placed_where_their_component_is(kind):
     factors = np.asarray(densified(g).scale)[owners]
     expected = np.asarray(g.means)[owners].T[:, :, None] + np.einsum("cde,ecm->dcm", factors, z)
     choice = jnp.eye(3)[owners].T
-    np.testing.assert_allclose(allocation.place(choice, g.means, g.scale, z), expected.reshape(4, -1), rtol=1e-12)
+    np.testing.assert_allclose(
+        allocation.place(choice, g.means, g.scale, z), expected.reshape(4, -1), rtol=1e-12
+    )
     alone = allocation.place(choice, g.means, g.scale, z[:, :, :1])  # no two of a group
     np.testing.assert_allclose(alone, expected[:, :, 0], rtol=1e-12)
 
@@ -55,7 +65,9 @@ def test_squared_norms_are_squared_distances(kind, dim):
     g = random_mixture(1, 3, dim, kind=kind)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(dim, 7)))
     inverse = linalg.inverse_scale(g.scale, g.means)
-    norms = linalg.squared_norms(linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means), x)
+    norms = linalg.squared_norms(
+        linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means), x
+    )
     np.testing.assert_allclose(norms, linalg.squared_distances(inverse, g.means, x), rtol=1e-11)
 
 
@@ -68,8 +80,14 @@ def test_pairwise_kl_is_that_of_dense_gaussians(kind_p, kind_q):
     for a, b in np.ndindex(expected.shape):
         precision = np.linalg.inv(covariances[1][b])
         shift = np.asarray(p.means[a] - q.means[b])
-        log_ratio = np.linalg.slogdet(covariances[1][b])[1] - np.linalg.slogdet(covariances[0][a])[1]
-        expected[a, b] = 0.5 * (np.trace(precision @ covariances[0][a]) + shift @ precision @ shift - 4 + log_ratio)
+        log_ratio = (
+            np.linalg.slogdet(covariances[1][b])[1] - np.linalg.slogdet(covariances[0][a])[1]
+        )
+        expected[a, b] = 0.5 * (
+            np.trace(precision @ covariances[0][a]) + shift @ precision @ shift - 4 + log_ratio
+        )
     computed = components.pairwise_kl(p, q)
     np.testing.assert_allclose(jnp.broadcast_to(computed, (3, 2)), expected, rtol=1e-10)
-    np.testing.assert_allclose(computed, components.pairwise_kl(densified(p), densified(q)), rtol=1e-10)
+    np.testing.assert_allclose(
+        computed, components.pairwise_kl(densified(p), densified(q)), rtol=1e-10
+    )

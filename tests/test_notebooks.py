@@ -1,4 +1,6 @@
-"""Every notebook runs from top to bottom, and is committed as it came out of a run: with its pictures, and small."""
+"""Every notebook runs from top to bottom, and is committed as it came out of a run: with its
+pictures, and small.
+"""
 
 import copy
 from pathlib import Path
@@ -27,7 +29,9 @@ def execute(notebook):
     for cell in code_cells(fresh):
         cell.outputs, cell.execution_count = [], None
     where = {"metadata": {"path": str(NOTEBOOKS[0].parent)}}
-    return nbclient.NotebookClient(fresh, timeout=120, kernel_name="python3", resources=where).execute()
+    return nbclient.NotebookClient(
+        fresh, timeout=120, kernel_name="python3", resources=where
+    ).execute()
 
 
 def complaints(notebook, size):
@@ -39,7 +43,9 @@ def complaints(notebook, size):
         "not in order": [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)),
         "no picture": not any("image/png" in output.get("data", {}) for output in outputs),
         "nothing printed": not any(output.get("name") == "stdout" for output in outputs),
-        "a warning or an error": any(o.output_type == "error" or o.get("name") == "stderr" for o in outputs),
+        "a warning or an error": any(
+            o.output_type == "error" or o.get("name") == "stderr" for o in outputs
+        ),
         "where or when it ran": any(cell.metadata for cell in cells),
         "not below 600 kB": size >= 600_000,
     }
@@ -57,7 +63,13 @@ def test_complaints_can_be_had():
     notebook, cell = read(NOTEBOOKS[0]), nbformat.v4.new_code_cell("1 / 0")
     cell.metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
     notebook.cells = [cell] * 13
-    wanted = {"more than 12 code cells", "not in order", "no picture", "nothing printed", "where or when it ran"}
+    wanted = {
+        "more than 12 code cells",
+        "not in order",
+        "no picture",
+        "nothing printed",
+        "where or when it ran",
+    }
     assert set(complaints(notebook, 10**6)) == wanted | {"not below 600 kB"}
 
 
@@ -76,4 +88,6 @@ def test_errors_are_fatal():
 
 
 def test_all_of_them_are_here():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, len(NOTEBOOKS) + 1)]
+    assert [path.stem[:2] for path in NOTEBOOKS] == [
+        f"{i:02d}" for i in range(1, len(NOTEBOOKS) + 1)
+    ]

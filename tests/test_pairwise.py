@@ -34,12 +34,20 @@ def at(batch, i):
 
 def loop(function, keys, ps, qs):
     one = jax.jit(function)
-    rows = [[one(keys[i], at(ps, i), at(qs, j)) for j in range(len(qs.means))] for i in range(len(ps.means))]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[jax.tree.map(lambda *e: jnp.stack(e), *r) for r in rows])
+    rows = [
+        [one(keys[i], at(ps, i), at(qs, j)) for j in range(len(qs.means))]
+        for i in range(len(ps.means))
+    ]
+    return jax.tree.map(
+        lambda *leaves: jnp.stack(leaves),
+        *[jax.tree.map(lambda *e: jnp.stack(e), *r) for r in rows],
+    )
 
 
 def close(a, b, tolerance=1e-12):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b
+    )
 
 
 def test_rectangle_is_the_loop_with_one_key_per_row(key):
@@ -93,9 +101,13 @@ def test_symmetric_functions_compute_half(size):
     assert layout.columns.shape == (size, max(1, size // 2))
     found = layout.columns[layout.row, layout.place]
     i, j = np.indices((size, size))
-    assert (((layout.row == i) & (found == j)) | ((layout.row == j) & (found == i)) | (i == j)).all()
+    assert (
+        ((layout.row == i) & (found == j)) | ((layout.row == j) & (found == i)) | (i == j)
+    ).all()
     batch = at(PS, slice(size))
-    np.testing.assert_allclose(gmmjax.pairwise(gap, None, batch, symmetric=True), gmmjax.pairwise(gap, None, batch))
+    np.testing.assert_allclose(
+        gmmjax.pairwise(gap, None, batch, symmetric=True), gmmjax.pairwise(gap, None, batch)
+    )
 
 
 def test_symmetric_estimates_are_symmetric_to_the_bit(key):
@@ -135,7 +147,11 @@ def test_the_points_of_a_row_are_drawn_once(key):
 
         def visit(jaxpr, lengths):
             for equation in jaxpr.eqns:
-                inner = [*lengths, equation.params["length"]] if equation.primitive.name == "scan" else lengths
+                inner = (
+                    [*lengths, equation.params["length"]]
+                    if equation.primitive.name == "scan"
+                    else lengths
+                )
                 if equation.primitive.name == "erf_inv":
                     sizes.append(equation.outvars[0].aval.size * int(np.prod(inner)))
                 for value in equation.params.values():
@@ -146,7 +162,8 @@ def test_the_points_of_a_row_are_drawn_once(key):
         visit(jax.make_jaxpr(call)(ps, qs).jaxpr, [])
         return sum(sizes)
 
-    assert bits(PS, PS) == bits(PS, QS) == 5 * 128 * 2  # one normal per coordinate of each point of the five rows
+    # one normal per coordinate of each point of the five rows
+    assert bits(PS, PS) == bits(PS, QS) == 5 * 128 * 2
     assert bits(PS, QS, 1) == 2 * 5 * 128 * 2  # and chunks draw them again
 
 
@@ -158,7 +175,9 @@ def test_gradients_are_those_of_the_loop(key):
     one = jax.jit(jax.grad(lambda p, q, key: kl(key, p, q).value, argnums=(0, 1)))
     expected = jax.tree.map(np.zeros_like, (PS, QS))
     for i, j in np.ndindex(5, 2):
-        for total, leaves, k in zip(expected, one(at(PS, i), at(QS, j), keys[i]), (i, j), strict=True):
+        for total, leaves, k in zip(
+            expected, one(at(PS, i), at(QS, j), keys[i]), (i, j), strict=True
+        ):
             for t, leaf in zip(total, leaves, strict=True):
                 t[k] += weight[i, j] * leaf
     close(gradients, expected, 1e-10)
@@ -174,7 +193,9 @@ def test_array_keywords_are_traced_and_others_static():
 def test_one_compilation_per_shape(key):
     pairwise._map.clear_cache()
     for seed in range(3):
-        gmmjax.pairwise(noisy, jax.random.key(seed), jax.tree.map(lambda leaf, s=seed: leaf + 0.1 * s, PS), QS)
+        gmmjax.pairwise(
+            noisy, jax.random.key(seed), jax.tree.map(lambda leaf, s=seed: leaf + 0.1 * s, PS), QS
+        )
     assert pairwise._map._cache_size() == 1
 
 
@@ -202,7 +223,9 @@ def test_errors(key):
     one = at(PS, 0)
     with pytest.raises(TypeError, match="key: kl_divergence is an estimate and needs"):
         gmmjax.pairwise(gmmjax.kl_divergence, None, PS)
-    with pytest.raises(TypeError, match="key: mw2_squared is deterministic and takes no key; pass None"):
+    with pytest.raises(
+        TypeError, match="key: mw2_squared is deterministic and takes no key; pass None"
+    ):
         gmmjax.pairwise(gmmjax.mw2_squared, key, PS)
     with pytest.raises(TypeError, match="key: expected a JAX key"):
         gmmjax.pairwise(gmmjax.kl_divergence, PS, QS)

@@ -54,7 +54,10 @@ def history(noise=0.1):
 
 def matrix(power=1.0):
     distances = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0) ** 1.1)) ** power
-    plot.matrix(gmmjax.Estimate(jnp.asarray(distances), jnp.ones((6, 6))), labels=[f"model {i}" for i in range(6)])
+    plot.matrix(
+        gmmjax.Estimate(jnp.asarray(distances), jnp.ones((6, 6))),
+        labels=[f"model {i}" for i in range(6)],
+    )
 
 
 PICTURES = {  # and an argument with which each becomes another picture
@@ -75,11 +78,16 @@ def draw(picture, path, *args):
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda f: f.__name__)
 def test_pictures(picture, tmp_path):
-    expected, drawn, other = IMAGES / f"{picture.__name__}.png", tmp_path / "drawn.png", tmp_path / "other.png"
+    expected, drawn, other = (
+        IMAGES / f"{picture.__name__}.png",
+        tmp_path / "drawn.png",
+        tmp_path / "other.png",
+    )
     draw(picture, drawn)
     assert compare_images(str(expected), str(drawn), TOLERANCE) is None
     draw(picture, other, PICTURES[picture])
-    assert compare_images(str(expected), str(other), TOLERANCE) is not None  # it would have been noticed
+    # it would have been noticed
+    assert compare_images(str(expected), str(other), TOLERANCE) is not None
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda f: f.__name__)
@@ -97,7 +105,11 @@ def test_axes_are_returned_and_nothing_else_is_touched():
 
 
 def test_narrow_components_are_resolved_and_absent_ones_left_out():
-    g = gmmjax.GMM(jnp.array([0.0, 0.0, -jnp.inf]), jnp.array([[0.0], [5.0], [1e9]]), jnp.array([1.0, 1e-4, 1.0]))
+    g = gmmjax.GMM(
+        jnp.array([0.0, 0.0, -jnp.inf]),
+        jnp.array([[0.0], [5.0], [1e9]]),
+        jnp.array([1.0, 1e-4, 1.0]),
+    )
     (ax,) = plt.figure().subplots(1, 1, squeeze=False)[0]
     (*parts, whole) = plot.density(g, ax).lines
     assert len(parts) == 2
@@ -113,7 +125,9 @@ def test_regions_hold_their_share():
     ax = plot.density(g, plt.figure().subplots())
     radius = np.sqrt(-2 * np.log(1 - 0.95))  # of a Gaussian's 95 % region
     outline = ax.collections[0].get_paths()[0].vertices
-    white = np.linalg.solve(np.linalg.cholesky(gmmjax.covariances(g)[0]), (outline - np.asarray(g.means)).T)
+    white = np.linalg.solve(
+        np.linalg.cholesky(gmmjax.covariances(g)[0]), (outline - np.asarray(g.means)).T
+    )
     np.testing.assert_allclose(np.max(np.linalg.norm(white, axis=0)), radius, rtol=0.02)
     plt.close("all")
 
@@ -132,14 +146,34 @@ def test_float32_and_labels():
 def test_bad_input():
     g = random_mixture(0, 2, 3)
     for call, error, words in [
-        (lambda: plot.density(g), ValueError, "g: expected dimension 1 or 2, got 3; gmmjax.plot.marginals"),
+        (
+            lambda: plot.density(g),
+            ValueError,
+            "g: expected dimension 1 or 2, got 3; gmmjax.plot.marginals",
+        ),
         (lambda: plot.density(None), TypeError, "g: expected a gmmjax.GMM"),
-        (lambda: plot.marginals(random_mixture(0, 2, 1)), ValueError, "g: expected dimension 2 or more"),
-        (lambda: plot.marginals(g, np.empty((2, 2))), ValueError, r"axes: expected an array of shape \(3, 3\)"),
+        (
+            lambda: plot.marginals(random_mixture(0, 2, 1)),
+            ValueError,
+            "g: expected dimension 2 or more",
+        ),
+        (
+            lambda: plot.marginals(g, np.empty((2, 2))),
+            ValueError,
+            r"axes: expected an array of shape \(3, 3\)",
+        ),
         (lambda: plot.marginals(g, labels=["a"]), ValueError, "labels: expected 3 names, got 1"),
         (lambda: plot.history(g), TypeError, "result: expected losses and stderrs"),
-        (lambda: plot.matrix(np.ones(3)), ValueError, r"values: expected a matrix, got shape \(3,\)"),
-        (lambda: plot.matrix(np.ones((2, 3)), ["a", "b"]), ValueError, "labels: expected 3 names, got 2"),
+        (
+            lambda: plot.matrix(np.ones(3)),
+            ValueError,
+            r"values: expected a matrix, got shape \(3,\)",
+        ),
+        (
+            lambda: plot.matrix(np.ones((2, 3)), ["a", "b"]),
+            ValueError,
+            "labels: expected 3 names, got 2",
+        ),
     ]:
         with pytest.raises(error, match=words):
             call()
@@ -148,7 +182,9 @@ def test_bad_input():
 
 def test_without_matplotlib_one_line_says_what_to_install():
     code = "import sys; sys.modules['matplotlib'] = None; import gmmjax; print('fine'); import gmmjax.plot"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.stdout == "fine\n"
     last = result.stderr.strip().splitlines()[-1]
     assert last == "ImportError: gmmjax.plot needs matplotlib: pip install gmmjax[plot]"

@@ -1,4 +1,6 @@
-"""L2 products against quadrature, in both precisions, at equality, far away and in many dimensions."""
+"""L2 products against quadrature, in both precisions, at equality, far away and in many
+dimensions.
+"""
 
 import functools
 
@@ -45,11 +47,16 @@ def pdf(g, t):
 
 def test_integrals_by_quadrature():
     p, q = random_mixture(0, 3, 1), random_mixture(1, 2, 1)
-    squares = [integrate.quad(lambda t, g=g: pdf(g, t) ** 2, -15, 15, limit=500, epsabs=1e-13)[0] for g in (p, q)]
+    squares = [
+        integrate.quad(lambda t, g=g: pdf(g, t) ** 2, -15, 15, limit=500, epsabs=1e-13)[0]
+        for g in (p, q)
+    ]
     product = integrate.quad(lambda t: pdf(p, t) * pdf(q, t), -15, 15, limit=500, epsabs=1e-13)[0]
     np.testing.assert_allclose(gmmjax.renyi2_entropy(p), -np.log(squares[0]), rtol=1e-9)
     np.testing.assert_allclose(gmmjax.ise(p, q), sum(squares) - 2 * product, rtol=1e-9)
-    np.testing.assert_allclose(gmmjax.normalised_ise(p, q), 1 - 2 * product / sum(squares), rtol=1e-9)
+    np.testing.assert_allclose(
+        gmmjax.normalised_ise(p, q), 1 - 2 * product / sum(squares), rtol=1e-9
+    )
     divergence = -np.log(product / np.sqrt(squares[0] * squares[1]))
     np.testing.assert_allclose(gmmjax.cauchy_schwarz_divergence(p, q), divergence, rtol=1e-9)
 
@@ -57,7 +64,8 @@ def test_integrals_by_quadrature():
 @pytest.mark.parametrize("bandwidth", [0.3, 2.0])
 def test_mmd_by_quadrature(bandwidth):
     p, q = random_mixture(0, 3, 1), random_mixture(1, 2, 1)
-    nodes, width = np.linspace(-12, 12, 2401, retstep=True)  # the trapezoidal rule is exact for such functions
+    # the trapezoidal rule is exact for such functions
+    nodes, width = np.linspace(-12, 12, 2401, retstep=True)
     difference = pdf(p, nodes) - pdf(q, nodes)
     kernel = np.exp(-0.5 * ((nodes[:, None] - nodes[None]) / bandwidth) ** 2)
     np.testing.assert_allclose(
@@ -70,7 +78,9 @@ def test_mmd_by_quadrature(bandwidth):
 def test_structure_is_its_dense_twin(kind_p, kind_q):
     p, q = random_mixture(0, 3, 2, kind=kind_p), random_mixture(1, 2, 2, kind=kind_q)
     for name in ("ise", "mmd_squared"):
-        np.testing.assert_allclose(PRODUCTS[name](p, q), PRODUCTS[name](densified(p), densified(q)), rtol=1e-11)
+        np.testing.assert_allclose(
+            PRODUCTS[name](p, q), PRODUCTS[name](densified(p), densified(q)), rtol=1e-11
+        )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +107,8 @@ def test_equality_in_many_dimensions(dim, kind, dtype):
 
 @pytest.mark.parametrize("dim", [1, 10])
 def test_self_term_has_twice_the_covariance(dim):
-    # ∫N(a, Σ)² = |4πΣ|^(−1/2); published code has |2πΣ|, and a divergence of a Gaussian from itself of D/2 log 2.
+    # ∫N(a, Σ)² = |4πΣ|^(−1/2); published code has |2πΣ|, and a divergence of a Gaussian from itself
+    # of D/2 log 2.
     p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, dim)), jnp.full(1, 3.0))
     right = 0.5 * dim * np.log(4 * np.pi * 9)
     np.testing.assert_allclose(gmmjax.renyi2_entropy(p), right, rtol=1e-13)
@@ -115,7 +126,9 @@ def test_equality_and_absent_components(name):
     value, (gradient, _) = value_and_slopes(name, absent(p), q)
     assert gradient.logits[0] == 0
     assert np.abs(gradient.means[0]).max() == 0
-    rest = jax.tree.map(lambda leaf: leaf.at[0].set(leaf[2]), absent(p))._replace(logits=absent(p).logits)
+    rest = jax.tree.map(lambda leaf: leaf.at[0].set(leaf[2]), absent(p))._replace(
+        logits=absent(p).logits
+    )
     np.testing.assert_allclose(value, value_and_slopes(name, rest, q)[0], rtol=1e-12)
 
 
@@ -124,7 +137,11 @@ def test_modes_far_apart(name):
     p = gmmjax.from_covariances([0.5, 0.5], [[-500.0], [500.0]], [1.0, 1.0])
     q = p._replace(logits=jnp.log(jnp.array([0.2, 0.8])))
     squares, cross, product = (0.5, 0.68, 0.5)  # Σw², Σv², Σwv
-    unit = {"ise": 1 / np.sqrt(4 * np.pi), "mmd_squared": 1.5 / np.sqrt(1.5**2 + 2), "normalised_ise": 1 / 1.18}
+    unit = {
+        "ise": 1 / np.sqrt(4 * np.pi),
+        "mmd_squared": 1.5 / np.sqrt(1.5**2 + 2),
+        "normalised_ise": 1 / 1.18,
+    }
     expected = unit.get(name, 1.0) * (squares + cross - 2 * product)
     expected = -np.log(product / np.sqrt(squares * cross)) if name == "cauchy_schwarz" else expected
     value, gradient = value_and_slopes(name, p, q)

@@ -1,4 +1,6 @@
-"""Numerical integration against exact values, an adaptive integrator, and itself in other coordinates."""
+"""Numerical integration against exact values, an adaptive integrator, and itself in other
+coordinates.
+"""
 
 import functools
 
@@ -20,7 +22,10 @@ pairs = pytest.mark.parametrize("name", REFERENCE)
 def test_exact_values(name):
     p, q = alike(name)
     exact = REFERENCE[name]["exact"]
-    for quantity, value in {"kl_pq": kl_quadrature(p, q), "entropy_p": gmmjax.entropy_quadrature(p)}.items():
+    for quantity, value in {
+        "kl_pq": kl_quadrature(p, q),
+        "entropy_p": gmmjax.entropy_quadrature(p),
+    }.items():
         np.testing.assert_allclose(value, exact[quantity], rtol=1e-9)
 
 
@@ -39,14 +44,19 @@ def test_exact_gradients(name, divergence):
         for leaf in LEAVES:
             truth = np.asarray(REFERENCE[name]["grad"][quantity][side][leaf])
             truth = np.tril(truth) if leaf == "scale" else truth
-            np.testing.assert_allclose(getattr(found, leaf)[: len(truth)], truth, rtol=1e-7, atol=1e-10)
-            assert (getattr(found, leaf)[len(truth) :] == 0).all()  # of components that only fill up the shape
+            np.testing.assert_allclose(
+                getattr(found, leaf)[: len(truth)], truth, rtol=1e-7, atol=1e-10
+            )
+            # of components that only fill up the shape
+            assert (getattr(found, leaf)[len(truth) :] == 0).all()
 
 
 def wild(seed, count, spread, decades):
     rng = np.random.default_rng(seed)
     variances = 100.0 ** rng.uniform(-decades, decades, count)
-    return from_covariances(rng.dirichlet(np.ones(count)), spread * rng.normal(size=(count, 1)), variances)
+    return from_covariances(
+        rng.dirichlet(np.ones(count)), spread * rng.normal(size=(count, 1)), variances
+    )
 
 
 WIDE = from_covariances([1.0], [[0.0]], [1e6])
@@ -55,8 +65,14 @@ HARD = {
         from_covariances([0.5, 0.5], [[0.0], [1.0]], [1.0, 1e-6]),
         from_covariances([0.7, 0.3], [[0.2], [0.9]], [1.0, 1e-6]),
     ),
-    "a kink far from both of its modes": (WIDE, from_covariances([0.5, 0.5], [[-1000.0], [1000.0]], [1.0, 1.0])),
-    "two kinks beside each other": (WIDE, from_covariances([0.9, 0.1], [[0.0], [3.0]], [1.0, 1.02])),
+    "a kink far from both of its modes": (
+        WIDE,
+        from_covariances([0.5, 0.5], [[-1000.0], [1000.0]], [1.0, 1.0]),
+    ),
+    "two kinks beside each other": (
+        WIDE,
+        from_covariances([0.9, 0.1], [[0.0], [3.0]], [1.0, 1.02]),
+    ),
     "almost no kink": (WIDE, from_covariances([0.5, 0.5], [[0.0], [0.1]], [1.0, 1.00014])),
     "common far modes": (
         from_covariances([0.3, 0.7], [[0.0], [1000.0]], [1.0, 1.0]),
@@ -67,7 +83,10 @@ HARD = {
         from_covariances([1.0], [[1.0]], [1.2]),
     ),
 }
-CROWDS = {"20 of one scale": (wild(0, 20, 3, 0.1), wild(1, 20, 3, 0.1)), "20": (wild(2, 20, 30, 1), wild(3, 20, 30, 1))}
+CROWDS = {
+    "20 of one scale": (wild(0, 20, 3, 0.1), wild(1, 20, 3, 0.1)),
+    "20": (wild(2, 20, 30, 1), wild(3, 20, 30, 1)),
+}
 
 
 def log_density(g):
@@ -92,7 +111,8 @@ def reference_kl(name):
     return adaptive(lambda x: np.exp(of_p(x)) * (of_p(x) - of_q(x)), p, q)
 
 
-@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")  # it is asked for more than doubles have
+# it is asked for more than doubles have
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")
 @pytest.mark.parametrize("name", [*HARD, *CROWDS])
 def test_hard_pairs_on_the_line(name):
     p, q = {**HARD, **CROWDS}[name]
@@ -102,7 +122,9 @@ def test_hard_pairs_on_the_line(name):
 
 
 def in_the_plane(g, angle, size=2):
-    """A mixture on the line times a standard normal, rotated, and padded: divergences stay what they are."""
+    """A mixture on the line times a standard normal, rotated, and padded: divergences stay what
+    they are.
+    """
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     missing = size - g.num_components
     pad = lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)])
@@ -131,7 +153,9 @@ def wild_plane(seed, turn):
 def test_turned_planes(divergence):
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])  # other lines, other panels
     for seed in range(3):
-        plain, turned = (divergence(wild_plane(seed, t), wild_plane(seed + 9, t)) for t in (np.eye(2), turn))
+        plain, turned = (
+            divergence(wild_plane(seed, t), wild_plane(seed + 9, t)) for t in (np.eye(2), turn)
+        )
         np.testing.assert_allclose(turned, plain, rtol=1e-9)
 
 
@@ -141,7 +165,9 @@ def test_kinks_along_circles(ratio):
     p, q = (from_covariances(w, *components) for w in ([0.5, 0.5], [0.9, 0.1]))
 
     def log_radial(w, r):
-        return logsumexp(np.log(w) - 0.5 * (r / np.array([1.0, ratio])) ** 2 - np.log([1.0, ratio**2]))
+        return logsumexp(
+            np.log(w) - 0.5 * (r / np.array([1.0, ratio])) ** 2 - np.log([1.0, ratio**2])
+        )
 
     def fn(r):
         a, b = log_radial([0.5, 0.5], r), log_radial([0.9, 0.1], r)
@@ -168,7 +194,8 @@ def test_a_fixed_rule_per_component_is_not_enough():
 def test_small_divergences_keep_their_digits(divergence):
     p = HARD["common far modes"][0]
     shifted = lambda step: p._replace(means=p.means.at[0].add(step))
-    expected = 0.3 / (2 if divergence is kl_quadrature else 8)  # w · step² / 2, for modes that do not overlap
+    # w · step² / 2, for modes that do not overlap
+    expected = 0.3 / (2 if divergence is kl_quadrature else 8)
     for step in (1e-3, 1e-5, 1e-8):
         np.testing.assert_allclose(divergence(p, shifted(step)) / step**2, expected, rtol=1e-4)
     x = jnp.linspace(-9.0, 9.0, 2001)[:, None]
@@ -182,12 +209,17 @@ def test_symmetry_and_equality():
     np.testing.assert_allclose(js_quadrature(p, q), js_quadrature(q, p), rtol=1e-13)
     assert abs(kl_quadrature(p, q) - kl_quadrature(q, p)) > 1e-3
     assert kl_quadrature(p, p) == js_quadrature(p, p) == 0
-    assert all(jnp.abs(leaf).max() < 1e-14 for leaf in jax.tree.leaves(with_gradient(kl_quadrature)(p, p)[1]))
+    assert all(
+        jnp.abs(leaf).max() < 1e-14
+        for leaf in jax.tree.leaves(with_gradient(kl_quadrature)(p, p)[1])
+    )
 
 
 def test_far_apart_is_log_2():
     p = HARD["a far mode that q lacks"][1]
-    np.testing.assert_allclose(js_quadrature(p, p._replace(means=p.means + 1000)), np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(
+        js_quadrature(p, p._replace(means=p.means + 1000)), np.log(2), rtol=1e-12
+    )
 
 
 def test_absent_components_count_for_nothing():
@@ -197,7 +229,9 @@ def test_absent_components_count_for_nothing():
     np.testing.assert_allclose(kl_quadrature(padded, q), kl_quadrature(p, q), rtol=1e-10)
     found, expected = (with_gradient(kl_quadrature)(g, q)[1][0] for g in (padded, p))
     for leaf in LEAVES:
-        np.testing.assert_allclose(getattr(found, leaf)[:2], getattr(expected, leaf), rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(
+            getattr(found, leaf)[:2], getattr(expected, leaf), rtol=1e-8, atol=1e-10
+        )
         assert (getattr(found, leaf)[2] == 0).all()
 
 
@@ -213,11 +247,15 @@ def test_every_structure_in_the_plane(kind):
 def test_batches_and_forward_mode_in_the_plane():
     ps, qs = (gmmjax.stack([random_mixture(seed + i, 2, 2) for i in range(2)]) for seed in (0, 5))
     moved = lambda p, q, step: jax.tree.map(lambda a, b: a + step * b, p, q)
-    values, slopes = jax.vmap(lambda p, q: jax.jvp(lambda p: kl_quadrature(p, q), (p,), (q,)))(ps, qs)
+    values, slopes = jax.vmap(lambda p, q: jax.jvp(lambda p: kl_quadrature(p, q), (p,), (q,)))(
+        ps, qs
+    )
     for i in range(2):
         p, q = jax.tree.map(lambda leaf, i=i: leaf[i], (ps, qs))
         np.testing.assert_allclose(values[i], kl_quadrature(p, q), rtol=1e-10)
-        difference = (kl_quadrature(moved(p, q, 1e-5), q) - kl_quadrature(moved(p, q, -1e-5), q)) / 2e-5
+        difference = (
+            kl_quadrature(moved(p, q, 1e-5), q) - kl_quadrature(moved(p, q, -1e-5), q)
+        ) / 2e-5
         np.testing.assert_allclose(slopes[i], difference, rtol=1e-6)
 
 
@@ -244,6 +282,10 @@ def test_what_is_not_a_number_stays_so(dim):
 
 def test_other_dimensions_are_refused():
     g = random_mixture(0, 2, 3)
-    for call in (lambda: kl_quadrature(g, g), lambda: js_quadrature(g, g), lambda: gmmjax.entropy_quadrature(g)):
+    for call in (
+        lambda: kl_quadrature(g, g),
+        lambda: js_quadrature(g, g),
+        lambda: gmmjax.entropy_quadrature(g),
+    ):
         with pytest.raises(ValueError, match="p: quadrature is for dimension 1 or 2, got 3"):
             call()

@@ -1,4 +1,6 @@
-"""Input that is legal and hard: absent and coincident components, far modes, ill-conditioned and offset data."""
+"""Input that is legal and hard: absent and coincident components, far modes, ill-conditioned and
+offset data.
+"""
 
 import functools
 
@@ -16,7 +18,9 @@ both = pytest.mark.parametrize("divergence", [gmmjax.kl_divergence, gmmjax.js_di
 
 @functools.partial(jax.jit, static_argnums=0)
 def value_and_gradients(divergence, key, p, q):
-    return jax.value_and_grad(lambda p, q: divergence(key, p, q), argnums=(0, 1), has_aux=True)(p, q)
+    return jax.value_and_grad(lambda p, q: divergence(key, p, q), argnums=(0, 1), has_aux=True)(
+        p, q
+    )
 
 
 def all_finite(tree):
@@ -27,7 +31,9 @@ def all_finite(tree):
 def test_absent_components_contribute_nothing(divergence, key):
     p, q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)
     add = lambda g: jax.tree.map(lambda leaf: jnp.concatenate([leaf[:1] * 50, leaf]), g)
-    padded = [add(g)._replace(logits=jnp.concatenate([jnp.array([-jnp.inf]), g.logits])) for g in (p, q)]
+    padded = [
+        add(g)._replace(logits=jnp.concatenate([jnp.array([-jnp.inf]), g.logits])) for g in (p, q)
+    ]
     (value, _), gradients = value_and_gradients(divergence, key, p, q)
     (padded_value, _), padded_gradients = value_and_gradients(divergence, key, *padded)
     np.testing.assert_allclose(padded_value, value, rtol=1e-11)
@@ -67,7 +73,8 @@ def test_rare_mode_needs_the_allocation(key):
     x = gmmjax.sample(key, p, 1000)
     plain = gmmjax.log_prob(p, x) - gmmjax.log_prob(q, x)
     truth = 0.442092744888
-    assert abs(plain.mean() - truth) > 4 * plain.std() / np.sqrt(1000)  # plain draws: a confident wrong number
+    # plain draws: a confident wrong number
+    assert abs(plain.mean() - truth) > 4 * plain.std() / np.sqrt(1000)
     value, stderr = gmmjax.kl_divergence(key, p, q, num_samples=1024)
     assert abs(value - truth) <= 4 * stderr + 1e-12  # of which the digits are known
     assert stderr < 0.01 * truth
@@ -84,7 +91,9 @@ def test_ill_conditioned_covariances(key):
     )
     solved = np.linalg.solve(other, cov)
     ones = np.ones(4)
-    truth = 0.5 * (np.trace(solved) - 4 + ones @ np.linalg.solve(other, ones) - np.linalg.slogdet(solved)[1])
+    truth = 0.5 * (
+        np.trace(solved) - 4 + ones @ np.linalg.solve(other, ones) - np.linalg.slogdet(solved)[1]
+    )
     (value, stderr), gradients = value_and_gradients(gmmjax.kl_divergence, key, p, q)
     assert abs(value - truth) <= 4 * stderr + 1e-8 * truth  # rounding, times the condition number
     assert all_finite(gradients)
@@ -95,7 +104,8 @@ def test_offset_in_float32(divergence, key):
     p, q = random_mixture(0, 3, 3), random_mixture(1, 2, 3)
     shift = lambda g: cast(g._replace(means=g.means + 1e4), jnp.float32)
     near, far = divergence(key, p, q), divergence(key, shift(p), shift(q))
-    # Means near 1e4 are multiples of 2⁻¹⁰ in float32: that much of a shift is in the data, not in the method.
+    # Means near 1e4 are multiples of 2⁻¹⁰ in float32: that much of a shift is in the data, not in
+    # the method.
     assert abs(near.value - far.value) <= 5 * np.hypot(near.stderr, far.stderr) + 2e-3 * near.value
 
 
@@ -104,7 +114,8 @@ SMALLEST = [(1, 1, 1), (1, 3, 1), (3, 1, 2), (1, 1, 6)]
 
 @pytest.mark.parametrize(
     ("divergence", "p_size", "q_size", "dim"),
-    [(gmmjax.kl_divergence, *sizes) for sizes in SMALLEST] + [(gmmjax.js_divergence, *sizes) for sizes in SMALLEST[:2]],
+    [(gmmjax.kl_divergence, *sizes) for sizes in SMALLEST]
+    + [(gmmjax.js_divergence, *sizes) for sizes in SMALLEST[:2]],
 )
 def test_smallest_shapes(divergence, p_size, q_size, dim, key):
     (value, stderr), gradients = value_and_gradients(
@@ -131,14 +142,18 @@ def test_few_samples_are_unbiased(divergence, num_samples):
 def test_no_clamping(key):
     p = random_mixture(0, 3, 4)
     q = p._replace(means=p.means + 1e-3)
-    values = jax.lax.map(lambda k: gmmjax.kl_divergence(k, p, q, num_samples=64).value, jax.random.split(key, 200))
+    values = jax.lax.map(
+        lambda k: gmmjax.kl_divergence(k, p, q, num_samples=64).value, jax.random.split(key, 200)
+    )
     assert (values < 0).any()
 
 
 def test_kl_by_quadrature(key):
     p, q = random_mixture(5, 3, 1), random_mixture(6, 2, 1)
 
-    parameters = [(np.asarray(gmmjax.weights(g)), np.ravel(g.means), np.ravel(g.scale)) for g in (p, q)]
+    parameters = [
+        (np.asarray(gmmjax.weights(g)), np.ravel(g.means), np.ravel(g.scale)) for g in (p, q)
+    ]
 
     def integrand(t):
         first, second = (np.vdot(w, stats.norm.pdf(t, m, s)) for w, m, s in parameters)

@@ -24,7 +24,8 @@ def test_scrambled_points_are_normal_and_even(key):
     u = stats.norm.cdf(z / np.sqrt(1 + 2 / 9))
     for coordinate in u:  # one point of each replicate in each of 256 equal intervals
         assert (np.sort(np.floor(coordinate * 256), axis=1) == np.arange(256)).all()
-    assert stats.kstest(u[:, :, 7].ravel(), "uniform").pvalue > 1e-3  # a fixed index is uniform over scrambles
+    # a fixed index is uniform over scrambles
+    assert stats.kstest(u[:, :, 7].ravel(), "uniform").pvalue > 1e-3
     np.testing.assert_allclose(weight.mean(), 1, atol=1e-3)
     np.testing.assert_allclose((weight * z[0] ** 2).mean(), 1, atol=1e-3)
 
@@ -69,14 +70,18 @@ def test_every_component_gets_its_share(num_components):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_samples", [1, 7, 5000])
 def test_sample_shapes(kind, num_samples, key):
-    assert gmmjax.sample(key, random_mixture(0, 3, 2, kind=kind), num_samples).shape == (num_samples, 2)
+    assert gmmjax.sample(key, random_mixture(0, 3, 2, kind=kind), num_samples).shape == (
+        num_samples,
+        2,
+    )
 
 
 def test_sample_follows_the_density(key):
     g = random_mixture(0, 3, 1)
     x = np.asarray(gmmjax.sample(key, g, 20_000))[:, 0]
     cdf = lambda t: sum(
-        w * stats.norm.cdf(t, m, s) for w, m, s in zip(gmmjax.weights(g), g.means[:, 0], g.scale[:, 0, 0], strict=True)
+        w * stats.norm.cdf(t, m, s)
+        for w, m, s in zip(gmmjax.weights(g), g.means[:, 0], g.scale[:, 0, 0], strict=True)
     )
     assert stats.kstest(x, cdf).pvalue > 1e-3
 
@@ -84,7 +89,9 @@ def test_sample_follows_the_density(key):
 def test_sample_has_no_weight_gradient_and_expectation_has(key):
     g = random_mixture(0, 3, 1)
     second = lambda x: x[:, 0] ** 2
-    exact = jax.grad(lambda g: jnp.sum(gmmjax.weights(g) * (g.means[:, 0] ** 2 + g.scale[:, 0, 0] ** 2)))(g)
+    exact = jax.grad(
+        lambda g: jnp.sum(gmmjax.weights(g) * (g.means[:, 0] ** 2 + g.scale[:, 0, 0] ** 2))
+    )(g)
     through_draws = jax.grad(lambda g: second(gmmjax.sample(key, g, 100_000)).mean())(g)
     assert (through_draws.logits == 0).all()
     assert np.abs(exact.logits).max() > 0.1
@@ -95,7 +102,9 @@ def test_sample_has_no_weight_gradient_and_expectation_has(key):
 
 
 def test_expectation_of_a_constant_is_exact(key):
-    value, stderr = gmmjax.expectation(key, lambda x: jnp.full(len(x), 3.0), random_mixture(0, 5, 2))
+    value, stderr = gmmjax.expectation(
+        key, lambda x: jnp.full(len(x), 3.0), random_mixture(0, 5, 2)
+    )
     np.testing.assert_allclose(value, 3.0, rtol=1e-14)
     assert 0 < stderr < 1e-13
 
@@ -104,7 +113,9 @@ def test_expectation_differentiates_what_fn_closes_over(key):
     g = random_mixture(0, 3, 2)
 
     def moment(power, index):
-        return gmmjax.expectation(key, lambda x: jnp.abs(x[:, index]) ** power, g, num_samples=1024).value
+        return gmmjax.expectation(
+            key, lambda x: jnp.abs(x[:, index]) ** power, g, num_samples=1024
+        ).value
 
     both = jax.jit(jax.value_and_grad(moment))
     difference = (both(2.0 + 1e-5, 1)[0] - both(2.0 - 1e-5, 1)[0]) / 2e-5

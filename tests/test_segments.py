@@ -126,8 +126,8 @@ def slow(key, q):
     jax.debug.callback(lambda: time.sleep(0.01))
     return jnp.sum((q.means - 3.0) ** 2)
 q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
-options = {"num_steps": int(sys.argv[2]), "interval": 10, "patience": None, "checkpoint": sys.argv[1]}
-print(int(gmmjax.fit(jax.random.key(0), slow, q, **options).num_steps))
+options = {"num_steps": int(sys.argv[2]), "interval": 10, "patience": None, "checkpoint":
+sys.argv[1]} print(int(gmmjax.fit(jax.random.key(0), slow, q, **options).num_steps))
 """
 
 
@@ -149,7 +149,9 @@ def test_a_killed_process_loses_at_most_an_interval(tmp_path):
     saved = _done(path)
     assert saved % 10 == 0
     assert saved >= done
-    more = subprocess.run([*command, str(saved + 10)], env=environment, capture_output=True, timeout=90, check=True)
+    more = subprocess.run(
+        [*command, str(saved + 10)], env=environment, capture_output=True, timeout=90, check=True
+    )
     assert int(more.stdout) == saved + 10
 
 

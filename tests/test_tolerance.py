@@ -26,7 +26,9 @@ def test_coverage_survives_stopping():
 
 
 def test_plain_stopping_loses_coverage():
-    """The test above can fail: ordinary draws that stop on their own standard error are far too confident."""
+    """The test above can fail: ordinary draws that stop on their own standard error are far too
+    confident.
+    """
     p, q = alike("rare_mode")
     truth = REFERENCE["rare_mode"]["exact"]["kl_pq"]
 
@@ -44,16 +46,22 @@ def test_plain_stopping_loses_coverage():
 
 def test_what_ended_it_is_said(key):
     p, q = alike("planar_3_to_2")
-    short = gmmjax.estimate_to(gmmjax.kl_divergence, key, p, q, rtol=1e-9, max_samples=4096, batch_samples=1024)
+    short = gmmjax.estimate_to(
+        gmmjax.kl_divergence, key, p, q, rtol=1e-9, max_samples=4096, batch_samples=1024
+    )
     assert not short.converged
     assert short.num_samples == 4096
     assert short.stderr > 1e-9 * short.value
-    loose = gmmjax.estimate_to(gmmjax.kl_divergence, key, p, q, rtol=0.0, atol=0.5, batch_samples=1024)
+    loose = gmmjax.estimate_to(
+        gmmjax.kl_divergence, key, p, q, rtol=0.0, atol=0.5, batch_samples=1024
+    )
     assert loose.converged
     assert loose.num_samples == 2048
     single = random_mixture(0, 1, 2)
     assert gmmjax.estimate_to(gmmjax.entropy, key, single, rtol=1e-3, batch_samples=1024).converged
-    with pytest.raises(ValueError, match="max_samples: expected at least two batches of 1024, got 1024"):
+    with pytest.raises(
+        ValueError, match="max_samples: expected at least two batches of 1024, got 1024"
+    ):
         gmmjax.estimate_to(gmmjax.kl_divergence, key, p, q, max_samples=1024, batch_samples=1024)
     with pytest.raises(TypeError, match="key: expected"):
         gmmjax.estimate_to(gmmjax.kl_divergence, p, q)
@@ -77,9 +85,14 @@ def test_gradient_error_is_calibrated(quantity):
 
 
 def test_gradient_is_that_of_autodiff(key):
-    p, q = random_mixture(0, 1, 3), random_mixture(1, 1, 3)  # without noise: both must agree to rounding
-    found = gmmjax.gradient(gmmjax.kl_divergence, key, p, q, argnums=1, num_samples=256, stick_the_landing=False)
+    # without noise: both must agree to rounding
+    p, q = random_mixture(0, 1, 3), random_mixture(1, 1, 3)
+    found = gmmjax.gradient(
+        gmmjax.kl_divergence, key, p, q, argnums=1, num_samples=256, stick_the_landing=False
+    )
     wanted = jax.grad(lambda q: gmmjax.kl_divergence(key, p, q, num_samples=256).value)(q)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found.value, wanted)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found.value, wanted
+    )
     one = gmmjax.gradient(gmmjax.kl_divergence, key, p, q, num_samples=1)
     assert all(np.isinf(leaf).all() for leaf in one.stderr)

@@ -18,7 +18,9 @@ def scalar(result):
 
 
 def close(a, b, tolerance=1e-11):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b
+    )
 
 
 def test_table_is_complete():
@@ -34,7 +36,9 @@ def test_single_precision_stays_single(function, key):
 
 
 def kinds(function):
-    """Types of covariance of both sides, others for the next function; dense twins are tested elsewhere."""
+    """Types of covariance of both sides, others for the next function; dense twins are tested
+    elsewhere.
+    """
     pairs = [KINDS[:2], KINDS[2:4], KINDS[4:]]
     pair = pairs[TABLE.index(function) % 3]
     if function.name == "kl_divergence":
@@ -43,11 +47,17 @@ def kinds(function):
 
 
 @pytest.mark.parametrize(
-    ("function", "kinds"), [pytest.param(f, pair, id="-".join((f.name, *pair))) for f in TABLE for pair in kinds(f)]
+    ("function", "kinds"),
+    [pytest.param(f, pair, id="-".join((f.name, *pair))) for f in TABLE for pair in kinds(f)],
 )
 def test_batched_is_a_loop_traced_once_and_gradients_are_those_of_the_value(function, kinds, key):
-    """Forward and reverse, and zero for equal mixtures where it should be: one program for a pair, one for a grid."""
-    mixtures = lambda seed: (random_mixture(seed, 3, 2, kind=kinds[0]), random_mixture(seed + 9, 3, 2, kind=kinds[1]))
+    """Forward and reverse, and zero for equal mixtures where it should be: one program for a pair,
+    one for a grid.
+    """
+    mixtures = lambda seed: (
+        random_mixture(seed, 3, 2, kind=kinds[0]),
+        random_mixture(seed + 9, 3, 2, kind=kinds[1]),
+    )
     p, q = mixtures(0)
     single = Single(function)
     forwards_and_backwards(function, single, key, (p, q), mixtures(1))
@@ -56,13 +66,17 @@ def test_batched_is_a_loop_traced_once_and_gradients_are_those_of_the_value(func
     equal = function.zero_at_equality and kinds[0] == kinds[1]
     table = over_a_grid(function, single, key, (p, p), (q, p if equal else mixtures(2)[1]))
     if equal:
-        value, stderr = table if isinstance(table, gmmjax.Estimate) else (table, np.zeros_like(table))
+        value, stderr = (
+            table if isinstance(table, gmmjax.Estimate) else (table, np.zeros_like(table))
+        )
         assert (value[:, 0] > 0.01).all()
         assert (abs(value[:, 1]) <= 3 * stderr[:, 1] + 1e-14).all()
 
 
 class Single:
-    """The function on one pair, compiled once: its value, its derivative along a direction, gradient and result."""
+    """The function on one pair, compiled once: its value, its derivative along a direction,
+    gradient and result.
+    """
 
     def __init__(self, function):
         def call(key, pair):
@@ -73,8 +87,18 @@ class Single:
         def run(key, pair, direction):
             value, slope, result = jax.linearize(lambda pair: call(key, pair), pair, has_aux=True)
             (gradient,) = jax.linear_transpose(slope, pair)(jnp.ones_like(value))
-            default = jax.grad(lambda pair: scalar(function.call(key, *pair)))(pair) if function.sticks else gradient
-            return value, slope(direction), gradient, result, jax.tree.map(jnp.subtract, default, gradient)
+            default = (
+                jax.grad(lambda pair: scalar(function.call(key, *pair)))(pair)
+                if function.sticks
+                else gradient
+            )
+            return (
+                value,
+                slope(direction),
+                gradient,
+                result,
+                jax.tree.map(jnp.subtract, default, gradient),
+            )
 
         self.run = run
 
@@ -90,12 +114,16 @@ def forwards_and_backwards(function, single, key, pair, direction):
     value, forward, gradient, result, _ = single.run(key, pair, direction)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    reverse = sum(np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+    reverse = sum(
+        np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True)
+    )
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-9)
     if not function.pathwise:
         direction = tuple(d._replace(logits=0 * d.logits) for d in direction)
         forward = single.run(key, pair, direction)[1]
-    at = lambda h: single.run(key, jax.tree.map(lambda leaf, d: leaf + h * d, pair, direction), direction)[0]
+    at = lambda h: single.run(
+        key, jax.tree.map(lambda leaf, d: leaf + h * d, pair, direction), direction
+    )[0]
     np.testing.assert_allclose(forward, (at(1e-5) - at(-1e-5)) / 2e-5, rtol=1e-6, atol=1e-9)
     assert {leaf.dtype for leaf in jax.tree.leaves((result, gradient))} == {jnp.dtype(jnp.float64)}
 
@@ -125,7 +153,10 @@ def over_a_grid(function, single, key, ps, qs):
     table = grid(keys, *batch)
     assert len(traces) == 1
     for i, j in np.ndindex(2, 2):
-        close(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], table), single.value(keys[i], (ps[j], qs[j])))
+        close(
+            jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], table),
+            single.value(keys[i], (ps[j], qs[j])),
+        )
     return table
 
 
@@ -133,5 +164,7 @@ def test_a_second_call_compiles_nothing():
     inner = gmmjax._estimates.log_ratios.estimate_logs
     inner.clear_cache()
     for seed in range(3):
-        gmmjax.kl_divergence(jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2))
+        gmmjax.kl_divergence(
+            jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2)
+        )
     assert inner._cache_size() == 1

@@ -18,8 +18,14 @@ BAD = {
     "NaN mean": ((W, [[np.nan, 0], [1, 1]], C), "means.*nan"),
     "infinite mean": ((W, [[np.inf, 0], [1, 1]], C), "means.*inf"),
     "NaN covariance": ((W, M, C * np.nan), "covariances.*nan"),
-    "asymmetric": ((W, M, C + np.array([[0, 0.1], [0, 0]])), "covariances: matrix 0 is not symmetric.*0.1"),
-    "not definite": ((W, M, C - 2 * np.eye(2)), "covariances: matrix 0 is not positive definite.*-1"),
+    "asymmetric": (
+        (W, M, C + np.array([[0, 0.1], [0, 0]])),
+        "covariances: matrix 0 is not symmetric.*0.1",
+    ),
+    "not definite": (
+        (W, M, C - 2 * np.eye(2)),
+        "covariances: matrix 0 is not positive definite.*-1",
+    ),
     "negative variance": ((W, M, [1.0, -1.0]), "covariances.*-1"),
     "counts disagree": (([1.0], M, C), r"weights.*\(1,\)"),
     "dimensions disagree": ((W, M, np.stack([np.eye(3)] * 2)), r"\(2, 3, 3\)"),
@@ -42,12 +48,20 @@ def test_from_covariances(name):
 def test_bad_values_under_jit_are_nan(key):
     build = jax.jit(gmmjax.from_covariances)
     p = build(jnp.array(W), jnp.array(M), jnp.array(C))
-    for w, m, c in (([-0.5, 1.5], M, C), ([np.nan, 1], M, C), (W, M, C - 2 * np.eye(2)), (W, [[np.nan, 0], [1, 1]], C)):
+    for w, m, c in (
+        ([-0.5, 1.5], M, C),
+        ([np.nan, 1], M, C),
+        (W, M, C - 2 * np.eye(2)),
+        (W, [[np.nan, 0], [1, 1]], C),
+    ):
         bad = build(jnp.array(w), jnp.array(m), jnp.array(c))
         assert np.isnan(gmmjax.kl_divergence(key, bad, p, num_samples=64).value)
         assert np.isnan(gmmjax.kl_divergence(key, p, bad, num_samples=64).value)
         assert np.isnan(gmmjax.js_divergence(key, p, bad, num_samples=64).value)
-        assert np.isnan(gmmjax.expectation(key, lambda x: jnp.ones(len(x)), bad, num_samples=64).value) or w == W
+        assert (
+            np.isnan(gmmjax.expectation(key, lambda x: jnp.ones(len(x)), bad, num_samples=64).value)
+            or w == W
+        )
 
 
 ASYMMETRIC = [[1.0, 0.5], [0.2, 1.0]]
@@ -61,14 +75,36 @@ G = gmmjax.from_covariances(W, M, C)
         (lambda c: gmmjax.from_covariances(W, M, c[None]), np.eye(2), ASYMMETRIC),
         (lambda w: gmmjax.mix([G, G], w), W, [-1.0, -3.0]),
         (lambda a: gmmjax.affine(G, a), [[1.0, 0.0], [0.0, 1e-9]], [[1.0, 1.0], [1.0, 1.0]]),
-        (lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3), [0.0, -np.inf], [0.0, np.nan]),
-        (lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3), [0.0, 0.0], [-np.inf, -np.inf]),
-        (lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3), [0.0, 0.0], [0.0, np.inf]),
+        (
+            lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3),
+            [0.0, -np.inf],
+            [0.0, np.nan],
+        ),
+        (
+            lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3),
+            [0.0, 0.0],
+            [-np.inf, -np.inf],
+        ),
+        (
+            lambda x: gmmjax.sample(jax.random.key(0), G._replace(logits=x), 3),
+            [0.0, 0.0],
+            [0.0, np.inf],
+        ),
         (lambda x: gmmjax.mw2_coupling(G, G._replace(logits=x)), [0.0, 0.0], [0.0, np.nan]),
         (lambda h: gmmjax.mmd_squared(G, G, h), 1.0, -1.0),
         (lambda a: gmmjax.renyi_divergence(jax.random.key(0), G, G, a, num_samples=64), 0.5, -1.0),
-        (lambda a: gmmjax.js_divergence(jax.random.key(0), G, G, weight=a, num_samples=64), 0.5, 1.3),
-        (lambda w: gmmjax.generalised_js_divergence(jax.random.key(0), [G, G], w, num_samples=64), W, [1.0, -1.0]),
+        (
+            lambda a: gmmjax.js_divergence(jax.random.key(0), G, G, weight=a, num_samples=64),
+            0.5,
+            1.3,
+        ),
+        (
+            lambda w: gmmjax.generalised_js_divergence(
+                jax.random.key(0), [G, G], w, num_samples=64
+            ),
+            W,
+            [1.0, -1.0],
+        ),
     ],
 )
 def test_bad_values_under_jit_are_never_plausible(call, good, bad):
@@ -93,20 +129,44 @@ def test_a_component_at_infinity_is_nan(leaf, key):
     [
         (lambda k: gmmjax.renyi_divergence(k, G, G, "a"), "alpha: expected a scalar, got 'a'"),
         (lambda k: gmmjax.mmd_squared(G, G, [1.0, 2.0]), "bandwidth: expected a scalar"),
-        (lambda k: gmmjax.kl_divergence(k, G, G, points="sobol"), "points: expected a function, got 'sobol'"),
+        (
+            lambda k: gmmjax.kl_divergence(k, G, G, points="sobol"),
+            "points: expected a function, got 'sobol'",
+        ),
         (lambda k: gmmjax.expectation(k, 3, G), "fn: expected a function, got 3"),
         (lambda k: gmmjax.kl_to_density(k, G, None), "log_density: expected a function, got None"),
-        (lambda k: gmmjax.fit(k, lambda k, q: 0.0, G, optimizer="adam"), "optimizer: expected one of optax.*'adam'"),
-        (lambda k: gmmjax.gradient(gmmjax.kl_divergence, k, G, G, argnums=5), "argnums: there are 2 mixtures.*5"),
+        (
+            lambda k: gmmjax.fit(k, lambda k, q: 0.0, G, optimizer="adam"),
+            "optimizer: expected one of optax.*'adam'",
+        ),
+        (
+            lambda k: gmmjax.gradient(gmmjax.kl_divergence, k, G, G, argnums=5),
+            "argnums: there are 2 mixtures.*5",
+        ),
         (lambda k: gmmjax.estimate_to(gmmjax.kl_divergence, k, G, G, rtol=-1.0), "rtol: .*-1"),
         (lambda k: gmmjax.estimate_to(gmmjax.kl_divergence, k, G, G, rtol=np.nan), "rtol: .*nan"),
         (lambda k: gmmjax.log_prob(G, ["a"]), "x: expected real numbers"),
-        (lambda k: gmmjax.from_covariances(W, [[0.0], [1.0, 2.0]], C), "means: expected an array of numbers"),
-        (lambda k: gmmjax.marginal(G, [True, False]), "dims: expected ints, got booleans.*flatnonzero"),
+        (
+            lambda k: gmmjax.from_covariances(W, [[0.0], [1.0, 2.0]], C),
+            "means: expected an array of numbers",
+        ),
+        (
+            lambda k: gmmjax.marginal(G, [True, False]),
+            "dims: expected ints, got booleans.*flatnonzero",
+        ),
         (lambda k: gmmjax.affine(G, 1.0, np.nan), "b: expected finite"),
-        (lambda k: gmmjax.generalised_js_divergence(k, [G, G], [1.0, 0.0]), "weights: expected finite and positive"),
-        (lambda k: gmmjax.f_divergence(k, G, G, jnp.sum), "generator: expected one value for each log-ratio"),
-        (lambda k: gmmjax.entropy(k, jax.tree.map(lambda x: x.astype(jnp.float16), G)), "p: .*float16"),
+        (
+            lambda k: gmmjax.generalised_js_divergence(k, [G, G], [1.0, 0.0]),
+            "weights: expected finite and positive",
+        ),
+        (
+            lambda k: gmmjax.f_divergence(k, G, G, jnp.sum),
+            "generator: expected one value for each log-ratio",
+        ),
+        (
+            lambda k: gmmjax.entropy(k, jax.tree.map(lambda x: x.astype(jnp.float16), G)),
+            "p: .*float16",
+        ),
         (lambda k: np.float64(2) * gmmjax.Estimate(1.0, 0.1), "use .value"),
         (lambda k: np.ones(2) + gmmjax.Estimate(1.0, 0.1), "use .value"),
     ],
@@ -117,7 +177,9 @@ def test_bad_arguments_are_named(call, message, key):
 
 
 def test_any_integer_is_a_count(key):
-    expected = gmmjax.kl_divergence(key, G, G._replace(means=1 + G.means), num_samples=64, num_replicates=8)
+    expected = gmmjax.kl_divergence(
+        key, G, G._replace(means=1 + G.means), num_samples=64, num_replicates=8
+    )
     for integer in (np.int64, np.uint8, jnp.asarray):
         counts = {"num_samples": integer(64), "num_replicates": integer(8)}
         assert gmmjax.kl_divergence(key, G, G._replace(means=1 + G.means), **counts) == expected
@@ -146,7 +208,13 @@ class TestDivergences:
 
     @pytest.mark.parametrize(
         ("bad", "message"),
-        [(0, "at least 1, got 0"), (-5, "got -5"), (1e4, "10000.0 of type float"), ("9", "str"), (True, "True")],
+        [
+            (0, "at least 1, got 0"),
+            (-5, "got -5"),
+            (1e4, "10000.0 of type float"),
+            ("9", "str"),
+            (True, "True"),
+        ],
     )
     def test_num_samples(self, divergence, bad, message, key):
         g = random_mixture(0, 2, 2)
@@ -165,7 +233,9 @@ class TestDivergences:
         with pytest.raises(TypeError, match="key.*old-style.*wrap_key_data"):
             divergence(jax.random.PRNGKey(0), g, g)
         for missing in (None, g, 0):
-            with pytest.raises(TypeError, match=f"key.*jax.random.key.*got {type(missing).__name__}"):
+            with pytest.raises(
+                TypeError, match=f"key.*jax.random.key.*got {type(missing).__name__}"
+            ):
                 divergence(missing, g, g)
         with pytest.raises(TypeError, match="key"):
             divergence(g, g)

@@ -16,9 +16,14 @@ W, V = np.array([0.3, 0.7]), np.array([0.45, 0.55])
 
 def linear_programme(cost, supply, demand):
     n, m = cost.shape
-    rows, columns = sparse.kron(sparse.eye(n), np.ones((1, m))), sparse.kron(np.ones((1, n)), sparse.eye(m))
+    rows, columns = (
+        sparse.kron(sparse.eye(n), np.ones((1, m))),
+        sparse.kron(np.ones((1, n)), sparse.eye(m)),
+    )
     balance = sparse.vstack([rows, columns]).tocsr()[:-1]
-    return optimize.linprog(cost.ravel(), A_eq=balance, b_eq=np.concatenate([supply, demand])[:-1]).fun
+    return optimize.linprog(
+        cost.ravel(), A_eq=balance, b_eq=np.concatenate([supply, demand])[:-1]
+    ).fun
 
 
 def problem(kind, n=12, m=9):
@@ -41,7 +46,9 @@ solve, pairs = jax.jit(transport), jax.jit(pairwise_w2_squared)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_transport_is_optimal_and_proves_it(kind, dtype):
     cost, supply, demand = problem(kind)
-    coupling, f, g = (np.asarray(a, np.float64) for a in solve(*(a.astype(dtype) for a in (cost, supply, demand))))
+    coupling, f, g = (
+        np.asarray(a, np.float64) for a in solve(*(a.astype(dtype) for a in (cost, supply, demand)))
+    )
     tolerance = 200 * np.finfo(dtype).eps
     np.testing.assert_allclose(coupling.sum(1), supply, atol=tolerance)
     np.testing.assert_allclose(coupling.sum(0), demand, atol=tolerance)
@@ -49,8 +56,11 @@ def test_transport_is_optimal_and_proves_it(kind, dtype):
     assert (cost - f[:, None] - g[None]).min() > -tolerance
     np.testing.assert_allclose(np.sum(coupling * cost), supply @ f + demand @ g, rtol=tolerance)
     if dtype == np.float64:
-        np.testing.assert_allclose(np.sum(coupling * cost), linear_programme(cost, supply, demand), rtol=1e-9)
-        assert np.sum(np.outer(supply, demand) * cost) > np.sum(coupling * cost) + 0.1  # it is not just any plan
+        np.testing.assert_allclose(
+            np.sum(coupling * cost), linear_programme(cost, supply, demand), rtol=1e-9
+        )
+        # it is not just any plan
+        assert np.sum(np.outer(supply, demand) * cost) > np.sum(coupling * cost) + 0.1
 
 
 def test_transport_of_nan_ends_and_says_so():
@@ -70,7 +80,9 @@ def test_gaussian_distance_survives_bad_conditioning(condition):
     a, b = np.asarray(p.scale[0]), np.asarray(q.scale[0])
     truth = np.sum(a * a) + np.sum(b * b) - 2 * np.linalg.svd(a.T @ b, compute_uv=False).sum()
     np.testing.assert_allclose(gmmjax.gaussian_w2_squared(p, q), truth, rtol=1e-13)
-    np.testing.assert_allclose(gmmjax.gaussian_w2_squared(*cast((p, q), jnp.float32)), truth, rtol=2e-6)
+    np.testing.assert_allclose(
+        gmmjax.gaussian_w2_squared(*cast((p, q), jnp.float32)), truth, rtol=2e-6
+    )
     for dtype in (jnp.float32, jnp.float64):
         same = cast(p, dtype)
         value, gradient = jax.value_and_grad(gmmjax.gaussian_w2_squared, argnums=(0, 1))(same, same)
@@ -79,7 +91,9 @@ def test_gaussian_distance_survives_bad_conditioning(condition):
 
 
 def test_gaussian_distance_takes_gaussians_only():
-    with pytest.raises(ValueError, match="q: expected one Gaussian, got a mixture of 2.*mw2_squared"):
+    with pytest.raises(
+        ValueError, match="q: expected one Gaussian, got a mixture of 2.*mw2_squared"
+    ):
         gmmjax.gaussian_w2_squared(random_mixture(0, 1, 2), random_mixture(0, 2, 2))
 
 
@@ -102,8 +116,12 @@ def numerical_gradient(function, g, step=1e-5):
     result = []
     for name, leaf in zip(g._fields, map(np.asarray, g), strict=True):
         ends = [slope(leaf, i) for i in range(leaf.size)]
-        values = [[function(g._replace(**{name: jnp.asarray(end)})) for end in pair] for pair in ends]
-        result.append(np.array([(up - down) / (2 * step) for up, down in values]).reshape(leaf.shape))
+        values = [
+            [function(g._replace(**{name: jnp.asarray(end)})) for end in pair] for pair in ends
+        ]
+        result.append(
+            np.array([(up - down) / (2 * step) for up, down in values]).reshape(leaf.shape)
+        )
     return type(g)(*result)
 
 
@@ -116,7 +134,10 @@ def test_mixture_distance_and_its_gradient(kind):
     np.testing.assert_allclose(np.sum(gmmjax.mw2_coupling(p, q) * cost), truth, rtol=1e-12)
     np.testing.assert_allclose(gmmjax.mw2_squared(q, p), truth, rtol=1e-12)
     gradients = jax.jit(jax.grad(gmmjax.mw2_squared, argnums=(0, 1)))(p, q)
-    for side, other in ((0, lambda g: gmmjax.mw2_squared(g, q)), (1, lambda g: gmmjax.mw2_squared(p, g))):
+    for side, other in (
+        (0, lambda g: gmmjax.mw2_squared(g, q)),
+        (1, lambda g: gmmjax.mw2_squared(p, g)),
+    ):
         expected = numerical_gradient(other, (p, q)[side])
         for computed, leaf in zip(gradients[side], expected, strict=True):
             np.testing.assert_allclose(computed, leaf, rtol=1e-6, atol=1e-8)
@@ -139,10 +160,16 @@ def with_absent(g, factor):
 
 sliced = jax.jit(
     jax.value_and_grad(
-        lambda p, q, key: gmmjax.sliced_w2_squared(key, p, q, num_samples=1024), argnums=(0, 1), has_aux=True
+        lambda p, q, key: gmmjax.sliced_w2_squared(key, p, q, num_samples=1024),
+        argnums=(0, 1),
+        has_aux=True,
     )
 )
-mixture = jax.jit(jax.value_and_grad(lambda p, q, key: (gmmjax.mw2_squared(p, q), 0.0), argnums=(0, 1), has_aux=True))
+mixture = jax.jit(
+    jax.value_and_grad(
+        lambda p, q, key: (gmmjax.mw2_squared(p, q), 0.0), argnums=(0, 1), has_aux=True
+    )
+)
 
 
 @pytest.mark.parametrize("both", [sliced, mixture], ids=["sliced", "mixture"])
@@ -174,10 +201,16 @@ def quantiles(g, score):
 
 
 def w2_squared(p, q):
-    """Between mixtures on the line, by Gauss–Legendre panels that are finest at the levels of the gaps."""
-    gaps = special.ndtri(np.concatenate([np.cumsum(special.softmax(g.logits))[:-1] for g in (p, q)]))
+    """Between mixtures on the line, by Gauss–Legendre panels that are finest at the levels of the
+    gaps.
+    """
+    gaps = special.ndtri(
+        np.concatenate([np.cumsum(special.softmax(g.logits))[:-1] for g in (p, q)])
+    )
     near = np.concatenate([-np.geomspace(1e-8, 4, 30), [0.0], np.geomspace(1e-8, 4, 30)])
-    ends = np.unique(np.clip(np.concatenate([(gaps[:, None] + near).ravel(), np.linspace(-9, 9, 30)]), -9, 9))
+    ends = np.unique(
+        np.clip(np.concatenate([(gaps[:, None] + near).ravel(), np.linspace(-9, 9, 30)]), -9, 9)
+    )
     nodes, weight = np.polynomial.legendre.leggauss(12)
     half = np.diff(ends)[:, None] / 2
     t = (ends[:-1, None] + half + half * nodes).ravel()
@@ -190,7 +223,8 @@ def slopes(p, q, keys):
     return jax.lax.map(lambda key: jax.grad(value, argnums=(0, 1))(p, q, key), keys)
 
 
-slopes = jax.jit(slopes, compiler_options={"xla_backend_optimization_level": 3})  # runs longer than it compiles
+# runs longer than it compiles
+slopes = jax.jit(slopes, compiler_options={"xla_backend_optimization_level": 3})
 
 
 def test_sliced_distance_on_the_line_with_all_gradients(key):
@@ -216,9 +250,12 @@ def test_quantiles_alone_would_lose_the_weight_gradient():
     x, y = quantiles(p, t), quantiles(q, t)
     z = (x[None] - np.asarray(p.means)) / np.asarray(p.scale)[:, None]
     density = (W / np.asarray(p.scale)) @ np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    moved = W * (np.array([1.0, 0.0]) - W[0])  # the derivative of the weights with respect to the first logit
+    # the derivative of the weights with respect to the first logit
+    moved = W * (np.array([1.0, 0.0]) - W[0])
     pathwise = np.mean(-2 * (x - y) * (moved @ special.ndtr(z)) / density)
-    ends = [w2_squared(p._replace(logits=p.logits + np.array([step, 0.0])), q) for step in (1e-4, -1e-4)]
+    ends = [
+        w2_squared(p._replace(logits=p.logits + np.array([step, 0.0])), q) for step in (1e-4, -1e-4)
+    ]
     truth = (ends[0] - ends[1]) / 2e-4
     assert abs(pathwise - truth) > 0.5 * abs(truth)
 
@@ -226,7 +263,8 @@ def test_quantiles_alone_would_lose_the_weight_gradient():
 def test_sliced_distance_of_round_gaussians_is_closed(key):
     p = gmmjax.from_covariances([1.0], np.zeros((1, 4)), [1.0])
     q = gmmjax.from_covariances([1.0], [[1.0, 2.0, 0.0, 0.0]], [9.0])
-    near, far = (cast(g._replace(means=g.means + 1e4), jnp.float32) for g in (p, q))  # an offset does no harm
+    # an offset does no harm
+    near, far = (cast(g._replace(means=g.means + 1e4), jnp.float32) for g in (p, q))
     value, stderr = gmmjax.sliced_w2_squared(key, near, far)
     assert abs(value - (5 / 4 + 4)) <= 4 * stderr + 1e-3
     assert stderr < 0.05
@@ -236,7 +274,8 @@ def test_sliced_distance_is_symmetric_and_below_the_mixture_distance(key):
     p, q = (with_absent(random_mixture(s, 3, 2), 1) for s in (0, 1))
     (value, stderr), _ = sliced(p, q, key)
     np.testing.assert_allclose(sliced(q, p, key)[0], (value, stderr), rtol=1e-9)
-    assert 0.01 < value - 4 * stderr < mixture(p, q, key)[0][0] / 2  # the mean of (θᵀx)² is |x|² / D
+    # the mean of (θᵀx)² is |x|² / D
+    assert 0.01 < value - 4 * stderr < mixture(p, q, key)[0][0] / 2
 
 
 def test_sliced_distance_of_a_mixture_to_itself_is_exactly_zero(key):

@@ -9,13 +9,15 @@ from gmmjax._mixture.gmm import GMM, common_float, covariance, mean, recentred
 
 
 def kl_variational(p: GMM, q: GMM) -> jax.Array:
-    r"""Variational approximation of :math:`\mathrm{KL}(p \| q)` of Hershey and Olsen, in nats; NOT a bound.
+    r"""Variational approximation of :math:`\mathrm{KL}(p \| q)` of Hershey and Olsen, in nats; NOT
+    a bound.
 
     .. math:: \sum_a w_a \log \frac{\sum_{a'} w_{a'} e^{-\mathrm{KL}(p_a \| p_{a'})}}
       {\sum_b v_b e^{-\mathrm{KL}(p_a \| q_b)}}
 
-    It is a difference of two lower bounds: it may lie on either side of the truth, and be negative. Exact for single
-    Gaussians, 0 at p = q, and close where components are far apart. For a bound see `kl_bounds`.
+    It is a difference of two lower bounds: it may lie on either side of the truth, and be negative.
+    Exact for single Gaussians, 0 at p = q, and close where components are far apart. For a bound
+    see `kl_bounds`.
 
     Args:
       p: a mixture.
@@ -29,8 +31,8 @@ def kl_variational(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
-      section 7.
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
+      mixture models", section 7.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -44,7 +46,9 @@ def kl_variational(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_variational(p, q):
-    return mean_log_sum(p, p, -components.pairwise_kl(p, p)) - mean_log_sum(p, q, -components.pairwise_kl(p, q))
+    return mean_log_sum(p, p, -components.pairwise_kl(p, p)) - mean_log_sum(
+        p, q, -components.pairwise_kl(p, q)
+    )
 
 
 def kl_product(p: GMM, q: GMM) -> jax.Array:
@@ -52,8 +56,8 @@ def kl_product(p: GMM, q: GMM) -> jax.Array:
 
     .. math:: \sum_a w_a \log \frac{\sum_{a'} w_{a'} \int p_a p_{a'}}{\sum_b v_b \int p_a q_b}
 
-    It is a difference of two upper bounds: it may lie on either side of the truth, and be negative. It is not exact
-    for single Gaussians, and 0 at p = q. For a bound see `kl_bounds`.
+    It is a difference of two upper bounds: it may lie on either side of the truth, and be negative.
+    It is not exact for single Gaussians, and 0 at p = q. For a bound see `kl_bounds`.
 
     Args:
       p: a mixture.
@@ -67,8 +71,8 @@ def kl_product(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
-      section 5.
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
+      mixture models", section 5.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -87,12 +91,14 @@ def _kl_product(p, q):
 
 
 def kl_matched(p: GMM, q: GMM) -> jax.Array:
-    r"""Goldberger's matched-pair approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
+    r"""Goldberger's matched-pair approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a
+    bound.
 
     .. math:: \sum_a w_a \min_b \Big( \mathrm{KL}(p_a \| q_b) + \log \frac{w_a}{v_b} \Big)
 
-    It may lie on either side of the truth, and be negative. Exact for single Gaussians, and close where components
-    are far apart; its gradient jumps where the nearest component changes. For a bound see `kl_bounds`.
+    It may lie on either side of the truth, and be negative. Exact for single Gaussians, and close
+    where components are far apart; its gradient jumps where the nearest component changes. For a
+    bound see `kl_bounds`.
 
     Args:
       p: a mixture.
@@ -106,8 +112,8 @@ def kl_matched(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Goldberger, Gordon and Greenspan (2003), "An efficient image similarity measure based on approximations of
-      KL-divergence between two Gaussian mixtures", section 3.
+      Goldberger, Gordon and Greenspan (2003), "An efficient image similarity measure based on
+      approximations of KL-divergence between two Gaussian mixtures", section 3.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -132,9 +138,9 @@ def kl_unscented(p: GMM, q: GMM) -> jax.Array:
     .. math:: \sum_a \frac{w_a}{2D} \sum_{i = 1}^{D} \sum_{\pm} \log \frac{p(x)}{q(x)},
       \quad x = \mu_a \pm \sqrt D\, L_a e_i
 
-    The 2D points per component are fixed, and integrate polynomials of degree 3: it may lie on either side of
-    the truth, and be negative. Exact for single Gaussians, 0 at p = q. The points depend on the factor: on L, not only
-    on LLᵀ. For a bound see `kl_bounds`.
+    The 2D points per component are fixed, and integrate polynomials of degree 3: it may lie on
+    either side of the truth, and be negative. Exact for single Gaussians, 0 at p = q. The points
+    depend on the factor: on L, not only on LLᵀ. For a bound see `kl_bounds`.
 
     Args:
       p: a mixture.
@@ -148,8 +154,9 @@ def kl_unscented(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
-      section 3; Julier and Uhlmann (1996), "A general method for approximating nonlinear transformations".
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
+      mixture models", section 3; Julier and Uhlmann (1996), "A general method for approximating
+      nonlinear transformations".
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -168,16 +175,20 @@ def _kl_unscented(p, q):
     steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T
     log_p, log_q = (density.evaluate(density.precision(g), points) for g in (p, q))
-    return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean((log_p - log_q).reshape(p.num_components, -1), axis=1))
+    return jnp.vdot(
+        jax.nn.softmax(p.logits), jnp.mean((log_p - log_q).reshape(p.num_components, -1), axis=1)
+    )
 
 
 def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
-    r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of :math:`\mathrm{KL}(p \| q)`.
+    r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of
+    :math:`\mathrm{KL}(p \| q)`.
 
-    .. math:: \mathrm{KL}(\mathcal N(\bar\mu_p, \bar\Sigma_p) \,\|\, \mathcal N(\bar\mu_q, \bar\Sigma_q))
+    .. math:: \mathrm{KL}(\mathcal N(\bar\mu_p, \bar\Sigma_p) \,\|\, \mathcal N(\bar\mu_q,
+    \bar\Sigma_q))
 
-    It is never negative, and exact for single Gaussians, but 0 for any two mixtures that share two moments. For a bound
-    see `kl_bounds`.
+    It is never negative, and exact for single Gaussians, but 0 for any two mixtures that share two
+    moments. For a bound see `kl_bounds`.
 
     Args:
       p: a mixture.
@@ -191,8 +202,8 @@ def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
-      section 4.
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
+      mixture models", section 4.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -206,5 +217,7 @@ def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_moment_matched(p, q):
-    gaussians = (GMM(g.logits[:1], mean(g)[None], linalg.cholesky(covariance(g))[None]) for g in (p, q))
+    gaussians = (
+        GMM(g.logits[:1], mean(g)[None], linalg.cholesky(covariance(g))[None]) for g in (p, q)
+    )
     return components.pairwise_kl(*gaussians)[0, 0]

@@ -5,7 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._bounds.cross_entropy import ORDERS, information_bounds, own_integrals, surprise_bounds, weighted
+from gmmjax._bounds.cross_entropy import (
+    ORDERS,
+    information_bounds,
+    own_integrals,
+    surprise_bounds,
+    weighted,
+)
 from gmmjax._bounds.variational import variational_upper
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.build import concatenate, stack
@@ -29,19 +35,21 @@ class Bounds(NamedTuple):
 
 
 def kl_bounds(p: GMM, q: GMM) -> Bounds:
-    r"""Bounds of the Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`, in nats.
+    r"""Bounds of the Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p -
+    \log q]`, in nats.
 
-    The upper bound is the smaller of the variational bound of Hershey and Olsen, at convergence, and of
-    :math:`\sum_a w_a \log \sum_{a'} w_{a'} e^{-C(p_a, p_{a'})} / \sum_b v_b e^{-\mathrm{KL}(p_a \| q_b)}`
-    with Chernoff distances C. It is never above that of Durrieu et al., nor above convexity,
-    :math:`\sum_{ab} w_a v_b \mathrm{KL}(p_a \| q_b)`. The lower bound is the largest of 0, that of Durrieu et al., and
-    that with :math:`\mathbb E_{p_a}[\log q] \le \log \int p_a q\, q_c^{-\gamma} + \gamma \mathbb E_{p_a}[\log q_c]`
-    for the component c of q nearest to each of p and the best of five γ ∈ [0, 1]; 0 is that of Durrieu et al. Both are
-    exact for single Gaussians, and close where components are far apart.
+    The upper bound is the smaller of the variational bound of Hershey and Olsen, at convergence,
+    and of :math:`\sum_a w_a \log \sum_{a'} w_{a'} e^{-C(p_a, p_{a'})} / \sum_b v_b
+    e^{-\mathrm{KL}(p_a \| q_b)}` with Chernoff distances C. It is never above that of Durrieu et
+    al., nor above convexity, :math:`\sum_{ab} w_a v_b \mathrm{KL}(p_a \| q_b)`. The lower bound is
+    the largest of 0, that of Durrieu et al., and that with :math:`\mathbb E_{p_a}[\log q] \le \log
+    \int p_a q\, q_c^{-\gamma} + \gamma \mathbb E_{p_a}[\log q_c]` for the component c of q nearest
+    to each of p and the best of five γ ∈ [0, 1]; 0 is that of Durrieu et al. Both are exact for
+    single Gaussians, and close where components are far apart.
 
-    Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds in floating-point
-    arithmetic too, for covariances that are not themselves at the limit of the precision. At p = q the lower bound
-    is 0, and the upper one that little.
+    Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds
+    in floating-point arithmetic too, for covariances that are not themselves at the limit of the
+    precision. At p = q the lower bound is 0, and the upper one that little.
 
     Args:
       p: a mixture.
@@ -55,9 +63,10 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
       ValueError: shapes disagree.
 
     Reference:
-      Durrieu, Thiran and Kelly (2012), "Lower and upper bounds for approximation of the Kullback-Leibler divergence
-      between Gaussian mixture models", with :math:`t_{ab} = \mathcal N(\mu_a; \nu_b, \Sigma_a + \Lambda_b)`; Hershey
-      and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models", section 8.
+      Durrieu, Thiran and Kelly (2012), "Lower and upper bounds for approximation of the
+      Kullback-Leibler divergence between Gaussian mixture models", with :math:`t_{ab} = \mathcal
+      N(\mu_a; \nu_b, \Sigma_a + \Lambda_b)`; Hershey and Olsen (2007), "Approximating the Kullback
+      Leibler divergence between Gaussian mixture models", section 8.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -86,10 +95,11 @@ def entropy_bounds(p: GMM) -> Bounds:
     r"""Bounds of the differential entropy, :math:`H(p) = -\int p \log p`, in nats.
 
     With the entropies :math:`H_a` of the components and distances d between them, either is
-    :math:`\sum_a w_a H_a - \sum_a w_a \log \sum_{a'} w_{a'} e^{-d(p_a, p_{a'})}`: Chernoff distances give a lower
-    bound (the best of three orders, and of :math:`-\sum_a w_a \log \int p_a p`), Kullback–Leibler divergences an
-    upper one (or the entropy of a Gaussian with the moments of p, where that is smaller). Conditional entropy below and
-    conditional entropy plus that of the weights above are never closer. Exact for single Gaussians.
+    :math:`\sum_a w_a H_a - \sum_a w_a \log \sum_{a'} w_{a'} e^{-d(p_a, p_{a'})}`: Chernoff
+    distances give a lower bound (the best of three orders, and of :math:`-\sum_a w_a \log \int p_a
+    p`), Kullback–Leibler divergences an upper one (or the entropy of a Gaussian with the moments of
+    p, where that is smaller). Conditional entropy below and conditional entropy plus that of the
+    weights above are never closer. Exact for single Gaussians.
 
     Either is widened by a few units in the last place of its terms, as in `kl_bounds`.
 
@@ -104,8 +114,9 @@ def entropy_bounds(p: GMM) -> Bounds:
       ValueError: its shapes disagree.
 
     Reference:
-      Kolchinsky and Tracey (2017), "Estimating mixture entropy with pairwise distances", section 3; Huber, Bailey,
-      Durrant-Whyte and Hanebeck (2008), "On entropy approximation for Gaussian mixture random vectors".
+      Kolchinsky and Tracey (2017), "Estimating mixture entropy with pairwise distances", section 3;
+      Huber, Bailey, Durrant-Whyte and Hanebeck (2008), "On entropy approximation for Gaussian
+      mixture random vectors".
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -127,12 +138,14 @@ def _entropy_bounds(p):
 
 
 def js_bounds(p: GMM, q: GMM) -> Bounds:
-    r"""Bounds of the Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))`, in nats.
+    r"""Bounds of the Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q
+    \| m))`, in nats.
 
-    With :math:`m = \tfrac12 (p + q)`, of which the components of both are components. The upper bound is the smaller of
-    log 2, of :math:`H(m) - \tfrac12 (H(p) + H(q))` with `entropy_bounds`, and of half the sum of the variational upper
-    bounds of both divergences. The lower bound is the largest of 0, of the same difference of entropies, and of
-    :math:`\log 2 - \log(1 + \sum_{ab} \sqrt{w_a v_b} \int \sqrt{p_a q_b})`.
+    With :math:`m = \tfrac12 (p + q)`, of which the components of both are components. The upper
+    bound is the smaller of log 2, of :math:`H(m) - \tfrac12 (H(p) + H(q))` with `entropy_bounds`,
+    and of half the sum of the variational upper bounds of both divergences. The lower bound is the
+    largest of 0, of the same difference of entropies, and of :math:`\log 2 - \log(1 + \sum_{ab}
+    \sqrt{w_a v_b} \int \sqrt{p_a q_b})`.
 
     Either is widened by a few units in the last place of its terms, as in `kl_bounds`.
 
@@ -148,8 +161,9 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
       ValueError: shapes disagree.
 
     Reference:
-      Kolchinsky and Tracey (2017), "Estimating mixture entropy with pairwise distances", section 3; Hershey and Olsen
-      (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models", section 8.
+      Kolchinsky and Tracey (2017), "Estimating mixture entropy with pairwise distances", section 3;
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
+      mixture models", section 8.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -166,16 +180,23 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
 def _js_bounds(p, q):
     both = concatenate([p, q])
     half = jnp.asarray(0.5, both.means.dtype)
-    # Either side is all of m's components with those of the other absent: one table of each kind serves all.
+    # Either side is all of m's components with those of the other absent: one table of each kind
+    # serves all.
     absent = [jnp.full_like(g.logits, -jnp.inf) for g in (p, q)]
-    sides = jnp.stack([jnp.concatenate([p.logits, absent[1]]), jnp.concatenate([absent[0], q.logits])])
+    sides = jnp.stack(
+        [jnp.concatenate([p.logits, absent[1]]), jnp.concatenate([absent[0], q.logits])]
+    )
     mixed = both._replace(logits=jnp.log(half) + both.logits)
     logits = jnp.concatenate([sides, mixed.logits[None]])
     kl, integrals = components.pairwise_kl(both, both), own_integrals(both)
-    information = jax.vmap(lambda logits: information_bounds(both._replace(logits=logits), kl, integrals))(logits)
+    information = jax.vmap(
+        lambda logits: information_bounds(both._replace(logits=logits), kl, integrals)
+    )(logits)
     lower = information[0][2] - half * (information[1][0] + information[1][1])
     upper = information[1][2] - half * (information[0][0] + information[0][1])
-    against_m = jax.vmap(lambda logits: variational_upper(both._replace(logits=logits), mixed, kl))(sides)
+    against_m = jax.vmap(lambda logits: variational_upper(both._replace(logits=logits), mixed, kl))(
+        sides
+    )
     weights = half * (jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None])
     chernoff = integrals[ORDERS.index((0.5, 0.5)), : p.num_components, p.num_components :]
     overlap = jax.nn.logsumexp(weights + chernoff)
@@ -188,5 +209,7 @@ def _widened(lower, upper, p, q):
     """Bounds moved apart by what rounding may have done to them."""
     log_dets = [jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means))) for g in (p, q)]
     size = p.dim + log_dets[0] + log_dets[1]
-    slack = lambda value: 8 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
+    slack = lambda value: (
+        8 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
+    )
     return Bounds(lower - slack(lower), upper + slack(upper))

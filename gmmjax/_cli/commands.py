@@ -47,13 +47,19 @@ def compare(arguments):
         found = estimates(key, p, q, arguments.samples, arguments.rtol)
         print(_json({name: _plain(estimate()) for name, estimate in found.items()}))
         return
-    table = compare_mixtures(key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars())
+    table = compare_mixtures(
+        key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
+    )
     width = max(len(arguments.p), len(arguments.q))
     for name, path, g in (("p", arguments.p, p), ("q", arguments.q, q)):
         print(f"{name}  {path:<{width}}  {_describe(g)}")
     print(f"\n{table}\n")
     fixed = arguments.rtol is None
-    effort = f"{arguments.samples} samples per mixture" if fixed else f"relative stderr {arguments.rtol:g}"
+    effort = (
+        f"{arguments.samples} samples per mixture"
+        if fixed
+        else f"relative stderr {arguments.rtol:g}"
+    )
     print(f"{effort}, seed {arguments.seed}")
 
 
@@ -64,11 +70,15 @@ def matrix(arguments):
         values = pairwise(EXACT[arguments.divergence], None, mixtures, progress=_has_bars())
         found = Estimate(values, np.zeros_like(values))
     else:
-        key, options = jax.random.key(arguments.seed), {"num_samples": arguments.samples, "progress": _has_bars()}
+        key, options = (
+            jax.random.key(arguments.seed),
+            {"num_samples": arguments.samples, "progress": _has_bars()},
+        )
         found = pairwise(ESTIMATES[arguments.divergence], key, mixtures, **options)
     if arguments.json:
         tables = {
-            name: [[_finite(x) for x in row] for row in np.asarray(leaf)] for name, leaf in found._asdict().items()
+            name: [[_finite(x) for x in row] for row in np.asarray(leaf)]
+            for name, leaf in found._asdict().items()
         }
         print(_json({"files": arguments.files, "divergence": arguments.divergence, **tables}))
         return
@@ -79,7 +89,9 @@ def matrix(arguments):
     for label, row in zip(labels, np.asarray(found.value), strict=True):
         print(f"{label:>4}" + "".join(f"{x:>12.6g}" for x in row))
     error = np.max(np.asarray(found.stderr))
-    print(f"\n{arguments.divergence} (another one: --divergence); largest standard error {error:.1e}")
+    print(
+        f"\n{arguments.divergence} (another one: --divergence); largest standard error {error:.1e}"
+    )
 
 
 def reduce(arguments):
@@ -93,18 +105,28 @@ def reduce(arguments):
     done = 0
     # Each round is a search of its own; the best is on disk at any time.
     try:
-        for key in bar(keys[:-1], desc="reduce", unit="search", leave=False) if _has_bars() else keys[:-1]:
+        for key in (
+            bar(keys[:-1], desc="reduce", unit="search", leave=False) if _has_bars() else keys[:-1]
+        ):
             found = reduce_mixture(key, p, arguments.components).gmm
             if (loss := measure(found)).value < after.value:
                 best, after = found, loss
                 save(arguments.output, found)
             done += 1
     except KeyboardInterrupt:
-        print(f"interrupted: {done} of {arguments.rounds} searches done, the best is kept", file=sys.stderr)
+        print(
+            f"interrupted: {done} of {arguments.rounds} searches done, the best is kept",
+            file=sys.stderr,
+        )
     print(f"{arguments.p}  {_describe(p)}")
     print(f"{arguments.output}  K = {best.num_components}\n")
     print(
-        "\n".join(["KL(p||q)".ljust(10) + f"{'nats':>18}{'stderr':>12}", *rows({"greedy": before, "refined": after})])
+        "\n".join(
+            [
+                "KL(p||q)".ljust(10) + f"{'nats':>18}{'stderr':>12}",
+                *rows({"greedy": before, "refined": after}),
+            ]
+        )
     )
     if arguments.plot:
         _draw([p, best], [arguments.p, arguments.output], arguments.plot)
@@ -150,4 +172,6 @@ def _finite(x):
 
 def _describe(g):
     shared = g.scale.shape[0] < g.num_components and g.scale.ndim <= g.means.ndim
-    return f"K = {g.num_components}  D = {g.dim}  {covariance_type(g)}" + (" (tied)" if shared else "")
+    return f"K = {g.num_components}  D = {g.dim}  {covariance_type(g)}" + (
+        " (tied)" if shared else ""
+    )

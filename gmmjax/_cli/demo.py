@@ -14,7 +14,8 @@ from gmmjax._sampling.sample import sample
 
 
 def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 200) -> None:
-    r"""Print divergences of a built-in pair beside the plain recipe, then fit one mixture to the other.
+    r"""Print divergences of a built-in pair beside the plain recipe, then fit one mixture to the
+    other.
 
     Args:
       num_samples: points of each estimate.
@@ -24,8 +25,8 @@ def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 20
     Example:
       >>> from gmmjax import _demo
       >>> _demo.run(num_samples=64, num_draws=64, num_steps=1)  # doctest: +ELLIPSIS
-      How far apart are two Gaussian mixtures in the plane, p with K = 4 and q with K = 3 components?
-      ...
+      How far apart are two Gaussian mixtures in the plane, p with K = 4 and q with K = 3
+      components? ...
     """
     p, q = _pair()
     keys = iter(jax.random.split(jax.random.key(0), 9))
@@ -34,19 +35,38 @@ def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 20
         "KL(q||p)": (kl_divergence, _plain_kl, q, p),
         "JS(p, q)": (js_divergence, _plain_js, p, q),
     }
-    print("How far apart are two Gaussian mixtures in the plane, p with K = 4 and q with K = 3 components?")
-    print("Divergences in nats, value +/- standard error; the ratio is of variances at an equal number of draws.\n")
-    print(f"{'':<10}{f'gmmjax, {num_samples:,} draws':<26}{f'plain recipe, {num_draws:,} draws':<32}{'ratio':>8}")
+    print(
+        "How far apart are two Gaussian mixtures in the plane, p with K = 4 and q with K = 3 components?"
+    )
+    print(
+        "Divergences in nats, value +/- standard error; the ratio is of variances at an equal number of draws.\n"
+    )
+    print(
+        f"{'':<10}{f'gmmjax, {num_samples:,} draws':<26}{f'plain recipe, {num_draws:,} draws':<32}{'ratio':>8}"
+    )
     for name, (divergence, recipe, a, b) in cases.items():
         ours = divergence(next(keys), a, b, num_samples=num_samples)
         plain = recipe(next(keys), a, b, num_draws)
         ratio = (plain.stderr / ours.stderr) ** 2 * num_draws / num_samples
-        times = f"{float(f'{ratio:.2g}'):,.0f}x"  # two digits: a standard error of 32 replicates has no more
+        # two digits: a standard error of 32 replicates has no more
+        times = f"{float(f'{ratio:.2g}'):,.0f}x"
         print(f"{name:<10}{_show(ours):<26}{_show(plain):<32}{times:>8}")
-    print("\nThe plain recipe is the mean of log p(x) - log q(x) over x = gmmjax.sample(key, p, n).")
-    fitted = fit(next(keys), _loss, q, optimizer=optax.adam(0.05), num_steps=num_steps, args=(p,), patience=None).gmm
+    print(
+        "\nThe plain recipe is the mean of log p(x) - log q(x) over x = gmmjax.sample(key, p, n)."
+    )
+    fitted = fit(
+        next(keys),
+        _loss,
+        q,
+        optimizer=optax.adam(0.05),
+        num_steps=num_steps,
+        args=(p,),
+        patience=None,
+    ).gmm
     before, after = kl_divergence(next(keys), p, q), kl_divergence(next(keys), p, fitted)
-    print(f"\nThe estimate has a gradient, so q can be fitted to p: {num_steps} steps of optax.adam on KL(p||q).\n")
+    print(
+        f"\nThe estimate has a gradient, so q can be fitted to p: {num_steps} steps of optax.adam on KL(p||q).\n"
+    )
     print(f"{'before':<10}{_show(before)}\n{'after':<10}{_show(after)}")
 
 
@@ -54,7 +74,12 @@ def _pair():
     p = from_covariances(
         [0.35, 0.3, 0.2, 0.15],
         [[-2.0, 0.0], [2.0, 0.5], [0.0, 2.5], [0.5, -2.5]],
-        [[[0.6, 0.2], [0.2, 0.5]], [[0.8, -0.3], [-0.3, 0.4]], [[1.0, 0.0], [0.0, 0.3]], [[0.3, 0.1], [0.1, 0.9]]],
+        [
+            [[0.6, 0.2], [0.2, 0.5]],
+            [[0.8, -0.3], [-0.3, 0.4]],
+            [[1.0, 0.0], [0.0, 0.3]],
+            [[0.3, 0.1], [0.1, 0.9]],
+        ],
     )
     q = from_covariances(
         [0.4, 0.4, 0.2],

@@ -33,7 +33,9 @@ def main(argv=None) -> int:
         jax.config.update("jax_enable_x64", True)
         arguments.command(arguments)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename is not None else str(error))
+        return _fail(
+            f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        )
     except (ValueError, ImportError) as error:
         return _fail(str(error))
     return 0
@@ -50,41 +52,89 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser():
-    parser = _Parser(prog="gmmjax", description="Divergences between Gaussian mixtures, with standard errors.")
-    parser.add_argument("--version", action="version", version=f"gmmjax {metadata.version('gmmjax')}")
+    parser = _Parser(
+        prog="gmmjax", description="Divergences between Gaussian mixtures, with standard errors."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"gmmjax {metadata.version('gmmjax')}"
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="a tour in half a minute: estimates, errors, and a fit; needs no files")
+    demo = commands.add_parser(
+        "demo", help="a tour in half a minute: estimates, errors, and a fit; needs no files"
+    )
     demo.set_defaults(command=_commands("demo"))
-    compare = commands.add_parser("compare", help="KL both ways and JS of two mixtures in .npz files")
-    compare.add_argument("p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances")
+    compare = commands.add_parser(
+        "compare", help="KL both ways and JS of two mixtures in .npz files"
+    )
+    compare.add_argument(
+        "p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances"
+    )
     compare.add_argument("q", metavar="q.npz", help="the mixture to compare it with")
     compare.add_argument(
-        "--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help="points, default 16384"
+        "--samples",
+        type=_integer(1, 1 << 32),
+        default=16_384,
+        metavar="N",
+        help="points, default 16384",
     )
-    compare.add_argument("--rtol", type=_fraction, metavar="R", help="sample until stderr is R times the value")
-    compare.add_argument("--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0")
-    compare.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    compare.add_argument(
+        "--rtol", type=_fraction, metavar="R", help="sample until stderr is R times the value"
+    )
+    compare.add_argument(
+        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
+    )
+    compare.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     compare.set_defaults(command=_commands("compare"))
     matrix = commands.add_parser("matrix", help="a divergence between all pairs of several files")
     matrix.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
     matrix.add_argument("--divergence", choices=DIVERGENCES, default="js", help="default js")
-    matrix.add_argument("--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help="default 16384")
-    matrix.add_argument("--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0")
-    matrix.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    matrix.add_argument(
+        "--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help="default 16384"
+    )
+    matrix.add_argument(
+        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
+    )
+    matrix.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     matrix.set_defaults(command=_commands("matrix"))
-    reduce = commands.add_parser("reduce", help="the nearest mixture of fewer components; Ctrl-C keeps the best so far")
-    reduce.add_argument("p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances")
-    reduce.add_argument("--components", type=_integer(1, 1 << 16), required=True, metavar="N", help="how many to keep")
-    reduce.add_argument("-o", "--output", required=True, metavar="q.npz", help="where to write them")
-    reduce.add_argument("--rounds", type=_integer(1, 1 << 16), default=4, metavar="R", help="searches, default 4")
-    reduce.add_argument("--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0")
+    reduce = commands.add_parser(
+        "reduce", help="the nearest mixture of fewer components; Ctrl-C keeps the best so far"
+    )
+    reduce.add_argument(
+        "p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances"
+    )
+    reduce.add_argument(
+        "--components",
+        type=_integer(1, 1 << 16),
+        required=True,
+        metavar="N",
+        help="how many to keep",
+    )
+    reduce.add_argument(
+        "-o", "--output", required=True, metavar="q.npz", help="where to write them"
+    )
+    reduce.add_argument(
+        "--rounds", type=_integer(1, 1 << 16), default=4, metavar="R", help="searches, default 4"
+    )
+    reduce.add_argument(
+        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
+    )
     reduce.add_argument("--plot", metavar="out.png", help="draw both, needs matplotlib")
     reduce.set_defaults(command=_commands("reduce"))
-    plot = commands.add_parser("plot", help="draw mixtures of one or two dimensions, or the marginals of one")
+    plot = commands.add_parser(
+        "plot", help="draw mixtures of one or two dimensions, or the marginals of one"
+    )
     plot.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
-    plot.add_argument("-o", "--output", required=True, metavar="out.png", help="the picture to write")
+    plot.add_argument(
+        "-o", "--output", required=True, metavar="out.png", help="the picture to write"
+    )
     plot.set_defaults(command=_commands("plot"))
-    refused = commands.add_parser("from-sklearn", help="how to save a scikit-learn model (pickles are refused)")
+    refused = commands.add_parser(
+        "from-sklearn", help="how to save a scikit-learn model (pickles are refused)"
+    )
     refused.add_argument("model", nargs="*")
     refused.set_defaults(command=_refuse)
     return parser
@@ -93,7 +143,9 @@ def _parser():
 def _integer(low, high):
     def parse(text):
         if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
-            raise argparse.ArgumentTypeError(f"expected an integer from {low} to {high}, got {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"expected an integer from {low} to {high}, got {text!r}"
+            )
         return int(text)
 
     return parse
@@ -111,7 +163,9 @@ def _fraction(text):
 
 def _commands(name):
     """A command, imported when it runs: `--help` needs no JAX."""
-    return lambda arguments: getattr(importlib.import_module("gmmjax._cli.commands"), name)(arguments)
+    return lambda arguments: getattr(importlib.import_module("gmmjax._cli.commands"), name)(
+        arguments
+    )
 
 
 def _refuse(arguments):

@@ -25,35 +25,39 @@ def kl_to_density(
     points=sobol,
     stick_the_landing: bool = True,
 ) -> Estimate:
-    r"""KL from a mixture to an unnormalised density, :math:`\mathbb E_q[\log q - \log \tilde\pi]`; an estimate.
+    r"""KL from a mixture to an unnormalised density, :math:`\mathbb E_q[\log q - \log \tilde\pi]`;
+    an estimate.
 
-    With :math:`\tilde\pi = Z \pi` this is :math:`\mathrm{KL}(q \| \pi) - \log Z`, the negative evidence lower bound, in
-    nats: minimise it with `gmmjax.fit` for variational inference. Unbiased, as is its gradient in all leaves of `q`,
-    weights included, and in what `log_density` closes over; `log_density` has to be differentiable.
+    With :math:`\tilde\pi = Z \pi` this is :math:`\mathrm{KL}(q \| \pi) - \log Z`, the negative
+    evidence lower bound, in nats: minimise it with `gmmjax.fit` for variational inference.
+    Unbiased, as is its gradient in all leaves of `q`, weights included, and in what `log_density`
+    closes over; `log_density` has to be differentiable.
 
     Args:
       key: a JAX key.
       q: the mixture to sample, in D dimensions.
-      log_density: maps points `(n, D)` to :math:`\log \tilde\pi`, `(n,)`. Pass the same function object again to
-        avoid recompilation; a function of one point goes through `jax.vmap`.
+      log_density: maps points `(n, D)` to :math:`\log \tilde\pi`, `(n,)`. Pass the same function
+        object again to avoid recompilation; a function of one point goes through `jax.vmap`.
       num_samples: number of points, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      stick_the_landing: leave out of the gradient the score of `q`, whose mean is zero: less noise, none at
-        all where q = π. With False the gradient is the derivative of the returned value for this key,
-        as line searches and second derivatives need.
+      stick_the_landing: leave out of the gradient the score of `q`, whose mean is zero: less noise,
+        none at all where q = π. With False the gradient is the derivative of the returned value for
+        this key, as line searches and second derivatives need.
 
     Returns:
       An `Estimate` with scalar leaves.
 
     Raises:
       TypeError: `key` is not a key, `q` is not a `GMM`, or `num_samples` is not an int.
-      ValueError: shapes disagree, `num_samples` < 1, or `log_density` does not return one value per point.
+      ValueError: shapes disagree, `num_samples` < 1, or `log_density` does not return one value per
+        point.
 
     Reference:
-      Roeder, Wu and Duvenaud (2017), "Sticking the landing", equation 7; Morningstar, Vikram, Ham, Gallagher and
-      Dillon (2021), "Automatic differentiation variational inference with mixtures", section 3 (strata).
+      Roeder, Wu and Duvenaud (2017), "Sticking the landing", equation 7; Morningstar, Vikram, Ham,
+      Gallagher and Dillon (2021), "Automatic differentiation variational inference with mixtures",
+      section 3 (strata).
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -72,4 +76,6 @@ def _kl_to_density(key, q, log_density, sampling, stick_the_landing):
     landed = jax.tree.map(jax.lax.stop_gradient, q) if stick_the_landing else q
     log_ratio = lambda x: log_prob(landed, x) - log_density(x)
     count, replicates, points, _ = sampling
-    return expectation(key, log_ratio, q, num_samples=count, num_replicates=replicates, points=points)
+    return expectation(
+        key, log_ratio, q, num_samples=count, num_replicates=replicates, points=points
+    )

@@ -26,8 +26,8 @@ def entropy(
 ) -> Estimate:
     r"""Differential entropy, :math:`H(p) = -\mathbb E_p[\log p]`, in nats; an estimate.
 
-    Unbiased, as is its gradient in all leaves of `p`, weights included; exact to rounding for a single Gaussian.
-    A differential entropy may be negative.
+    Unbiased, as is its gradient in all leaves of `p`, weights included; exact to rounding for a
+    single Gaussian. A differential entropy may be negative.
 
     Args:
       key: a JAX key.
@@ -37,9 +37,10 @@ def entropy(
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the score, whose mean is zero: less noise. With
-        False the gradient is the derivative of the returned value for this key, as line searches and
-        second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
+        False the gradient is the derivative of the returned value for this key, as line searches
+        and second derivatives need.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -61,7 +62,9 @@ def entropy(
     p = as_float("p", p)
     sampling = settings.sampling(num_samples, num_replicates, points)
     options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(key, (p,), (Share(0, ((0, -1),)),), (1.0,), (1.0,), sampling, options)
+    return log_ratios.estimate_logs(
+        key, (p,), (Share(0, ((0, -1),)),), (1.0,), (1.0,), sampling, options
+    )
 
 
 @keyed
@@ -75,10 +78,11 @@ def cross_entropy(
     points=sobol,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Cross-entropy, :math:`H(p, q) = -\mathbb E_p[\log q] = H(p) + \mathrm{KL}(p \| q)`, in nats; an estimate.
+    r"""Cross-entropy, :math:`H(p, q) = -\mathbb E_p[\log q] = H(p) + \mathrm{KL}(p \| q)`, in nats;
+    an estimate.
 
-    The expected negative log-likelihood of `q` on data from `p`. Unbiased, as is its gradient in all leaves of
-    `p` and `q`; exact to rounding for single Gaussians.
+    The expected negative log-likelihood of `q` on data from `p`. Unbiased, as is its gradient in
+    all leaves of `p` and `q`; exact to rounding for single Gaussians.
 
     Args:
       key: a JAX key.
@@ -88,7 +92,8 @@ def cross_entropy(
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -111,7 +116,9 @@ def cross_entropy(
     p, q = common_float(p=p, q=q)
     sampling = settings.sampling(num_samples, num_replicates, points)
     options = log_ratios.Options(False, control_variate)
-    return log_ratios.estimate_logs(key, (p, q), (Share(0, ((1, -1),)),), (1.0,), (0.5, 0.5), sampling, options)
+    return log_ratios.estimate_logs(
+        key, (p, q), (Share(0, ((1, -1),)),), (1.0,), (0.5, 0.5), sampling, options
+    )
 
 
 @keyed
@@ -125,10 +132,11 @@ def mutual_information(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Mutual information of a point and its component, :math:`I = H(p) - \sum_k w_k H(\mathcal N_k)`; an estimate.
+    r"""Mutual information of a point and its component, :math:`I = H(p) - \sum_k w_k H(\mathcal
+    N_k)`; an estimate.
 
-    In nats, between 0 (components that coincide) and the entropy of the weights (components far apart). Unbiased,
-    as is its gradient in all leaves of `p`; never clamped.
+    In nats, between 0 (components that coincide) and the entropy of the weights (components far
+    apart). Unbiased, as is its gradient in all leaves of `p`; never clamped.
 
     Args:
       key: a JAX key.
@@ -138,9 +146,10 @@ def mutual_information(
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the score, whose mean is zero: less noise. With
-        False the gradient is the derivative of the returned value for this key, as line searches and
-        second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
+        False the gradient is the derivative of the returned value for this key, as line searches
+        and second derivatives need.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -161,5 +170,9 @@ def mutual_information(
     """
     p = as_float("p", p)
     options = {"stick_the_landing": stick_the_landing, "control_variate": control_variate}
-    total = entropy(key, p, num_samples=num_samples, num_replicates=num_replicates, points=points, **options)
-    return total._replace(value=total.value - jnp.vdot(jax.nn.softmax(p.logits), components.entropies(p)))
+    total = entropy(
+        key, p, num_samples=num_samples, num_replicates=num_replicates, points=points, **options
+    )
+    return total._replace(
+        value=total.value - jnp.vdot(jax.nn.softmax(p.logits), components.entropies(p))
+    )

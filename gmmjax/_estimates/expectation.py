@@ -18,20 +18,23 @@ from gmmjax._validate import check_function, keyed
 def expectation(
     key, fn: Callable, p: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Expectation of a function under a mixture, :math:`\mathbb E_p[f] = \sum_k w_k\, \mathbb E_z[f(\mu_k + L_k z)]`.
+    r"""Expectation of a function under a mixture, :math:`\mathbb E_p[f] = \sum_k w_k\, \mathbb
+    E_z[f(\mu_k + L_k z)]`.
 
-    An unbiased estimate whose gradient is unbiased too, in all leaves of `p` and in everything that `fn`
-    closes over: weights stay outside the sampler, and points move with means and scales. Differentiating
-    through points needs `fn` to be differentiable; a step in `fn` loses the gradient of means and scales.
+    An unbiased estimate whose gradient is unbiased too, in all leaves of `p` and in everything that
+    `fn` closes over: weights stay outside the sampler, and points move with means and scales.
+    Differentiating through points needs `fn` to be differentiable; a step in `fn` loses the
+    gradient of means and scales.
 
     Args:
       key: a JAX key.
-      fn: maps points `(n, D)` to values `(n,)`. Pass the same function object again to avoid recompilation.
+      fn: maps points `(n, D)` to values `(n,)`. Pass the same function object again to avoid
+        recompilation.
       p: a mixture in D dimensions.
       num_samples: number of points, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
         replicate per point; 1 gives stderr = inf).
-      num_replicates: R, the independent replicates that `stderr` is taken from; fewer of them are more precise,
-        but ±2 stderr then covers less: 95 % at 32, 94 % at 16, 92 % at 8.
+      num_replicates: R, the independent replicates that `stderr` is taken from; fewer of them are
+        more precise, but ±2 stderr then covers less: 95 % at 32, 94 % at 16, 92 % at 8.
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
     Returns:
@@ -42,8 +45,8 @@ def expectation(
       ValueError: shapes disagree, `num_samples` < 1, or `fn` does not return one value per point.
 
     Reference:
-      Owen (1997), "Monte Carlo variance of scrambled net quadrature"; Cochran (1977), "Sampling techniques",
-      section 5A.9 (post-stratification).
+      Owen (1997), "Monte Carlo variance of scrambled net quadrature"; Cochran (1977), "Sampling
+      techniques", section 5A.9 (post-stratification).
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -55,7 +58,9 @@ def expectation(
     sampling = settings.sampling(num_samples, num_replicates, points)
     check_function("fn", fn)
     p = as_float("p", p)
-    traced = {n: _trace(fn, n, p) for n in (2 * p.num_components, blocks.layout(sampling, [p]).block)}
+    traced = {
+        n: _trace(fn, n, p) for n in (2 * p.num_components, blocks.layout(sampling, [p]).block)
+    }
     constants = {n: jaxpr.consts for n, jaxpr in traced.items()}
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
         return _expectation(key, p, {}, fn, sampling)
@@ -71,7 +76,9 @@ def _trace(fn, count, p):
     shape = jax.ShapeDtypeStruct((count, p.dim), p.means.dtype)
     jaxpr, result = jax.make_jaxpr(fn, return_shape=True)(shape)
     if getattr(result, "shape", None) != (count,):
-        raise ValueError(f"fn: expected values of shape ({count},) for points {shape.shape}, got {result}")
+        raise ValueError(
+            f"fn: expected values of shape ({count},) for points {shape.shape}, got {result}"
+        )
     return jaxpr
 
 
@@ -82,5 +89,7 @@ def _expectation(key, p, constants, fn, sampling):
         return values.astype(x.dtype), ()
 
     relation = components.relate(p, p, linalg.inverse_scale(p.scale, p.means))
-    found = replicates(key, [Term(p, integrand, unseen.spikes([p], [relation]))], constants, sampling)
+    found = replicates(
+        key, [Term(p, integrand, unseen.spikes([p], [relation]))], constants, sampling
+    )
     return Estimate(found.value, standard_error(found))

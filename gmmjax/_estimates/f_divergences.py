@@ -1,7 +1,8 @@
-"""Divergences that are functions of the log-ratio t = log p − log q, sampled from the balanced mixture ½(p + q).
+"""Divergences that are functions of the log-ratio t = log p − log q, sampled from the balanced
+mixture ½(p + q).
 
-Under it the ratios p/m = 2σ(t) and q/m = 2σ(−t) lie between 0 and 2, wherever a point falls. It is the average of
-two expectations, one under each mixture, over common points.
+Under it the ratios p/m = 2σ(t) and q/m = 2σ(−t) lie between 0 and 2, wherever a point falls. It is
+the average of two expectations, one under each mixture, over common points.
 """
 
 import functools
@@ -23,17 +24,19 @@ from gmmjax._validate import check_function, keyed
 def total_variation(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Total variation distance, :math:`\tfrac12 \int |p - q| = \mathbb E_m |\tanh(t/2)|`; an estimate.
+    r"""Total variation distance, :math:`\tfrac12 \int |p - q| = \mathbb E_m |\tanh(t/2)|`; an
+    estimate.
 
-    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1]. Unbiased, and so is its
-    gradient in all leaves of `p` and `q` unless p = q, where the distance has a kink.
+    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1].
+    Unbiased, and so is its gradient in all leaves of `p` and `q` unless p = q, where the distance
+    has a kink.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -44,8 +47,8 @@ def total_variation(
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
     Reference:
-      Nielsen and Sun (2018), "Guaranteed deterministic bounds on the total variation distance between univariate
-      mixtures", equation 1.
+      Nielsen and Sun (2018), "Guaranteed deterministic bounds on the total variation distance
+      between univariate mixtures", equation 1.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -62,17 +65,19 @@ def total_variation(
 def squared_hellinger(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Squared Hellinger distance, :math:`1 - \int \sqrt{pq} = \mathbb E_m[\tanh(t/4) \tanh(t/2)]`; an estimate.
+    r"""Squared Hellinger distance, :math:`1 - \int \sqrt{pq} = \mathbb E_m[\tanh(t/4) \tanh(t/2)]`;
+    an estimate.
 
-    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1]: others multiply
-    it by 2. Unbiased, as is its gradient in all leaves of `p` and `q`; never negative.
+    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1]:
+    others multiply it by 2. Unbiased, as is its gradient in all leaves of `p` and `q`; never
+    negative.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -83,7 +88,8 @@ def squared_hellinger(
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
     Reference:
-      Liese and Vajda (2006), "On divergences and informations in statistics and information theory", equation 9.
+      Liese and Vajda (2006), "On divergences and informations in statistics and information
+      theory", equation 9.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -107,22 +113,24 @@ def f_divergence(
     num_replicates: int = 32,
     points=sobol,
 ) -> Estimate:
-    r"""f-divergence, :math:`D_f(p \| q) = \int q\, f(p/q) = \mathbb E_m[2 \sigma(-t)\, f(e^t)]`; an estimate.
+    r"""f-divergence, :math:`D_f(p \| q) = \int q\, f(p/q) = \mathbb E_m[2 \sigma(-t)\, f(e^t)]`; an
+    estimate.
 
-    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`, in the units of f. Unbiased, as is its gradient
-    in all leaves of `p` and `q` where f is differentiable. Beyond half the range of exponents (t > 44 in float32,
-    354 in float64; earlier where f overflows) :math:`e^{-t} f(e^t)` is continued along its tangent in t, which is exact
-    to rounding for generators that grow like u log u or slower. Faster ones, powers of u or of 1/u, give an
-    infinite `stderr` where the covariances show that the variance is infinite, or a few points carry the sum.
+    Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`, in the units of f. Unbiased,
+    as is its gradient in all leaves of `p` and `q` where f is differentiable. Beyond half the range
+    of exponents (t > 44 in float32, 354 in float64; earlier where f overflows) :math:`e^{-t}
+    f(e^t)` is continued along its tangent in t, which is exact to rounding for generators that grow
+    like u log u or slower. Faster ones, powers of u or of 1/u, give an infinite `stderr` where the
+    covariances show that the variance is infinite, or a few points carry the sum.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      generator: f as a function of the log-ratio, t ↦ f(eᵗ), elementwise, with f convex and f(1) = 0. Pass the same
-        function object again to avoid recompilation.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      generator: f as a function of the log-ratio, t ↦ f(eᵗ), elementwise, with f convex and f(1) =
+        0. Pass the same function object again to avoid recompilation.
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -131,11 +139,13 @@ def f_divergence(
 
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree, or a count is below 1; `generator` does not return one value per log-ratio.
+      ValueError: shapes disagree, or a count is below 1; `generator` does not return one value per
+        log-ratio.
 
     Reference:
-      Csiszár (1967), "Information-type measures of difference of probability distributions"; Liese and Vajda
-      (2006), "On divergences and informations in statistics and information theory", equation 1.
+      Csiszár (1967), "Information-type measures of difference of probability distributions"; Liese
+      and Vajda (2006), "On divergences and informations in statistics and information theory",
+      equation 1.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -160,13 +170,16 @@ def f_divergence(
 def _f_divergence(key, p, q, generator, sampling):
     stderr: jax.Array
     value, stderr = _balanced(key, p, q, _perspective(generator), sampling)
-    # Where f grows like a power of the ratio, one way or the other, its tails are those of that power.
+    # Where f grows like a power of the ratio, one way or the other, its tails are those of that
+    # power.
     ends = jnp.array([1.0, -1.0], p.means.dtype) * _end(generator, p.means.dtype)
     far, near = (jnp.log(jnp.abs(jax.lax.stop_gradient(generator(t)))) for t in (ends, 0.5 * ends))
     # Cut to eighths: the logarithm in t eᵗ is no power.
     there, back = jnp.floor(16 * (far - near) / jnp.abs(ends) + 0.1) / 8
     orders = jnp.maximum(jnp.stack([there, 1 + back]), 1)
-    heavy = tails.have_infinite_variance(p, q, orders[0]) | tails.have_infinite_variance(q, p, orders[1])
+    heavy = tails.have_infinite_variance(p, q, orders[0]) | tails.have_infinite_variance(
+        q, p, orders[1]
+    )
     return Estimate(value, jnp.where(heavy, jnp.inf, stderr))
 
 
@@ -208,7 +221,9 @@ def _scaled(generator, t: jax.Array):
 
 
 def _end(generator, dtype) -> jax.Array:
-    """The largest log-ratio, of a few, at which f(u)/u and its slope can be told: it may grow like a power of u."""
+    """The largest log-ratio, of a few, at which f(u)/u and its slope can be told: it may grow like
+    a power of u.
+    """
     ends = jnp.asarray(0.5 * np.log(float(jnp.finfo(dtype).max)) * 0.5 ** np.arange(6), dtype)
     known = functools.reduce(jnp.logical_and, map(jnp.isfinite, _scaled(generator, ends)))
     return jax.lax.stop_gradient(jnp.max(jnp.where(known, ends, ends[-1])))

@@ -1,6 +1,8 @@
-"""The integral ∫ p^α q^(1−α) in two forms, one for p ≈ q and one for large ratios, and what divergences make of it.
+"""The integral ∫ p^α q^(1−α) in two forms, one for p ≈ q and one for large ratios, and what
+divergences make of it.
 
-All of it are functions of t = log p − log q and of the order α, smooth through α = 1, where the integral is KL's.
+All of it are functions of t = log p − log q and of the order α, smooth through α = 1, where the
+integral is KL's.
 """
 
 import jax
@@ -10,7 +12,9 @@ from gmmjax._estimates.importance import Pair, log_ratio
 
 
 def regime(both: Pair, alpha):
-    """Whether the integral is near 1, judged at the means of the components, and its logarithm to scale by if not."""
+    """Whether the integral is near 1, judged at the means of the components, and its logarithm to
+    scale by if not.
+    """
     t = log_ratio(both.densities, jnp.concatenate([g.means for g in both.mixtures]).T)
     log_weights = jnp.concatenate([jax.nn.log_softmax(g.logits) for g in both.mixtures])
     scores = _log_power(t, alpha) + log_weights
@@ -24,8 +28,11 @@ def _log_power(t: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def integrand(t: jax.Array, extra):
-    """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m where the integral is near 1, else p^α q^(1−α)/m, scaled."""
-    # What is subtracted in the first form integrates to 0 and leaves a second-order difference where p ≈ q.
+    """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m where the integral is near 1, else p^α q^(1−α)/m,
+    scaled.
+    """
+    # What is subtracted in the first form integrates to 0 and leaves a second-order difference
+    # where p ≈ q.
     alpha: jax.Array
     near: jax.Array
     shift: jax.Array
@@ -49,9 +56,12 @@ def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
     return jnp.where(large, difference / gap, sigma * t * series)
 
 
-def _log_integral(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
+def _log_integral(
+    value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array
+) -> jax.Array:
     """Logarithm of ∫ p^α q^(1−α)."""
-    overflows = jnp.isinf(value)  # points so unequal say nothing but that p and q are very far apart
+    # points so unequal say nothing but that p and q are very far apart
+    overflows = jnp.isinf(value)
     far = jnp.log(jnp.where(near | overflows, 1.0, value)) + shift
     far = jnp.where(overflows, jax.lax.stop_gradient(alpha - 1) * jnp.inf, far)
     return jnp.where(near, jnp.log1p(jnp.where(near, (alpha - 1) * value, 0.0)), far)
@@ -60,7 +70,11 @@ def _log_integral(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: ja
 def renyi(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
     gap = jnp.where(alpha == 1, 1.0, alpha - 1)
     # At α = 1 the slope in α is that of log1p((α − 1) S)/(α − 1) = S − (α − 1) S²/2.
-    return jnp.where(alpha == 1, value - 0.5 * (alpha - 1) * value**2, _log_integral(value, alpha, near, shift) / gap)
+    return jnp.where(
+        alpha == 1,
+        value - 0.5 * (alpha - 1) * value**2,
+        _log_integral(value, alpha, near, shift) / gap,
+    )
 
 
 def tsallis(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
@@ -68,5 +82,7 @@ def tsallis(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Arra
     return jnp.where(near, value, jnp.expm1(_log_integral(value, alpha, near, shift)) / gap)
 
 
-def bhattacharyya(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
+def bhattacharyya(
+    value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array
+) -> jax.Array:
     return -_log_integral(value, alpha, near, shift)

@@ -1,4 +1,6 @@
-"""Expectations of functions of the log-ratio t = log p − log q under the average m = ½(p + q) of two mixtures."""
+"""Expectations of functions of the log-ratio t = log p − log q under the average m = ½(p + q) of
+two mixtures.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,11 +31,15 @@ def pair(p: GMM, q: GMM) -> Pair:
 
 
 def balanced_replicates(key, both: Pair, function, extra, sampling: settings.Sampling):
-    """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing traced."""
+    """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing
+    traced.
+    """
     integrand = lambda params, x: (0.5 * function(log_ratio(params[0], x), params[1]), ())
     terms = []
     for g in both.mixtures:
-        relations = [components.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)]
+        relations = [
+            components.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)
+        ]
         terms.append(Term(g, integrand, unseen.spikes(both.mixtures, relations)))
     return replicates(key, terms, (both.densities, extra), sampling)
 
@@ -45,10 +51,11 @@ def log_ratio(densities: Sequence[density.Precision], x):
 
 
 def tail_checked(stderr: jax.Array, means: jax.Array) -> jax.Array:
-    """The standard error, or infinity where one replicate carries far more than its share of the sum.
+    """The standard error, or infinity where one replicate carries far more than its share of the
+    sum.
 
-    A few points that carry a sum are the sign of a tail that the others have not seen, and of a variance that may
-    be infinite: the spread of the replicates then says nothing about the error.
+    A few points that carry a sum are the sign of a tail that the others have not seen, and of a
+    variance that may be infinite: the spread of the replicates then says nothing about the error.
     """
     size = jax.lax.stop_gradient(jnp.abs(means))
     sound = jnp.isfinite(jnp.max(size)) & ~carried_by_few(size)

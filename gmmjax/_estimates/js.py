@@ -28,28 +28,30 @@ def js_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = False,
 ) -> Estimate:
-    r"""Jensen–Shannon divergence, :math:`(1 - w) \mathrm{KL}(p \| m) + w \mathrm{KL}(q \| m)`; an estimate in nats.
+    r"""Jensen–Shannon divergence, :math:`(1 - w) \mathrm{KL}(p \| m) + w \mathrm{KL}(q \| m)`; an
+    estimate in nats.
 
-    Here :math:`m = (1 - w) p + w q`, by default the even mixture, and then the truth lies in [0, log 2]. Unbiased,
-    as is its gradient in all leaves of `p` and `q`, weights included; symmetric for one key when even; never
-    clamped. Both sides use the same points, and much of their error cancels where the mixtures are close. Near log 2,
-    where few points carry what is missing to it, `stderr` holds one point that may not have been drawn.
+    Here :math:`m = (1 - w) p + w q`, by default the even mixture, and then the truth lies in [0,
+    log 2]. Unbiased, as is its gradient in all leaves of `p` and `q`, weights included; symmetric
+    for one key when even; never clamped. Both sides use the same points, and much of their error
+    cancels where the mixtures are close. Near log 2, where few points carry what is missing to it,
+    `stderr` holds one point that may not have been drawn.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
       weight: w, the share of q in m, in (0, 1]; it may be traced.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      stick_the_landing: leave out of the gradient the scores, whose means cancel: less noise, none at all where
-        p = q. With
-        False the gradient is the derivative of the returned value for this key, as line searches and
-        second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean (little
-        gain was measured here).
+      stick_the_landing: leave out of the gradient the scores, whose means cancel: less noise, none
+        at all where p = q. With
+        False the gradient is the derivative of the returned value for this key, as line searches
+        and second derivatives need.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean (little gain was measured here).
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -90,33 +92,35 @@ def generalised_js_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = False,
 ) -> Estimate:
-    r"""Jensen–Shannon divergence of several mixtures, :math:`\sum_j \pi_j \mathrm{KL}(p_j \| m)`; an estimate.
+    r"""Jensen–Shannon divergence of several mixtures, :math:`\sum_j \pi_j \mathrm{KL}(p_j \| m)`;
+    an estimate.
 
-    Here :math:`m = \sum_j \pi_j p_j`. In nats, between 0 and the entropy of the weights π: the mutual information
-    between a point and the mixture it came from. Unbiased, as is its gradient in all leaves of all mixtures; never
-    clamped.
+    Here :math:`m = \sum_j \pi_j p_j`. In nats, between 0 and the entropy of the weights π: the
+    mutual information between a point and the mixture it came from. Unbiased, as is its gradient in
+    all leaves of all mixtures; never clamped.
 
     Args:
       key: a JAX key.
       mixtures: a sequence of two or more mixtures of one dimension.
-      weights: π, one positive number per mixture, normalised for you; even by default. They may be traced.
-      num_samples: number of points for each mixture, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      weights: π, one positive number per mixture, normalised for you; even by default. They may be
+        traced.
+      num_samples: number of points for each mixture, a Python int, rounded up to R·2ᵐ (below R:
+        taken as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the scores, whose means cancel: less noise. With
-        False the gradient is the derivative of the returned value for this key, as line searches and
-        second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean (little
-        gain was measured here).
+        False the gradient is the derivative of the returned value for this key, as line searches
+        and second derivatives need.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean (little gain was measured here).
 
     Returns:
       An `Estimate` with scalar leaves.
 
     Raises:
       TypeError: `key` is not a key, one of the mixtures is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree, or a count is below 1; fewer than two mixtures, or weights that do not match or
-        are not positive.
+      ValueError: shapes disagree, or a count is below 1; fewer than two mixtures, or weights that
+        do not match or are not positive.
 
     Reference:
       Lin (1991), "Divergence measures based on the Shannon entropy", equation 5.1.
@@ -131,15 +135,21 @@ def generalised_js_divergence(
     if isinstance(mixtures, GMM) or len(mixtures) < 2:
         raise ValueError("mixtures: expected a sequence of two or more, as in [p, q, r]")
     checked = common_float(**{f"mixtures[{i}]": g for i, g in enumerate(mixtures)})
-    blend = jnp.ones(len(checked)) if weights is None else jnp.asarray(weights, jnp.result_type(float))
+    blend = (
+        jnp.ones(len(checked)) if weights is None else jnp.asarray(weights, jnp.result_type(float))
+    )
     if blend.shape != (len(checked),):
-        raise ValueError(f"weights: expected shape ({len(checked)},), one for each mixture, got {blend.shape}")
+        raise ValueError(
+            f"weights: expected shape ({len(checked)},), one for each mixture, got {blend.shape}"
+        )
     if not isinstance(blend, Tracer) and not ((blend > 0) & jnp.isfinite(blend)).all():
         raise ValueError(f"weights: expected finite and positive numbers, got {blend}")
     blend = jnp.where(blend > 0, blend / jnp.sum(blend), jnp.nan).astype(checked[0].means.dtype)
     sampling = settings.sampling(num_samples, num_replicates, points)
     options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(key, checked, _shares(len(checked)), blend, blend, sampling, options)
+    return log_ratios.estimate_logs(
+        key, checked, _shares(len(checked)), blend, blend, sampling, options
+    )
 
 
 def _shares(count):

@@ -1,4 +1,6 @@
-"""Divergences of Kullback and Leibler's kind: E_p[log p − log q], both ways, and against a blend."""
+"""Divergences of Kullback and Leibler's kind: E_p[log p − log q], both ways, and against a
+blend.
+"""
 
 import jax
 
@@ -23,10 +25,12 @@ def kl_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`, in nats; an estimate.
+    r"""Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`, in
+    nats; an estimate.
 
-    Unbiased, as is its gradient in all leaves of `p` and `q`, weights included. It can come out below 0 when
-    the truth is within a few `stderr` of it; it is never clamped. For single Gaussians it is exact to rounding.
+    Unbiased, as is its gradient in all leaves of `p` and `q`, weights included. It can come out
+    below 0 when the truth is within a few `stderr` of it; it is never clamped. For single Gaussians
+    it is exact to rounding.
 
     Args:
       key: a JAX key.
@@ -36,11 +40,12 @@ def kl_divergence(
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise, none at
-        all for `p` where p = q. With
-        False the gradient is the derivative of the returned value for this key, as line searches and
-        second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
+      stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise,
+        none at all for `p` where p = q. With
+        False the gradient is the derivative of the returned value for this key, as line searches
+        and second derivatives need.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -50,9 +55,10 @@ def kl_divergence(
       ValueError: shapes disagree, or a count is below 1.
 
     Reference:
-      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian mixture models",
-      section 2; Roeder, Wu and Duvenaud (2017), "Sticking the landing", equation 7; Chen, Hershey, Olsen and
-      Yashchin (2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models".
+      Hershey and Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
+      mixture models", section 2; Roeder, Wu and Duvenaud (2017), "Sticking the landing", equation
+      7; Chen, Hershey, Olsen and Yashchin (2008), "Accelerated Monte Carlo for Kullback-Leibler
+      divergence between Gaussian mixture models".
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -65,7 +71,9 @@ def kl_divergence(
     p, q = common_float(p=p, q=q)
     sampling = settings.sampling(num_samples, num_replicates, points)
     options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(key, (p, q), (Share(0, ((0, 1), (1, -1))),), (1.0,), (0.5, 0.5), sampling, options)
+    return log_ratios.estimate_logs(
+        key, (p, q), (Share(0, ((0, 1), (1, -1))),), (1.0,), (0.5, 0.5), sampling, options
+    )
 
 
 @keyed
@@ -80,23 +88,26 @@ def jeffreys_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Jeffreys divergence, :math:`\mathrm{KL}(p \| q) + \mathrm{KL}(q \| p)`, in nats; an estimate.
+    r"""Jeffreys divergence, :math:`\mathrm{KL}(p \| q) + \mathrm{KL}(q \| p)`, in nats; an
+    estimate.
 
-    Unbiased, as is its gradient in all leaves of `p` and `q`; symmetric for one key up to the order of sums;
-    never clamped.
+    Unbiased, as is its gradient in all leaves of `p` and `q`; symmetric for one key up to the order
+    of sums; never clamped.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      stick_the_landing: leave out of the gradient the scores of the sampled mixtures, whose mean is zero: less noise.
-        With False the gradient is the derivative of the returned value for this key, as line searches and
+      stick_the_landing: leave out of the gradient the scores of the sampled mixtures, whose mean is
+        zero: less noise. With False the gradient is the derivative of the returned value for this
+          key, as line searches and
         second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -106,7 +117,8 @@ def jeffreys_divergence(
       ValueError: shapes disagree, or a count is below 1.
 
     Reference:
-      Jeffreys (1946), "An invariant form for the prior probability in estimation problems", equation 1.
+      Jeffreys (1946), "An invariant form for the prior probability in estimation problems",
+      equation 1.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -143,10 +155,11 @@ def skew_kl_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Skew KL divergence, :math:`\mathrm{KL}(p \| (1 - \alpha) p + \alpha q)`, in nats; an estimate.
+    r"""Skew KL divergence, :math:`\mathrm{KL}(p \| (1 - \alpha) p + \alpha q)`, in nats; an
+    estimate.
 
-    Finite for every pair, at most :math:`-\log(1 - \alpha)`; α = 1 is `kl_divergence`. Unbiased, as is its gradient
-    in all leaves of `p` and `q`; never clamped.
+    Finite for every pair, at most :math:`-\log(1 - \alpha)`; α = 1 is `kl_divergence`. Unbiased, as
+    is its gradient in all leaves of `p` and `q`; never clamped.
 
     Args:
       key: a JAX key.
@@ -157,10 +170,11 @@ def skew_kl_divergence(
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
-      stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise. With
-        False the gradient is the derivative of the returned value for this key, as line searches and
-        second derivatives need.
-      control_variate: subtract what has a mean in closed form, with coefficients fitted around each mean.
+      stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise.
+        With False the gradient is the derivative of the returned value for this key, as line
+        searches and second derivatives need.
+      control_variate: subtract what has a mean in closed form, with coefficients fitted around each
+        mean.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -185,5 +199,11 @@ def skew_kl_divergence(
     sampling = settings.sampling(num_samples, num_replicates, points)
     options = log_ratios.Options(stick_the_landing, control_variate)
     return log_ratios.estimate_logs(
-        key, (p, q), (Share(0, ((0, 1), (BLEND, -1))),), (1.0,), (1 - alpha, alpha), sampling, options
+        key,
+        (p, q),
+        (Share(0, ((0, 1), (BLEND, -1))),),
+        (1.0,),
+        (1 - alpha, alpha),
+        sampling,
+        options,
     )

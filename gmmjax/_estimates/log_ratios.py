@@ -1,4 +1,6 @@
-"""Estimates of Σ_j E_{p_j}[Σ_i ± log density_i]: what divergences and entropies of Shannon's kind have in common."""
+"""Estimates of Σ_j E_{p_j}[Σ_i ± log density_i]: what divergences and entropies of Shannon's kind
+have in common.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -17,19 +19,25 @@ BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
 
 
 class Share(NamedTuple):
-    """scale · E_{p_j}[Σ_i sign_i log density_i], for densities named by the position of their mixture."""
+    """scale · E_{p_j}[Σ_i sign_i log density_i], for densities named by the position of their
+    mixture.
+    """
 
     sampled: int
     signs: tuple[tuple[int, int], ...]
 
 
 class Plan(NamedTuple):
-    """What is known of the integrand of one share before any number is. Densities go by (mixture, landed)."""
+    """What is known of the integrand of one share before any number is. Densities go by (mixture,
+    landed).
+    """
 
     place: int  # among the shares
     sampled: int
-    parts: tuple[tuple[int, tuple[int, ...], bool], ...]  # each logarithm as (sign, mixtures that it is of, landed)
-    names: tuple[tuple[int, bool], ...]  # of the densities, as their components stand one after another
+    # each logarithm as (sign, mixtures that it is of, landed)
+    parts: tuple[tuple[int, tuple[int, ...], bool], ...]
+    # of the densities, as their components stand one after another
+    names: tuple[tuple[int, bool], ...]
 
 
 class Logs(NamedTuple):
@@ -57,35 +65,49 @@ def estimate_logs(
     sampling: settings.Sampling,
     options: Options,
 ) -> Estimate:
-    """Σ_j scale_j E_{p_j}[Σ_i sign_ji log density_i], in nats; `scales` belong to the shares, `blend` to the mixtures.
+    """Σ_j scale_j E_{p_j}[Σ_i sign_ji log density_i], in nats; `scales` belong to the shares,
+    `blend` to the mixtures.
 
-    A mixture's score has mean zero under itself, and sticking the landing leaves it out of the gradient: in the
-    logarithm of the sampled mixture, and in that of the blend where all mixtures together sample it.
+    A mixture's score has mean zero under itself, and sticking the landing leaves it out of the
+    gradient: in the logarithm of the sampled mixture, and in that of the blend where all mixtures
+    together sample it.
     """
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)
-    plan = functools.partial(_plan, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures))
+    plan = functools.partial(
+        _plan, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures)
+    )
     plans = [plan(place, share) for place, share in enumerate(shares)]
     used = {name: _landed(mixtures[name[0]], name[1]) for plan in plans for name in plan.names}
-    # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes with it.
+    # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes
+    # with it.
     inverses = {name: linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
     densities = {name: density.precision(g, inverses[name]) for name, g in used.items()}
-    logs = Logs([jnp.asarray(c, dtype) for c in scales], jnp.log(jnp.asarray(blend, dtype)), densities)
-    terms = [_term(plan, mixtures[plan.sampled], used, inverses, options.control_variate) for plan in plans]
+    logs = Logs(
+        [jnp.asarray(c, dtype) for c in scales], jnp.log(jnp.asarray(blend, dtype)), densities
+    )
+    terms = [
+        _term(plan, mixtures[plan.sampled], used, inverses, options.control_variate)
+        for plan in plans
+    ]
     found = replicates(key, terms, logs, sampling, options.stick_the_landing)
     stderr = standard_error(found)
     if all(BLEND in dict(share.signs) for share in shares):
-        ceilings = [-c * logs.log_blend[share.sampled] for c, share in zip(logs.scales, shares, strict=True)]
+        ceilings = [
+            -c * logs.log_blend[share.sampled] for c, share in zip(logs.scales, shares, strict=True)
+        ]
         ceiling = jax.lax.stop_gradient(functools.reduce(jnp.add, ceilings))
         stderr = _with_unseen(stderr, ceiling, found.means, sampling.num_samples)
     return Estimate(found.value, stderr)
 
 
-def _with_unseen(stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_samples: int) -> jax.Array:
+def _with_unseen(
+    stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_samples: int
+) -> jax.Array:
     """The standard error of a divergence from a blend, which is at most −Σ_j scale_j log b_j.
 
-    Where few points carry what is missing to that ceiling, others like them may not have been drawn at all, and the
-    spread of the replicates does not know of them: one such point is added.
+    Where few points carry what is missing to that ceiling, others like them may not have been drawn
+    at all, and the spread of the replicates does not know of them: one such point is added.
     """
     rare = carried_by_few(ceiling - means)
     return jnp.where(rare, jnp.hypot(stderr, ceiling / num_samples), stderr)
@@ -108,7 +130,11 @@ def _term(plan, p, used, inverses, control_variate):
     each = {j: (j, landed) for j, landed in plan.names}.values()
     spikes = unseen.spikes([used[name] for name in each], [relations[name] for name in each])
     expected = tuple(relations[name].expected_distances for name in plan.names)
-    control = control_variates.Control(expected, functools.partial(_values, plan)) if control_variate else None
+    control = (
+        control_variates.Control(expected, functools.partial(_values, plan))
+        if control_variate
+        else None
+    )
     return Term(p, functools.partial(_integrand, plan, control_variate), spikes, control)
 
 
@@ -118,12 +144,19 @@ def _integrand(plan, control_variate, logs, x):
 
 
 def _values(plan, logs, distances):
-    """Of the integrand, at points with these squared distances to the components of each density."""
+    """Of the integrand, at points with these squared distances to the components of each
+    density.
+    """
     tables = map(density.component_table, [logs.densities[name] for name in plan.names], distances)
-    densities = {name: jax.nn.logsumexp(table, axis=0) for name, table in zip(plan.names, tables, strict=True)}
+    densities = {
+        name: jax.nn.logsumexp(table, axis=0)
+        for name, table in zip(plan.names, tables, strict=True)
+    }
     balanced = sum(sign for sign, _, _ in plan.parts) == 0
     # Relative to the sampled density, so that equal mixtures give exactly 0.
-    reference = densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
+    reference = (
+        densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
+    )
     values = jnp.zeros_like(distances[0][0])
     for sign, members, landed in plan.parts:
         relative = [densities[i, landed] - reference for i in members]

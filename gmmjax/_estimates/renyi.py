@@ -1,4 +1,6 @@
-"""Divergences that are functions of the power integral ∫ p^α q^(1−α): Rényi, Tsallis, χ², Bhattacharyya."""
+"""Divergences that are functions of the power integral ∫ p^α q^(1−α): Rényi, Tsallis, χ²,
+Bhattacharyya.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +19,22 @@ from gmmjax._validate import check_between, keyed
 def renyi_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Rényi divergence, :math:`\frac{1}{\alpha - 1} \log \int p^\alpha q^{1-\alpha}`, in nats; an estimate.
+    r"""Rényi divergence, :math:`\frac{1}{\alpha - 1} \log \int p^\alpha q^{1-\alpha}`, in nats; an
+    estimate.
 
-    Consistent: a logarithm of a mean is biased by about half its squared relative error, as is its gradient. At
-    α = 1 it is KL(p‖q). For α > 1 it is infinite where α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not positive definite in the tails,
-    and its variance is infinite well before that. Where the covariances show this, or a few points carry the sum,
-    `stderr` is infinite instead of a confident wrong number.
+    Consistent: a logarithm of a mean is biased by about half its squared relative error, as is its
+    gradient. At α = 1 it is KL(p‖q). For α > 1 it is infinite where α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not
+    positive definite in the tails, and its variance is infinite well before that. Where the
+    covariances show this, or a few points carry the sum, `stderr` is infinite instead of a
+    confident wrong number.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
       alpha: the order, above 0; it may be traced.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -41,8 +45,8 @@ def renyi_divergence(
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1; `alpha` is not above 0.
     Reference:
-      Rényi (1961), "On measures of entropy and information", equation 3.3; van Erven and Harremoës (2014),
-      "Rényi divergence and Kullback-Leibler divergence", equation 9.
+      Rényi (1961), "On measures of entropy and information", equation 3.3; van Erven and Harremoës
+      (2014), "Rényi divergence and Kullback-Leibler divergence", equation 9.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -53,7 +57,12 @@ def renyi_divergence(
       0.07 True
     """
     return _estimate_power(
-        key, p, q, alpha, hellinger_integral.renyi, settings.sampling(num_samples, num_replicates, points)
+        key,
+        p,
+        q,
+        alpha,
+        hellinger_integral.renyi,
+        settings.sampling(num_samples, num_replicates, points),
     )
 
 
@@ -61,21 +70,22 @@ def renyi_divergence(
 def tsallis_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Tsallis divergence, :math:`\frac{1}{\alpha - 1} \left(\int p^\alpha q^{1-\alpha} - 1\right)`; an estimate.
+    r"""Tsallis divergence, :math:`\frac{1}{\alpha - 1} \left(\int p^\alpha q^{1-\alpha} -
+    1\right)`; an estimate.
 
-    Without units. Divided by α it is Cressie and Read's power divergence, Amari's α-divergence up to notation.
-    Unbiased, as is its gradient in all leaves of `p` and `q`. At α = 1 it is KL(p‖q). For α > 1 it is infinite where
-    α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not positive definite in the tails, and its variance is infinite well before that.
-    Where the covariances show this, or a few points carry the sum, `stderr` is infinite instead of a confident wrong
-    number.
+    Without units. Divided by α it is Cressie and Read's power divergence, Amari's α-divergence up
+    to notation. Unbiased, as is its gradient in all leaves of `p` and `q`. At α = 1 it is KL(p‖q).
+    For α > 1 it is infinite where α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not positive definite in the tails,
+    and its variance is infinite well before that. Where the covariances show this, or a few points
+    carry the sum, `stderr` is infinite instead of a confident wrong number.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
       alpha: the order, above 0; it may be traced.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -97,7 +107,12 @@ def tsallis_divergence(
       0.07 True
     """
     return _estimate_power(
-        key, p, q, alpha, hellinger_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
+        key,
+        p,
+        q,
+        alpha,
+        hellinger_integral.tsallis,
+        settings.sampling(num_samples, num_replicates, points),
     )
 
 
@@ -107,18 +122,19 @@ def chi2_divergence(
 ) -> Estimate:
     r"""χ² divergence, :math:`\int p^2 / q - 1`, Pearson's; an estimate.
 
-    Without units. Unbiased, as is its gradient in all leaves of `p` and `q`. It is infinite where 2 Σ_p⁻¹ − Σ_q⁻¹ is
-    not positive definite in the tails, that is where q has less than half the variance of p, and its estimator has
-    infinite variance already where (4 − 1/s) Σ_p⁻¹ − 2 Σ_q⁻¹ is not, with s = 1 + 2/D² for Sobol points and 1 for
-    independent ones. Where the covariances show this (with the former s), or a few points carry the sum, `stderr` is
-    infinite instead of a confident wrong number.
+    Without units. Unbiased, as is its gradient in all leaves of `p` and `q`. It is infinite where 2
+    Σ_p⁻¹ − Σ_q⁻¹ is not positive definite in the tails, that is where q has less than half the
+    variance of p, and its estimator has infinite variance already where (4 − 1/s) Σ_p⁻¹ − 2 Σ_q⁻¹
+    is not, with s = 1 + 2/D² for Sobol points and 1 for independent ones. Where the covariances
+    show this (with the former s), or a few points carry the sum, `stderr` is infinite instead of a
+    confident wrong number.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -129,8 +145,8 @@ def chi2_divergence(
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
     Reference:
-      Nielsen and Nock (2014), "On the chi square and higher-order chi distances for approximating f-divergences",
-      equation 2.
+      Nielsen and Nock (2014), "On the chi square and higher-order chi distances for approximating
+      f-divergences", equation 2.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -141,7 +157,12 @@ def chi2_divergence(
       0.15 True
     """
     return _estimate_power(
-        key, p, q, 2.0, hellinger_integral.tsallis, settings.sampling(num_samples, num_replicates, points)
+        key,
+        p,
+        q,
+        2.0,
+        hellinger_integral.tsallis,
+        settings.sampling(num_samples, num_replicates, points),
     )
 
 
@@ -151,16 +172,16 @@ def bhattacharyya_distance(
 ) -> Estimate:
     r"""Bhattacharyya distance, :math:`-\log \int \sqrt{pq}`, in nats; an estimate.
 
-    Half the Rényi divergence of order ½. Consistent: a logarithm of a mean is biased by about half its squared
-    relative error, as is its gradient. Where the mixtures are so far apart that a few points carry the sum,
-    `stderr` is infinite instead of a confident wrong number.
+    Half the Rényi divergence of order ½. Consistent: a logarithm of a mean is biased by about half
+    its squared relative error, as is its gradient. Where the mixtures are so far apart that a few
+    points carry the sum, `stderr` is infinite instead of a confident wrong number.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per point; 1 gives stderr = inf).
+      num_samples: number of points for each side, a Python int, rounded up to R·2ᵐ (below R: taken
+        as it is, one replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
@@ -182,7 +203,12 @@ def bhattacharyya_distance(
       0.037 True
     """
     return _estimate_power(
-        key, p, q, 0.5, hellinger_integral.bhattacharyya, settings.sampling(num_samples, num_replicates, points)
+        key,
+        p,
+        q,
+        0.5,
+        hellinger_integral.bhattacharyya,
+        settings.sampling(num_samples, num_replicates, points),
     )
 
 
@@ -197,7 +223,9 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
 def _power(key, p, q, alpha: jax.Array, transform, sampling, above_one):
     both = pair(p, q)
     near, shift = hellinger_integral.regime(both, alpha)
-    found = balanced_replicates(key, both, hellinger_integral.integrand, (alpha, near, shift), sampling)
+    found = balanced_replicates(
+        key, both, hellinger_integral.integrand, (alpha, near, shift), sampling
+    )
     transformed = lambda value: transform(value, alpha, near, shift)
     result, slope = jax.jvp(transformed, (found.value,), (jnp.ones_like(found.value),))
     stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)

@@ -1,4 +1,6 @@
-"""Sliced Wasserstein distance: random directions, and along each of them one random level of both quantiles."""
+"""Sliced Wasserstein distance: random directions, and along each of them one random level of both
+quantiles.
+"""
 
 import functools
 from typing import NamedTuple
@@ -19,21 +21,23 @@ from gmmjax._validate import keyed
 def sliced_w2_squared(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Squared sliced Wasserstein distance, :math:`\mathbb E_\theta[W_2^2(\theta^\top p, \theta^\top q)]`; an estimate.
+    r"""Squared sliced Wasserstein distance, :math:`\mathbb E_\theta[W_2^2(\theta^\top p,
+    \theta^\top q)]`; an estimate.
 
     The direction :math:`\theta` is uniform on the sphere (no factor D), and along it
-    :math:`W_2^2 = \int_0^1 (F_p^{-1}(u) - F_q^{-1}(u))^2\, du` of the two projected mixtures. Each point draws
-    one direction and one level u, and solves for both quantiles to rounding: unbiased, without a grid. In squared units
-    of x; not negative, and exactly 0 at p = q. The gradient is unbiased in all leaves of `p` and `q`. For means and
-    scales it is the derivative of the returned value; for the weights it integrates the optimal potentials instead,
-    because quantiles in the gap between two modes move without bound. Do not take second derivatives.
+    :math:`W_2^2 = \int_0^1 (F_p^{-1}(u) - F_q^{-1}(u))^2\, du` of the two projected mixtures. Each
+    point draws one direction and one level u, and solves for both quantiles to rounding: unbiased,
+    without a grid. In squared units of x; not negative, and exactly 0 at p = q. The gradient is
+    unbiased in all leaves of `p` and `q`. For means and scales it is the derivative of the returned
+    value; for the weights it integrates the optimal potentials instead, because quantiles in the
+    gap between two modes move without bound. Do not take second derivatives.
 
     Args:
       key: a JAX key.
       p: a mixture.
       q: a mixture of the same dimension.
-      num_samples: number of directions, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
-        replicate per direction; 1 gives stderr = inf).
+      num_samples: number of directions, a Python int, rounded up to R·2ᵐ (below R: taken as it is,
+        one replicate per direction; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` (D ≤ 1023) or `gmmjax.iid`.
 
@@ -45,7 +49,8 @@ def sliced_w2_squared(
       ValueError: shapes disagree, or a count is below 1.
 
     Reference:
-      Bonneel, Rabin, Peyré and Pfister (2015), "Sliced and Radon Wasserstein barycenters of measures", definition 2.
+      Bonneel, Rabin, Peyré and Pfister (2015), "Sliced and Radon Wasserstein barycenters of
+      measures", definition 2.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -76,7 +81,9 @@ def _sliced_w2_squared(key, p, q, sampling):
         sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
         return layout.all_rows(sums / layout.per_replicate, row)
 
-    value, means = blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)((p, q, key))
+    value, means = blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)(
+        (p, q, key)
+    )
     return Estimate(value, standard_error(Replicates(value, means, jnp.zeros_like(value))))
 
 
@@ -106,7 +113,10 @@ def _squared_gap_jvp(primals, tangents):
     level, p, q = primals
     x, y = _quantile(p, level), _quantile(q, level)
     tangent = jnp.zeros_like(level)
-    for here, there, moved, at, gap in ((p, q, tangents[1], x, x - y), (q, p, tangents[2], y, y - x)):
+    for here, there, moved, at, gap in (
+        (p, q, tangents[1], x, x - y),
+        (q, p, tangents[2], y, y - x),
+    ):
         tangent += 2 * gap * _quantile_tangent(here, moved, at)
         if not linalg.is_zero(moved.weights):
             tangent += _weight_tangent(here, there, moved.weights, level)
@@ -114,9 +124,13 @@ def _squared_gap_jvp(primals, tangents):
 
 
 def _quantile_tangent(p, moved, x):
-    """How the quantiles x of fixed levels follow means and deviations: each component's by its responsibility."""
+    """How the quantiles x of fixed levels follow means and deviations: each component's by its
+    responsibility.
+    """
     z = (x[None] - p.means) / p.deviations
-    shares = jax.nn.softmax(jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0)
+    shares = jax.nn.softmax(
+        jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0
+    )
     tangent = jnp.zeros_like(x)
     if not linalg.is_zero(moved.means):
         tangent += jnp.sum(shares * moved.means, axis=0)
@@ -126,15 +140,19 @@ def _quantile_tangent(p, moved, x):
 
 
 def _weight_tangent(p, q, moved, level):
-    """Unbiased for −∫ 2(s − T(s)) Σ_k dw_k Φ_k(s) ds, T the optimal map: s is drawn so as to cover the gaps of p."""
-    # Along quantiles this integrand would be divided by the density at s, which vanishes between the modes.
+    """Unbiased for −∫ 2(s − T(s)) Σ_k dw_k Φ_k(s) ds, T the optimal map: s is drawn so as to cover
+    the gaps of p.
+    """
+    # Along quantiles this integrand would be divided by the density at s, which vanishes between
+    # the modes.
     present = (p.weights > 0)[:, None]
     lowest = jnp.min(p.means, axis=0, where=present, initial=jnp.inf)
     highest = jnp.max(p.means, axis=0, where=present, initial=-jnp.inf)
     reach = (highest - lowest) / 2 + 1.5 * jnp.max(p.deviations, axis=0, where=present, initial=0.0)
     s = (lowest + highest) / 2 + reach * level
     z = (s[None] - p.means) / p.deviations
-    # The dw_k sum to 0, so that 1 may be taken from all Φ_k: on the right that leaves the small tails.
+    # The dw_k sum to 0, so that 1 may be taken from all Φ_k: on the right that leaves the small
+    # tails.
     right = level[None] > 0
     mass = jnp.where(right, -1.0, 1.0) * _lower_tail(jnp.where(right, -z, z))
     density = jnp.exp(-0.5 * level**2) / jnp.sqrt(2 * jnp.pi).astype(level.dtype)
@@ -152,16 +170,20 @@ def _score(p, x):
     tail = _lower_tail(-jnp.abs(z))
     lower = jnp.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail), precision=linalg.HIGHEST)
     upper = jnp.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail), precision=linalg.HIGHEST)
-    smaller = jnp.maximum(jnp.minimum(lower, upper), 1e-33)  # beyond 12 deviations nothing has weight
+    # beyond 12 deviations nothing has weight
+    smaller = jnp.maximum(jnp.minimum(lower, upper), 1e-33)
     score = jnp.where(lower < upper, 1.0, -1.0) * jax.scipy.special.ndtri(smaller)
     density = jnp.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations, precision=linalg.HIGHEST)
     return score, density * jnp.exp(0.5 * score**2)
 
 
 def _quantile(p, score):
-    """The x with F_p(x) = Φ(score), by Newton's method on the score inside a bracket that shrinks."""
+    """The x with F_p(x) = Φ(score), by Newton's method on the score inside a bracket that
+    shrinks.
+    """
     present = (p.weights > 0)[:, None]
-    each = p.means + p.deviations * score[None]  # the quantile of a mixture lies among those of its components
+    # the quantile of a mixture lies among those of its components
+    each = p.means + p.deviations * score[None]
     low = jnp.min(each, axis=0, where=present, initial=jnp.inf)
     high = jnp.max(each, axis=0, where=present, initial=-jnp.inf)
     tolerance = 2 * jnp.finfo(score.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
@@ -171,7 +193,8 @@ def _quantile(p, score):
         here, slope = _score(p, x)
         low, high = jnp.where(here <= score, x, low), jnp.where(here >= score, x, high)
         move = (score - here) / slope
-        # Halve where Newton leaves the bracket or gains too little on the step before; NaN leaves it too.
+        # Halve where Newton leaves the bracket or gains too little on the step before; NaN leaves
+        # it too.
         good = (x + move >= low) & (x + move <= high) & (jnp.abs(move) <= 0.5 * jnp.abs(last))
         following = jnp.where(good, x + move, low + 0.5 * (high - low))
         return following, low, high, following - x, count + 1

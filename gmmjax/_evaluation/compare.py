@@ -1,4 +1,6 @@
-"""How far apart are two mixtures: estimates between their bounds, and the closed forms beside them."""
+"""How far apart are two mixtures: estimates between their bounds, and the closed forms beside
+them.
+"""
 
 import math
 from collections.abc import Callable
@@ -54,18 +56,31 @@ class Comparison(NamedTuple):
         lines = [f"{'':<10}{'nats':>18}{'stderr':>12}{'at least':>14}{'at most':>14}"]
         brackets = [f"{_rounded(b.lower):>14}{_rounded(b.upper):>14}" for b in bounds]
         lines += [row + bracket for row, bracket in zip(rows(sampled), brackets, strict=True)]
-        exact = {"ISE": self.ise, "Cauchy-Schwarz": self.cauchy_schwarz, "MW2 squared": self.mw2_squared}
-        return "\n".join([*lines, "", "exact:  " + "   ".join(f"{k} {_rounded(v)}" for k, v in exact.items())])
+        exact = {
+            "ISE": self.ise,
+            "Cauchy-Schwarz": self.cauchy_schwarz,
+            "MW2 squared": self.mw2_squared,
+        }
+        return "\n".join(
+            [*lines, "", "exact:  " + "   ".join(f"{k} {_rounded(v)}" for k, v in exact.items())]
+        )
 
 
 @keyed
 def compare(
-    key, p: GMM, q: GMM, *, num_samples: int = 16_384, rtol: float | None = None, progress: bool = False
+    key,
+    p: GMM,
+    q: GMM,
+    *,
+    num_samples: int = 16_384,
+    rtol: float | None = None,
+    progress: bool = False,
 ) -> Comparison:
-    r"""KL both ways and JS of two mixtures between bounds that hold, and closed forms; estimates and exact, in nats.
+    r"""KL both ways and JS of two mixtures between bounds that hold, and closed forms; estimates
+    and exact, in nats.
 
-    Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole, nor differentiated:
-    each number is a function of its own.
+    Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole,
+    nor differentiated: each number is a function of its own.
 
     Args:
       key: a JAX key.
@@ -73,7 +88,8 @@ def compare(
       q: a mixture of the same dimension.
       num_samples: number of points of each estimate, a Python int.
       rtol: wanted relative standard error, instead of a number of points; see `gmmjax.estimate_to`.
-      progress: show a bar after two seconds, number by number (needs `pip install gmmjax[progress]`).
+      progress: show a bar after two seconds, number by number (needs `pip install
+        gmmjax[progress]`).
 
     Returns:
       A `Comparison`.
@@ -124,7 +140,10 @@ def rows(labelled: dict) -> list[str]:
     """One line per estimate, all with as many digits as the best of them has."""
     smallest = min(max(float(e.stderr), 1e-12) for e in labelled.values())
     digits = 6 if math.isinf(smallest) else min(max(1 - math.floor(math.log10(smallest)), 2), 12)
-    return [f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}" for label, e in labelled.items()]
+    return [
+        f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}"
+        for label, e in labelled.items()
+    ]
 
 
 def _rounded(value):

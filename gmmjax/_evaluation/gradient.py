@@ -21,13 +21,16 @@ def gradient(
     num_replicates: int = 32,
     **keywords,
 ) -> Estimate:
-    r"""Gradient of an estimate, :math:`\partial D / \partial \theta`, with the error of each entry; an estimate.
+    r"""Gradient of an estimate, :math:`\partial D / \partial \theta`, with the error of each entry;
+    an estimate.
 
-    In nats per unit of each parameter, unbiased. The gradient of each independent replicate is taken on its own:
-    their average is the gradient that `jax.grad` would give for as many points, and their spread is its error.
+    In nats per unit of each parameter, unbiased. The gradient of each independent replicate is
+    taken on its own: their average is the gradient that `jax.grad` would give for as many points,
+    and their spread is its error.
 
     Args:
-      divergence: any estimate of this package, called as `divergence(key, *mixtures, num_samples=…, **keywords)`.
+      divergence: any estimate of this package, called as `divergence(key, *mixtures, num_samples=…,
+        **keywords)`.
       key: a JAX key.
       *mixtures: its mixtures.
       argnums: the position among `mixtures` of the one to differentiate, or several positions.
@@ -36,7 +39,8 @@ def gradient(
       **keywords: passed on to the divergence.
 
     Returns:
-      An `Estimate` whose two leaves are each of the shape of the mixture, or a tuple of them for several positions.
+      An `Estimate` whose two leaves are each of the shape of the mixture, or a tuple of them for
+      several positions.
 
     Raises:
       TypeError: `key` is not a key, or a count is not an int.
@@ -59,7 +63,9 @@ def gradient(
     chosen = argnums if isinstance(argnums, int) else tuple(argnums)
     for position in [chosen] if isinstance(chosen, int) else chosen:
         if not -len(mixtures) <= position < len(mixtures):
-            raise ValueError(f"argnums: there are {len(mixtures)} mixtures, and none at position {position}")
+            raise ValueError(
+                f"argnums: there are {len(mixtures)} mixtures, and none at position {position}"
+            )
     return _gradient(key, mixtures, (divergence, chosen, sampling, tuple(sorted(keywords.items()))))
 
 
@@ -77,5 +83,9 @@ def _gradient(key, mixtures, static):
 
     gradients = jax.lax.map(replicate, jax.random.split(key, count))
     mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
-    spread = lambda leaf: jnp.std(leaf, axis=0, ddof=1) / count**0.5 if count > 1 else jnp.full(leaf.shape[1:], jnp.inf)
+    spread = lambda leaf: (
+        jnp.std(leaf, axis=0, ddof=1) / count**0.5
+        if count > 1
+        else jnp.full(leaf.shape[1:], jnp.inf)
+    )
     return Estimate(mean, jax.tree.map(spread, gradients))

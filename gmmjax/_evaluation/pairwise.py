@@ -16,7 +16,8 @@ from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import pairs_together
 from gmmjax._validate import check_count, check_function, check_key
 
-# The functions of this package that are 0 where both mixtures are the same, and those that do not mind their order.
+# The functions of this package that are 0 where both mixtures are the same, and those that do not
+# mind their order.
 SYMMETRIC = {
     "bhattacharyya_distance",
     "cauchy_schwarz_divergence",
@@ -54,35 +55,40 @@ def pairwise(
     progress: bool = False,
     **keywords,
 ):
-    r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its units and with its noise.
+    r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its units and with
+    its noise.
 
-    Row i of an estimate uses one key, the i-th of `jax.random.split(key, M)`: the points of p_i are drawn once for
-    its whole row, or for a chunk of it, and they are the same for the whole row. Errors are therefore correlated
-    within a row (common random numbers: differences along it are more precise than their `stderr` say), and
-    independent between rows. The numbers do not depend on `chunk`, except with `points=gmmjax.iid`. Differentiable in
-    `ps`, `qs` and keywords that are arrays; gradients recompute each chunk instead of storing it. One compilation per
-    shape, for one and the same function object.
+    Row i of an estimate uses one key, the i-th of `jax.random.split(key, M)`: the points of p_i are
+    drawn once for its whole row, or for a chunk of it, and they are the same for the whole row.
+    Errors are therefore correlated within a row (common random numbers: differences along it are
+    more precise than their `stderr` say), and independent between rows. The numbers do not depend
+    on `chunk`, except with `points=gmmjax.iid`. Differentiable in `ps`, `qs` and keywords that are
+    arrays; gradients recompute each chunk instead of storing it. One compilation per shape, for one
+    and the same function object.
 
     Args:
-      divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your own, that can be
-        lifted by `jax.vmap`.
+      divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your
+        own, that can be lifted by `jax.vmap`.
       key: a JAX key, or None for a deterministic function.
       ps: M mixtures as one batch, see `gmmjax.stack`.
-      qs: N mixtures as one batch. Without them all pairs of `ps`; the diagonal of a function of this package that is
-        a divergence is then exactly 0, with stderr 0.
-      chunk: how many pairs of a row are evaluated at a time, at most, which bounds the memory: a Python int. By
-        default what a cache holds: on a CPU 64 pairs of small mixtures, 4 of large ones or without a key.
-      symmetric: whether d(p, q) = d(q, p), so that without `qs` half of the pairs are enough. By default what is known
-        of the functions of this package, and False for others.
+      qs: N mixtures as one batch. Without them all pairs of `ps`; the diagonal of a function of
+        this package that is a divergence is then exactly 0, with stderr 0.
+      chunk: how many pairs of a row are evaluated at a time, at most, which bounds the memory: a
+        Python int. By default what a cache holds: on a CPU 64 pairs of small mixtures, 4 of large
+        ones or without a key.
+      symmetric: whether d(p, q) = d(q, p), so that without `qs` half of the pairs are enough. By
+        default what is known of the functions of this package, and False for others.
       progress: show a bar, row by row (needs `tqdm`; not under `jit` or `grad`).
       **keywords: passed on to `divergence`; arrays are traced, everything else is static.
 
     Returns:
-      What `divergence` returns, its leaves with two leading axes `(M, N)`: an array, an `Estimate`, `Bounds`.
+      What `divergence` returns, its leaves with two leading axes `(M, N)`: an array, an `Estimate`,
+      `Bounds`.
 
     Raises:
       TypeError: `ps` or `qs` is not a `GMM`, or a key is missing, wrong, or not wanted.
-      ValueError: `ps` or `qs` is not a batch, shapes disagree, `chunk` < 1, or `symmetric` is set along with `qs`.
+      ValueError: `ps` or `qs` is not a batch, shapes disagree, `chunk` < 1, or `symmetric` is set
+        along with `qs`.
       ImportError: `progress` without tqdm.
 
     Example:
@@ -101,13 +107,25 @@ def pairwise(
     if qs is not None and symmetric:
         raise ValueError("symmetric: halves the pairs of one batch, but qs is another one")
     if qs is not None and qs.means.shape[-1] != ps.means.shape[-1]:
-        raise ValueError(f"qs: has means {qs.means.shape}, of another dimension than ps, with means {ps.means.shape}")
+        raise ValueError(
+            f"qs: has means {qs.means.shape}, of another dimension than ps, with means {ps.means.shape}"
+        )
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
     name, bound = _own_name(divergence)
-    symmetric = name in SYMMETRIC and "weight" not in {**bound, **keywords} if symmetric is None else symmetric
-    layout = _rectangle(rows, others) if others else _all_pairs(rows, symmetric, name in ZERO_AT_EQUALITY)
+    symmetric = (
+        name in SYMMETRIC and "weight" not in {**bound, **keywords}
+        if symmetric is None
+        else symmetric
+    )
+    layout = (
+        _rectangle(rows, others)
+        if others
+        else _all_pairs(rows, symmetric, name in ZERO_AT_EQUALITY)
+    )
     arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
-    call = _Call(divergence, key is not None, tuple((k, v) for k, v in keywords.items() if k not in arrays))
+    call = _Call(
+        divergence, key is not None, tuple((k, v) for k, v in keywords.items() if k not in arrays)
+    )
     keys = jax.random.split(jax.random.key(0) if key is None else key, rows)
     compute = _loop if progress else _map
     table = compute(call, (keys, ps, layout.blocks(chunk)), ps if qs is None else qs, arrays)
@@ -116,7 +134,11 @@ def pairwise(
 
 def _chunk(key, ps):
     """As many pairs as a cache holds: tables of points, or of pairs of components."""
-    return pairs_together(*ps.means.shape[-2:]) if key is not None or jax.default_backend() != "cpu" else 4
+    return (
+        pairs_together(*ps.means.shape[-2:])
+        if key is not None or jax.default_backend() != "cpu"
+        else 4
+    )
 
 
 class _Call(NamedTuple):
@@ -132,14 +154,18 @@ class _Call(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Which columns a row computes, `(M, C)`, and where entry (i, j) is then found: its row and place, or −1 for 0."""
+    """Which columns a row computes, `(M, C)`, and where entry (i, j) is then found: its row and
+    place, or −1 for 0.
+    """
 
     columns: np.ndarray
     row: np.ndarray
     place: np.ndarray
 
     def blocks(self, chunk):
-        """The columns of a row in equal blocks of at most `chunk`, `(M, B, chunk)`; the last ones may repeat."""
+        """The columns of a row in equal blocks of at most `chunk`, `(M, B, chunk)`; the last ones
+        may repeat.
+        """
         count = -(-self.columns.shape[1] // chunk)
         size = -(-self.columns.shape[1] // count)
         filled = np.minimum(np.arange(count * size), self.columns.shape[1] - 1)
@@ -158,7 +184,9 @@ def _rectangle(rows, others):
 
 
 def _all_pairs(size, symmetric, zero_diagonal):
-    """Row i computes pairs with i + first … i + last, modulo the size: the same number in every row."""
+    """Row i computes pairs with i + first … i + last, modulo the size: the same number in every
+    row.
+    """
     last = size // 2 if symmetric else size - 1
     first = 1 if zero_diagonal and size > 1 else 0
     columns = (np.arange(size)[:, None] + np.arange(first, last + 1)) % size
@@ -195,14 +223,21 @@ _compiled_row = jax.jit(_row, static_argnums=0)
 
 def _loop(call, rows, qs, arrays):
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rows, qs, arrays))):
-        raise TypeError("progress: a bar needs concrete values; leave it off under jit, grad and vmap")
+        raise TypeError(
+            "progress: a bar needs concrete values; leave it off under jit, grad and vmap"
+        )
     take = lambda i: jax.tree.map(lambda leaf: leaf[i], rows)
-    table = [jax.block_until_ready(_compiled_row(call, take(i), qs, arrays)) for i in bar(range(len(rows[0])))]
+    table = [
+        jax.block_until_ready(_compiled_row(call, take(i), qs, arrays))
+        for i in bar(range(len(rows[0])))
+    ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *table)
 
 
 def _own_name(divergence):
-    """The name of a function of this package, None for others, and the keywords that are bound to it."""
+    """The name of a function of this package, None for others, and the keywords that are bound to
+    it.
+    """
     bound = {}
     while isinstance(divergence, functools.partial):
         bound = {**divergence.keywords, **bound}
@@ -221,7 +256,9 @@ def _check_divergence(divergence, key):
         return
     name = getattr(divergence, "__name__", "divergence")
     if first == "key" and key is None:
-        raise TypeError(f"key: {name} is an estimate and needs a JAX key such as jax.random.key(0), got None")
+        raise TypeError(
+            f"key: {name} is an estimate and needs a JAX key such as jax.random.key(0), got None"
+        )
     if first == "p" and key is not None:
         raise TypeError(f"key: {name} is deterministic and takes no key; pass None")
 

@@ -44,15 +44,18 @@ def estimate_to(
     batch_samples: int = 16_384,
     **keywords,
 ) -> ToleranceEstimate:
-    r"""Sample until :math:`\text{stderr} \le \max(\text{atol}, \text{rtol}\,|\text{value}|)`; an estimate.
+    r"""Sample until :math:`\text{stderr} \le \max(\text{atol}, \text{rtol}\,|\text{value}|)`; an
+    estimate.
 
-    A pilot batch says how many batches are needed; they are then drawn afresh, and the pilot is left out of the
-    result. Stopping as soon as the running error looks small enough would favour batches that missed something,
-    and state an error that is too small. Memory is that of one batch. Not differentiable in reverse mode: call
-    the divergence itself with the `num_samples` that this returns.
+    A pilot batch says how many batches are needed; they are then drawn afresh, and the pilot is
+    left out of the result. Stopping as soon as the running error looks small enough would favour
+    batches that missed something, and state an error that is too small. Memory is that of one
+    batch. Not differentiable in reverse mode: call the divergence itself with the `num_samples`
+    that this returns.
 
     Args:
-      divergence: any estimate of this package, called as `divergence(key, *mixtures, num_samples=…, **keywords)`.
+      divergence: any estimate of this package, called as `divergence(key, *mixtures, num_samples=…,
+        **keywords)`.
       key: a JAX key.
       *mixtures: its mixtures.
       rtol: wanted standard error relative to the absolute value, in its units (nats for most).
@@ -66,11 +69,12 @@ def estimate_to(
 
     Raises:
       TypeError: `key` is not a key, or a count is not an int.
-      ValueError: a count is below 1, `max_samples` is less than two batches, a tolerance is negative, or what
-        the divergence refuses.
+      ValueError: a count is below 1, `max_samples` is less than two batches, a tolerance is
+        negative, or what the divergence refuses.
 
     Reference:
-      Stein (1945), "A two-sample test for a linear hypothesis whose power is independent of the variance".
+      Stein (1945), "A two-sample test for a linear hypothesis whose power is independent of the
+      variance".
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -82,13 +86,23 @@ def estimate_to(
     """
     check_key(key)
     check_function("divergence", divergence)
-    max_samples, batch_samples = check_count("max_samples", max_samples), check_count("batch_samples", batch_samples)
+    max_samples, batch_samples = (
+        check_count("max_samples", max_samples),
+        check_count("batch_samples", batch_samples),
+    )
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not isinstance(value, Tracer) and not value >= 0:
             raise ValueError(f"{name}: expected a number of at least 0, got {value}")
     if max_samples < 2 * batch_samples:
-        raise ValueError(f"max_samples: expected at least two batches of {batch_samples}, got {max_samples}")
-    static = (divergence, max_samples // batch_samples - 1, batch_samples, tuple(sorted(keywords.items())))
+        raise ValueError(
+            f"max_samples: expected at least two batches of {batch_samples}, got {max_samples}"
+        )
+    static = (
+        divergence,
+        max_samples // batch_samples - 1,
+        batch_samples,
+        tuple(sorted(keywords.items())),
+    )
     return _estimate_to(key, mixtures, jnp.asarray(rtol), jnp.asarray(atol), static)
 
 
@@ -121,11 +135,20 @@ def _estimate_to(key, mixtures, rtol: jax.Array, atol: jax.Array, static):
         value = value + (new_value - value) / count
         variance = variance + (new_variance - variance) / count
         extend = (count == plan) & ~met(count, value, variance)
-        return count, jnp.where(extend, jnp.maximum(planned(value, variance), count + 1), plan), value, variance
+        return (
+            count,
+            jnp.where(extend, jnp.maximum(planned(value, variance), count + 1), plan),
+            value,
+            variance,
+        )
 
     pilot = batch(0)
     zero = jnp.zeros_like(pilot[0])
     start = (jnp.zeros((), int), planned(*pilot), zero, jnp.zeros_like(pilot[1]))
-    count, _, value, variance = jax.lax.while_loop(lambda s: s[0] < jnp.minimum(s[1], most), step, start)
+    count, _, value, variance = jax.lax.while_loop(
+        lambda s: s[0] < jnp.minimum(s[1], most), step, start
+    )
     stderr = jnp.sqrt(variance / count)
-    return ToleranceEstimate(value, stderr, (count + 1) * batch_samples, met(count, value, variance))
+    return ToleranceEstimate(
+        value, stderr, (count + 1) * batch_samples, met(count, value, variance)
+    )

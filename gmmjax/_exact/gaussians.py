@@ -9,9 +9,11 @@ from gmmjax._mixture.gmm import GMM, common_float
 
 
 def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
-    r"""Kullback–Leibler divergence of two Gaussians, :math:`\mathbb E_p[\log p - \log q]`; exact, in nats.
+    r"""Kullback–Leibler divergence of two Gaussians, :math:`\mathbb E_p[\log p - \log q]`; exact,
+    in nats.
 
-    .. math:: \tfrac12 \big(\mathrm{tr}\, \Sigma_q^{-1} \Sigma_p - D + \log \tfrac{|\Sigma_q|}{|\Sigma_p|}
+    .. math:: \tfrac12 \big(\mathrm{tr}\, \Sigma_q^{-1} \Sigma_p - D + \log
+    \tfrac{|\Sigma_q|}{|\Sigma_p|}
       + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q)\big)
 
     Args:
@@ -38,10 +40,12 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
 
 
 def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
-    r"""Rényi divergence of two Gaussians, :math:`\tfrac1{\alpha-1} \log \int p^\alpha q^{1-\alpha}`; exact, in nats.
+    r"""Rényi divergence of two Gaussians, :math:`\tfrac1{\alpha-1} \log \int p^\alpha
+    q^{1-\alpha}`; exact, in nats.
 
-    For α > 1 it is +inf (with gradient 0) unless :math:`\alpha \Sigma_q + (1 - \alpha) \Sigma_p` is positive definite.
-    It rises with α, and tends to `gaussian_kl` as α tends to 1, where it loses digits like ε/|1 − α|.
+    For α > 1 it is +inf (with gradient 0) unless :math:`\alpha \Sigma_q + (1 - \alpha) \Sigma_p` is
+    positive definite. It rises with α, and tends to `gaussian_kl` as α tends to 1, where it loses
+    digits like ε/|1 − α|.
 
     Args:
       p: a mixture of one component.
@@ -53,11 +57,12 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
 
     Raises:
       TypeError: `p` or `q` is not a `GMM`.
-      ValueError: shapes disagree, one of them has several components, or `alpha` is not a positive number other than 1.
+      ValueError: shapes disagree, one of them has several components, or `alpha` is not a positive
+        number other than 1.
 
     Reference:
-      Gil, Alajaji and Linder (2013), "Rényi divergence measures for commonly used univariate continuous
-      distributions".
+      Gil, Alajaji and Linder (2013), "Rényi divergence measures for commonly used univariate
+      continuous distributions".
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -66,8 +71,12 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
       1.0
     """
     p, q = _one_component(p, q)
-    if jnp.ndim(alpha) != 0 or not (isinstance(alpha, Tracer) or (0 < alpha < jnp.inf and alpha != 1)):
-        raise ValueError(f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}")
+    if jnp.ndim(alpha) != 0 or not (
+        isinstance(alpha, Tracer) or (0 < alpha < jnp.inf and alpha != 1)
+    ):
+        raise ValueError(
+            f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}"
+        )
     return _renyi(p, q, jnp.asarray(alpha, p.means.dtype))
 
 
@@ -75,7 +84,8 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     r"""Bhattacharyya distance of two Gaussians, :math:`-\log \int \sqrt{pq}`; exact, in nats.
 
     .. math:: \tfrac18 (\mu_p - \mu_q)^\top \Sigma^{-1} (\mu_p - \mu_q)
-      + \tfrac12 \log \frac{|\Sigma|}{\sqrt{|\Sigma_p| |\Sigma_q|}}, \quad \Sigma = \tfrac12 (\Sigma_p + \Sigma_q)
+      + \tfrac12 \log \frac{|\Sigma|}{\sqrt{|\Sigma_p| |\Sigma_q|}}, \quad \Sigma = \tfrac12
+      (\Sigma_p + \Sigma_q)
 
     Args:
       p: a mixture of one component.
@@ -101,7 +111,8 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
 
 
 def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
-    r"""Squared Hellinger distance of two Gaussians, :math:`1 - \int \sqrt{pq}`; exact, in [0, 1], no unit.
+    r"""Squared Hellinger distance of two Gaussians, :math:`1 - \int \sqrt{pq}`; exact, in [0, 1],
+    no unit.
 
     Args:
       p: a mixture of one component.
@@ -129,9 +140,9 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
 def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
     r"""χ² divergence of two Gaussians, :math:`\int p^2 / q - 1`; exact, no unit.
 
-    It is +inf (with gradient 0) unless :math:`2 \Sigma_q - \Sigma_p` is positive definite, and where the number
-    overflows, as it soon does in many dimensions: there :math:`\log(1 + \chi^2)`, which is `gaussian_renyi` with α = 2,
-    is of use.
+    It is +inf (with gradient 0) unless :math:`2 \Sigma_q - \Sigma_p` is positive definite, and
+    where the number overflows, as it soon does in many dimensions: there :math:`\log(1 + \chi^2)`,
+    which is `gaussian_renyi` with α = 2, is of use.
 
     Args:
       p: a mixture of one component.
@@ -145,7 +156,8 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree, or one of them has several components.
 
     Reference:
-      Nielsen and Nock (2014), "On the chi square and higher-order chi distances for approximating f-divergences".
+      Nielsen and Nock (2014), "On the chi square and higher-order chi distances for approximating
+      f-divergences".
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -171,7 +183,8 @@ def _bhattacharyya(p, q):
 
 @jax.jit
 def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
-    # Where the integral is infinite, order ½ takes its place: a value that is not used, whose gradient is finite.
+    # Where the integral is infinite, order ½ takes its place: a value that is not used, whose
+    # gradient is finite.
     inverse = linalg.inverse_scale(q.scale, q.means)
     ratio = components.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]
     if ratio.ndim == 1:
@@ -180,12 +193,18 @@ def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
         core = (1 - alpha) * jnp.matmul(ratio, ratio.T, precision=linalg.HIGHEST)
         infinite = components.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
     order = jnp.where(infinite, 0.5, alpha)
-    return jnp.where(infinite, jnp.inf, components.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1))
+    return jnp.where(
+        infinite,
+        jnp.inf,
+        components.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1),
+    )
 
 
 def _one_component(p, q):
     mixtures = common_float(p=p, q=q)
     for name, g in zip("pq", mixtures, strict=True):
         if g.num_components != 1:
-            raise ValueError(f"{name}: has {g.num_components} components; this closed form is for one Gaussian each")
+            raise ValueError(
+                f"{name}: has {g.num_components} components; this closed form is for one Gaussian each"
+            )
     return mixtures

@@ -1,8 +1,9 @@
 """Integrals over one- and two-dimensional space of functions of the log-densities of mixtures.
 
-On a line Gauss–Legendre panels are laid over all structure of the mixtures, so that nothing narrow or far can be
-missed. The plane is cut into parallel lines, placed in the same way and bisected until all panels of lines have
-converged. Panels are constants of differentiation: the derivative is the integral of the integrand's derivative.
+On a line Gauss–Legendre panels are laid over all structure of the mixtures, so that nothing narrow
+or far can be missed. The plane is cut into parallel lines, placed in the same way and bisected
+until all panels of lines have converged. Panels are constants of differentiation: the derivative is
+the integral of the integrand's derivative.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,13 +30,16 @@ def _mirrored(positive):
     return np.concatenate([-np.array(positive[::-1]), [0.0], positive])
 
 
-# Where the first panels of lines end: between the centre of a component and its end, and around a switch.
+# Where the first panels of lines end: between the centre of a component and its end, and around a
+# switch.
 COMPONENT = _mirrored([0.09, 0.18, 0.28, 0.38, 0.49, 0.6, 0.72, 0.86, 1.0])
 SWITCH = _mirrored([2.0, 5.0, 11.0, 22.0, 40.0])
 
 
 class _Layout(NamedTuple):
-    """Which of all components make up each mixture, and among which the largest one is of interest."""
+    """Which of all components make up each mixture, and among which the largest one is of
+    interest.
+    """
 
     mixtures: list[np.ndarray]
     envelopes: list[np.ndarray]
@@ -44,16 +48,20 @@ class _Layout(NamedTuple):
 def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax.Array:
     """∫ fn(log p, log q, …) dx for checked mixtures of dimension 1 or 2.
 
-    `fn` is smooth in its arguments, up to kinks where p = q if `joint`, and vanishes with all densities.
+    `fn` is smooth in its arguments, up to kinks where p = q if `joint`, and vanishes with all
+    densities.
     """
-    # Integrals do not change under a common shift, and float32 has no digits to spare for an offset.
+    # Integrals do not change under a common shift, and float32 has no digits to spare for an
+    # offset.
     origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
     mixtures = [g._replace(means=g.means - origin) for g in mixtures]
     ends = np.cumsum([0] + [g.num_components for g in mixtures])
     groups = [np.arange(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
     layout = _Layout(groups, [*groups, np.arange(ends[-1])] if joint else groups)
     dim = mixtures[0].dim
-    structure = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *map(as_line if dim == 1 else as_plane, mixtures))
+    structure = jax.tree.map(
+        lambda *leaves: jnp.concatenate(leaves), *map(as_line if dim == 1 else as_plane, mixtures)
+    )
     flat, restore = ravel_pytree(structure)
 
     def lines(flat, panel):
@@ -77,7 +85,9 @@ def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax
         edges = jax.vmap(lambda mesh: mesh.edges(steps, laid[1]))(laid[0])
         x, w = (v.reshape(len(edges), -1) for v in _nodes(edges[:, :-1], edges[:, 1:]))
         table = jax.vmap(Line.components)(some, x)
-        logs = (jax.nn.logsumexp(table[:, rows[0] : rows[-1] + 1], axis=1) for rows in layout.mixtures)
+        logs = (
+            jax.nn.logsumexp(table[:, rows[0] : rows[-1] + 1], axis=1) for rows in layout.mixtures
+        )
         return weights * jnp.sum(w * fn(*logs), axis=1)
 
     parts = _Parts(lay, masses)
@@ -90,7 +100,9 @@ def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax
 
 
 class _Parts(NamedTuple):
-    """A sum over parts of panels: how a panel is cut into parts, `(flat, panel)`, and what each of them adds."""
+    """A sum over parts of panels: how a panel is cut into parts, `(flat, panel)`, and what each of
+    them adds.
+    """
 
     lay: Callable
     masses: Callable
@@ -103,21 +115,27 @@ class _Parts(NamedTuple):
 
 
 def _summed(parts, term=None):
-    """The sum of a term over all parts of given panels, of all masses by default; differentiable as often as it is."""
+    """The sum of a term over all parts of given panels, of all masses by default; differentiable as
+    often as it is.
+    """
     term = term or (lambda *part: jnp.sum(parts.masses(*part)))
 
     @jax.custom_jvp
     def total(flat, panels, used):
         shapes = jax.eval_shape(lambda: term(flat, panels[0], parts.lay(flat, panels[0]), 0))
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        return jax.lax.fori_loop(0, used, lambda i, sums: parts.over_panel(flat, panels[i], term, sums), zeros)
+        return jax.lax.fori_loop(
+            0, used, lambda i, sums: parts.over_panel(flat, panels[i], term, sums), zeros
+        )
 
     @total.defjvp
     def _total_jvp(primals, tangents):
         # How many parts there are is known late, and so loops are differentiated part by part.
         both = jax.jacrev(lambda *part: (term(*part),) * 2, has_aux=True)
         slopes, value = _summed(parts, both)(*primals)
-        return value, jax.tree.map(lambda slope: jnp.matmul(slope, tangents[0], precision=linalg.HIGHEST), slopes)
+        return value, jax.tree.map(
+            lambda slope: jnp.matmul(slope, tangents[0], precision=linalg.HIGHEST), slopes
+        )
 
     return total
 
@@ -145,12 +163,17 @@ def _adaptive(parts, first_edges):
 def _nodes(low, high):
     """Gauss–Legendre points and weights of panels, along a new last axis."""
     half = ((high - low) / 2)[..., None]
-    t, w = (v.astype(half.dtype).reshape((1,) * low.ndim + (-1,)) for v in np.polynomial.legendre.leggauss(ORDER))
+    t, w = (
+        v.astype(half.dtype).reshape((1,) * low.ndim + (-1,))
+        for v in np.polynomial.legendre.leggauss(ORDER)
+    )
     return low[..., None] + half * (1 + t), half * w
 
 
 def _first_edges(plane: Plane, layout: _Layout):
-    """Edges of the first panels of lines: where a change of component crosses a ridge, it is crossed by all lines."""
+    """Edges of the first panels of lines: where a change of component crosses a ridge, it is
+    crossed by all lines.
+    """
 
     def on_ridge(centre1, centre2, slope, width):
         ridge = plane.along((centre1, centre2), slope)
@@ -159,10 +182,14 @@ def _first_edges(plane: Plane, layout: _Layout):
         missed = (centre2 + slope * (x - centre1))[None] - jax.vmap(plane.cut)(x).centres.T
         pull = missed / plane.widths[:, None] ** 2
         across = width * (pull[a, np.arange(x.size)] - pull[b, np.arange(x.size)])
-        return x[:, None] + (scale * jnp.sqrt(1 + across**2))[:, None] * SWITCH[None].astype(x.dtype)
+        return x[:, None] + (scale * jnp.sqrt(1 + across**2))[:, None] * SWITCH[None].astype(
+            x.dtype
+        )
 
     first = plane.first
-    components = first.centres[:, None] + first.halves()[:, None] * COMPONENT[None].astype(first.centres.dtype)
+    components = first.centres[:, None] + first.halves()[:, None] * COMPONENT[None].astype(
+        first.centres.dtype
+    )
     ridges = jax.vmap(on_ridge)(first.centres, plane.centres, plane.slopes, plane.widths)
     return _spread(jnp.concatenate([components.reshape(-1), ridges.reshape(-1)]), FIRST_PANELS)
 
@@ -171,7 +198,9 @@ def _spread(points, count):
     """Edges of `count` panels at even ranks of the breakpoints that are not NaN."""
     ordered = jnp.sort(points)  # NaN last
     total = jnp.sum(~jnp.isnan(points))
-    rank = jnp.linspace(0, 1, count + 1, dtype=points.dtype) * jnp.maximum(total - 1, 0).astype(points.dtype)
+    rank = jnp.linspace(0, 1, count + 1, dtype=points.dtype) * jnp.maximum(total - 1, 0).astype(
+        points.dtype
+    )
     low = jnp.floor(rank).astype(int)
     left, right = ordered[low], ordered[jnp.minimum(low + 1, jnp.maximum(total - 1, 0))]
     edges = left + (rank - low.astype(rank.dtype)) * (right - left)
@@ -179,7 +208,9 @@ def _spread(points, count):
 
 
 def _refine(masses, edges):
-    """Bisect the worst panels until all have converged: panels, their values, and how many of them are in use."""
+    """Bisect the worst panels until all have converged: panels, their values, and how many of them
+    are in use.
+    """
     t, _ = np.polynomial.legendre.leggauss(ORDER)
     project = np.polynomial.legendre.legvander(t, ORDER - 1).T * (2 * np.arange(ORDER)[:, None] + 1)
     precision = max(1e-12, 10 * float(jnp.finfo(edges.dtype).eps))
@@ -188,7 +219,8 @@ def _refine(masses, edges):
         mass = masses(bounds)
         series = jnp.abs(jnp.matmul(project.astype(mass.dtype), mass, precision=linalg.HIGHEST))
         size, tail = jnp.max(series), jnp.max(series[-2:])
-        # Gauss's rule is exact to twice the degree: its error lies between the last coefficient and its square.
+        # Gauss's rule is exact to twice the degree: its error lies between the last coefficient and
+        # its square.
         return jnp.sum(mass), tail * jnp.sqrt(tail / jnp.where(size > 0, size, 1))
 
     def unfinished(state):
@@ -200,12 +232,18 @@ def _refine(masses, edges):
         error, worst = jax.lax.top_k(errors, 2 * BISECTED)
         low, high = panels[worst[:BISECTED]].T
         middle = (low + high) / 2
-        halves = jnp.concatenate([jnp.stack([low, middle], axis=1), jnp.stack([middle, high], axis=1)])
+        halves = jnp.concatenate(
+            [jnp.stack([low, middle], axis=1), jnp.stack([middle, high], axis=1)]
+        )
         new = jnp.isinf(error[0])  # panels not seen before come first, whole
         parts = jnp.where(new, panels[worst], halves)
-        place = jnp.where(new, worst, jnp.concatenate([worst[:BISECTED], used + jnp.arange(BISECTED)]))
+        place = jnp.where(
+            new, worst, jnp.concatenate([worst[:BISECTED], used + jnp.arange(BISECTED)])
+        )
         found = jax.lax.map(assess, parts)
-        values, errors = (old.at[place].set(new) for old, new in zip((values, errors), found, strict=True))
+        values, errors = (
+            old.at[place].set(new) for old, new in zip((values, errors), found, strict=True)
+        )
         return panels.at[place].set(parts), values, errors, jnp.where(new, used, used + BISECTED)
 
     count = edges.size - 1

@@ -10,12 +10,13 @@ from gmmjax._validate import check_between
 
 
 def ise(p: GMM, q: GMM) -> jax.Array:
-    r"""Integrated squared error, :math:`\int (p - q)^2 = \int p^2 - 2 \int pq + \int q^2`; exact, in units of density.
+    r"""Integrated squared error, :math:`\int (p - q)^2 = \int p^2 - 2 \int pq + \int q^2`; exact,
+    in units of density.
 
-    Squared on purpose: its root has an infinite gradient at p = q, where this one is 0 with gradient 0.
-    The three integrals are summed relative to the largest of their terms, and cancel: the result is good to a few
-    units in the last place of :math:`\int p^2 + \int q^2`. In many dimensions it is a very small number that
-    underflows in float32; `normalised_ise` does not.
+    Squared on purpose: its root has an infinite gradient at p = q, where this one is 0 with
+    gradient 0. The three integrals are summed relative to the largest of their terms, and cancel:
+    the result is good to a few units in the last place of :math:`\int p^2 + \int q^2`. In many
+    dimensions it is a very small number that underflows in float32; `normalised_ise` does not.
 
     Args:
       p: a mixture.
@@ -29,7 +30,8 @@ def ise(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Williams and Maybeck (2003), "Cost-function-based Gaussian mixture reduction for target tracking".
+      Williams and Maybeck (2003), "Cost-function-based Gaussian mixture reduction for target
+      tracking".
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -49,10 +51,11 @@ def _ise(p, q):
 
 
 def normalised_ise(p: GMM, q: GMM) -> jax.Array:
-    r"""Integrated squared error in [0, 1], :math:`\int (p - q)^2 \,/\, (\int p^2 + \int q^2)`; exact, no unit.
+    r"""Integrated squared error in [0, 1], :math:`\int (p - q)^2 \,/\, (\int p^2 + \int q^2)`;
+    exact, no unit.
 
-    It is 0 at p = q, with gradient 0, and 1 where the mixtures do not overlap. Good to a few units in the last
-    place of 1, in any dimension.
+    It is 0 at p = q, with gradient 0, and 1 where the mixtures do not overlap. Good to a few units
+    in the last place of 1, in any dimension.
 
     Args:
       p: a mixture.
@@ -85,10 +88,12 @@ def _normalised_ise(p, q):
 
 
 def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
-    r"""Cauchy–Schwarz divergence, :math:`-\log\big(\int pq \,/\, \sqrt{\int p^2 \int q^2}\big)`; exact, in nats.
+    r"""Cauchy–Schwarz divergence, :math:`-\log\big(\int pq \,/\, \sqrt{\int p^2 \int q^2}\big)`;
+    exact, in nats.
 
-    It is 0 where p = q, with gradient 0, and symmetric. Logarithms of integrals to the end: it survives many
-    dimensions, and is good to a few units in the last place of the largest of these logarithms.
+    It is 0 where p = q, with gradient 0, and symmetric. Logarithms of integrals to the end: it
+    survives many dimensions, and is good to a few units in the last place of the largest of these
+    logarithms.
 
     Args:
       p: a mixture.
@@ -102,8 +107,8 @@ def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Kampa, Hasanbelliu and Principe (2011), "Closed-form Cauchy–Schwarz PDF divergence for mixture of Gaussians",
-      equation 3, with the covariance 2Σ of a component's product with itself.
+      Kampa, Hasanbelliu and Principe (2011), "Closed-form Cauchy–Schwarz PDF divergence for mixture
+      of Gaussians", equation 3, with the covariance 2Σ of a component's product with itself.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -152,12 +157,13 @@ def _renyi2_entropy(p):
 
 
 def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
-    r"""Squared maximum mean discrepancy, :math:`\mathbb E[k(x, x') - 2 k(x, y) + k(y, y')]`; exact, no unit.
+    r"""Squared maximum mean discrepancy, :math:`\mathbb E[k(x, x') - 2 k(x, y) + k(y, y')]`; exact,
+    no unit.
 
     Here :math:`x, x' \sim p` and :math:`y, y' \sim q` are independent and the kernel is Gaussian,
-    :math:`k(x, y) = \exp(-\|x - y\|^2 / 2h^2)`. Squared on purpose: the root has an infinite gradient at p = q,
-    where this one is 0 with gradient 0. Good to a few units in the last place of :math:`\mathbb E[k(x, x')] + \mathbb
-    E[k(y, y')]`.
+    :math:`k(x, y) = \exp(-\|x - y\|^2 / 2h^2)`. Squared on purpose: the root has an infinite
+    gradient at p = q, where this one is 0 with gradient 0. Good to a few units in the last place of
+    :math:`\mathbb E[k(x, x')] + \mathbb E[k(y, y')]`.
 
     Args:
       p: a mixture.
@@ -187,7 +193,8 @@ def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
 
 @jax.jit
 def _mmd_squared(p, q, bandwidth):
-    # k(x, y) = (2π)^(D/2) N(x; y, I) in units of h, and half of that noise goes to either side of a product.
+    # k(x, y) = (2π)^(D/2) N(x; y, I) in units of h, and half of that noise goes to either side of a
+    # product.
     difference, _, log_unit = _squared_distance(_blurred(p, bandwidth), _blurred(q, bandwidth))
     return difference * jnp.exp(log_unit)
 
@@ -206,15 +213,19 @@ def _blurred(g, bandwidth):
 def _squared_distance(p, q):
     """∫ (p − q)² and ∫ p² + ∫ q² of (2π)^(D/4)-fold densities, both over exp of the third value."""
     pp, pq, qq = _log_terms(p, q)
-    log_unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(pp), jnp.max(qq)))  # ∫ pq is at most their mean
+    # ∫ pq is at most their mean
+    log_unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(pp), jnp.max(qq)))
     pp, pq, qq = (jnp.sum(jnp.exp(terms - log_unit)) for terms in (pp, pq, qq))
     return pp + qq - 2 * pq, pp + qq, log_unit
 
 
 def _log_terms(p, q):
-    # In one batch: a third of the compilation, and the three agree to the last bit where p and q do.
+    # In one batch: a third of the compilation, and the three agree to the last bit where p and q
+    # do.
     both = stack([p, q])
-    left, right = (jax.tree.map(lambda leaf, i=i: leaf[jnp.array(i)], both) for i in ([0, 0, 1], [0, 1, 1]))
+    left, right = (
+        jax.tree.map(lambda leaf, i=i: leaf[jnp.array(i)], both) for i in ([0, 0, 1], [0, 1, 1])
+    )
     return jax.vmap(_log_product_terms)(left, right)
 
 

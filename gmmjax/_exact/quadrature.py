@@ -8,12 +8,13 @@ from gmmjax._mixture.gmm import GMM, as_float, common_float
 
 
 def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
-    r"""Kullback–Leibler divergence, :math:`\int p \log (p / q)\, dx`, by numerical integration, in nats; D = 1 or 2.
+    r"""Kullback–Leibler divergence, :math:`\int p \log (p / q)\, dx`, by numerical integration, in
+    nats; D = 1 or 2.
 
-    Deterministic, and exact to about 1e-10 relative in float64, also where modes are far, narrow or almost the
-    same in both (in float32 to about 1e-6, and no closer than rounding of `log p` allows where both are almost the
-    same). Never negative beyond rounding. The gradient, in all leaves, is the same integral of derivatives, and as
-    accurate.
+    Deterministic, and exact to about 1e-10 relative in float64, also where modes are far, narrow or
+    almost the same in both (in float32 to about 1e-6, and no closer than rounding of `log p` allows
+    where both are almost the same). Never negative beyond rounding. The gradient, in all leaves, is
+    the same integral of derivatives, and as accurate.
 
     Args:
       p: a mixture of dimension 1 or 2.
@@ -27,8 +28,8 @@ def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree, or the dimension is not 1 or 2.
 
     Reference:
-      Kullback and Leibler (1951), "On information and sufficiency", equation 2.6; Davis and Rabinowitz (1984),
-      "Methods of numerical integration", section 2.9 (composite Gauss rules).
+      Kullback and Leibler (1951), "On information and sufficiency", equation 2.6; Davis and
+      Rabinowitz (1984), "Methods of numerical integration", section 2.9 (composite Gauss rules).
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -48,12 +49,14 @@ def _kl_quadrature(p, q):
 
 
 def js_quadrature(p: GMM, q: GMM) -> jax.Array:
-    r"""Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))`, in nats; D = 1 or 2.
+    r"""Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))`, in
+    nats; D = 1 or 2.
 
-    Here :math:`m = \tfrac12 (p + q)`. By numerical integration: deterministic, and exact to about 1e-10 relative in
-    float64, also where modes are far, narrow or almost the same in both (in float32 to about 1e-6, and no closer than
-    rounding of `log p` allows where both are almost the same). Symmetric, never negative beyond rounding. The
-    gradient, in all leaves, is the same integral of derivatives, and as accurate.
+    Here :math:`m = \tfrac12 (p + q)`. By numerical integration: deterministic, and exact to about
+    1e-10 relative in float64, also where modes are far, narrow or almost the same in both (in
+    float32 to about 1e-6, and no closer than rounding of `log p` allows where both are almost the
+    same). Symmetric, never negative beyond rounding. The gradient, in all leaves, is the same
+    integral of derivatives, and as accurate.
 
     Args:
       p: a mixture of dimension 1 or 2.
@@ -93,10 +96,11 @@ def _js_quadrature(p, q):
 
 
 def entropy_quadrature(p: GMM) -> jax.Array:
-    r"""Differential entropy, :math:`-\int p \log p\, dx`, by numerical integration, in nats; D = 1 or 2.
+    r"""Differential entropy, :math:`-\int p \log p\, dx`, by numerical integration, in nats; D = 1
+    or 2.
 
-    Deterministic, and exact to about 1e-10 in float64 and 1e-5 in float32. The gradient, in all leaves, is the same
-    integral of derivatives, and as accurate.
+    Deterministic, and exact to about 1e-10 in float64 and 1e-5 in float32. The gradient, in all
+    leaves, is the same integral of derivatives, and as accurate.
 
     Args:
       p: a mixture of dimension 1 or 2.
@@ -128,7 +132,8 @@ def _entropy_quadrature(p):
 
 
 def _excess(log_p: jax.Array, log_q: jax.Array, ratio: jax.Array) -> jax.Array:
-    """The integrand p φ(t) for t = log q − log p and φ(t) = eᵗ − 1 − t ≥ 0, which integrates to KL(p‖q) as −p t does.
+    """The integrand p φ(t) for t = log q − log p and φ(t) = eᵗ − 1 − t ≥ 0, which integrates to
+    KL(p‖q) as −p t does.
 
     A small divergence is then a sum of small terms and not a difference of large ones.
     """

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 
 
 class Plan(NamedTuple):
-    """An optimal plan, and the potentials f_i + g_j ≤ c_ij, with equality where mass moves, that prove it."""
+    """An optimal plan, and the potentials f_i + g_j ≤ c_ij, with equality where mass moves, that
+    prove it.
+    """
 
     coupling: jax.Array
     f: jax.Array
@@ -26,14 +28,20 @@ class _State(NamedTuple):
 def transport(cost: jax.Array, supply: jax.Array, demand: jax.Array) -> Plan:
     """The cheapest way to move `(n,)` masses to `(m,)` masses of the same sum at `(n, m)` costs.
 
-    Exact up to rounding, unlike an entropic plan; about n + m paths, each found in a few sweeps over the table of
-    costs. No derivative: the optimum is differentiated with the plan and the potentials held fixed (envelope theorem).
+    Exact up to rounding, unlike an entropic plan; about n + m paths, each found in a few sweeps
+    over the table of costs. No derivative: the optimum is differentiated with the plan and the
+    potentials held fixed (envelope theorem).
     """
     cost, supply, demand = (jax.lax.stop_gradient(a) for a in (cost, supply, demand))
     most = 50 * sum(cost.shape)  # never reached in tests; there so that NaN costs end too
     unfinished = lambda s: jnp.any(s.supply > 0) & jnp.any(s.demand > 0) & (s.count < most)
     start = _State(
-        jnp.zeros_like(cost), supply, demand, jnp.zeros_like(supply), jnp.min(cost, axis=0), jnp.zeros((), jnp.int32)
+        jnp.zeros_like(cost),
+        supply,
+        demand,
+        jnp.zeros_like(supply),
+        jnp.min(cost, axis=0),
+        jnp.zeros((), jnp.int32),
     )
     end = jax.lax.while_loop(unfinished, lambda s: _augment(cost, s), start)
     # Neither what was cut short nor what comparisons made of NaN may pass for an answer.
@@ -43,7 +51,8 @@ def transport(cost: jax.Array, supply: jax.Array, demand: jax.Array) -> Plan:
 
 def _augment(cost, s):
     """Move as much as one shortest path from left-over supply to left-over demand can carry."""
-    # Lengths are reduced costs: never negative, and 0 backwards along what already moves. Rounding may leave −ε.
+    # Lengths are reduced costs: never negative, and 0 backwards along what already moves. Rounding
+    # may leave −ε.
     reduced = jnp.maximum(cost - s.f[:, None] - s.g[None], 0)
     rows, columns, from_row, from_column = _shortest_paths(reduced, s.coupling > 0, s.supply > 0)
     target = jnp.argmin(jnp.where(s.demand > 0, columns, jnp.inf))
@@ -62,9 +71,11 @@ def _augment(cost, s):
 
 
 def _shortest_paths(lengths, used, roots):
-    """Distances of rows and columns from the roots, and the predecessors on a tree of shortest paths (row −1: a root).
+    """Distances of rows and columns from the roots, and the predecessors on a tree of shortest
+    paths (row −1: a root).
 
-    Edges lead from every row to every column, and at no cost from a column to the rows that `used` joins it with.
+    Edges lead from every row to every column, and at no cost from a column to the rows that `used`
+    joins it with.
     """
     infinite = lambda a, axis: jnp.full(a.shape[axis], jnp.inf, a.dtype)
 
@@ -87,14 +98,20 @@ def _shortest_paths(lengths, used, roots):
 
 
 def _trace(target, from_row, from_column):
-    """The path to a column: +1 where it leads forward, −1 backward, as a table; and the row where it begins."""
+    """The path to a column: +1 where it leads forward, −1 backward, as a table; and the row where
+    it begins.
+    """
 
     def step(state):
         path, column, _ = state
         row = from_row[column]
         previous = from_column[row]
         path = path.at[row, column].add(1)
-        return path.at[row, jnp.maximum(previous, 0)].add(jnp.where(previous < 0, 0, -1)), previous, row
+        return (
+            path.at[row, jnp.maximum(previous, 0)].add(jnp.where(previous < 0, 0, -1)),
+            previous,
+            row,
+        )
 
     blank = jnp.zeros((from_column.size, from_row.size), jnp.int32)
     path, _, root = jax.lax.while_loop(lambda s: s[1] >= 0, step, (blank, target, target))

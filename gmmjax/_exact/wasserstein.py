@@ -1,4 +1,6 @@
-"""Wasserstein distances in closed form: between two Gaussians, and between mixtures as sets of Gaussians."""
+"""Wasserstein distances in closed form: between two Gaussians, and between mixtures as sets of
+Gaussians.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,11 @@ def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
     r"""Squared 2-Wasserstein (Bures) distance of two Gaussians; exact, in squared units of x.
 
     :math:`W_2^2 = \|\mu_p - \mu_q\|^2 + \mathrm{tr}\,\Sigma_p + \mathrm{tr}\,\Sigma_q
-    - 2\,\mathrm{tr}\,(\Sigma_p^{1/2} \Sigma_q \Sigma_p^{1/2})^{1/2}`, computed without cancellation as
-    :math:`\|\mu_p - \mu_q\|^2 + \|L_p U - L_q\|^2` with U the orthogonal polar factor of :math:`L_p^\top L_q`, so that
-    it is never negative, and 0 up to rounding at p = q. Its gradient is exact and finite everywhere (U is held fixed:
-    envelope theorem); do not take second derivatives.
+    - 2\,\mathrm{tr}\,(\Sigma_p^{1/2} \Sigma_q \Sigma_p^{1/2})^{1/2}`, computed without cancellation
+    as :math:`\|\mu_p - \mu_q\|^2 + \|L_p U - L_q\|^2` with U the orthogonal polar factor of
+    :math:`L_p^\top L_q`, so that it is never negative, and 0 up to rounding at p = q. Its gradient
+    is exact and finite everywhere (U is held fixed: envelope theorem); do not take second
+    derivatives.
 
     Args:
       p: a Gaussian: a mixture of one component.
@@ -29,8 +32,8 @@ def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree, or there is more than one component.
 
     Reference:
-      Takatsu (2011), "Wasserstein geometry of Gaussian measures", equation 2; Bhatia, Jain and Lim (2019), "On the
-      Bures-Wasserstein distance between positive definite matrices", theorem 1.
+      Takatsu (2011), "Wasserstein geometry of Gaussian measures", equation 2; Bhatia, Jain and Lim
+      (2019), "On the Bures-Wasserstein distance between positive definite matrices", theorem 1.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -55,14 +58,17 @@ def _gaussian_w2_squared(p, q):
 
 
 def mw2_squared(p: GMM, q: GMM) -> jax.Array:
-    r"""Squared mixture Wasserstein distance, :math:`\min_\pi \sum_{ab} \pi_{ab}\, W_2^2(p_a, q_b)`; exact.
+    r"""Squared mixture Wasserstein distance, :math:`\min_\pi \sum_{ab} \pi_{ab}\, W_2^2(p_a, q_b)`;
+    exact.
 
-    The optimal transport between two mixtures whose couplings are Gaussian mixtures themselves: an upper bound of the
-    squared 2-Wasserstein distance, and a squared metric of mixtures. In squared units of x. The discrete problem is
-    solved exactly by shortest augmenting paths (up to rounding; made for up to a few hundred components), not by
-    entropic smoothing. The gradient is exact in all leaves, by the envelope theorem: the optimal coupling weighs that
-    of each pair of components, and its dual potentials are the gradient with respect to the weights. Where the
-    optimum is not unique, as with equal weights, it is a subgradient. Do not take second derivatives.
+    The optimal transport between two mixtures whose couplings are Gaussian mixtures themselves: an
+    upper bound of the squared 2-Wasserstein distance, and a squared metric of mixtures. In squared
+    units of x. The discrete problem is solved exactly by shortest augmenting paths (up to rounding;
+    made for up to a few hundred components), not by entropic smoothing. The gradient is exact in
+    all leaves, by the envelope theorem: the optimal coupling weighs that of each pair of
+    components, and its dual potentials are the gradient with respect to the weights. Where the
+    optimum is not unique, as with equal weights, it is a subgradient. Do not take second
+    derivatives.
 
     Args:
       p: a mixture.
@@ -76,7 +82,8 @@ def mw2_squared(p: GMM, q: GMM) -> jax.Array:
       ValueError: shapes disagree.
 
     Reference:
-      Delon and Desolneux (2020), "A Wasserstein-type distance in the space of Gaussian mixture models", equation 4.4.
+      Delon and Desolneux (2020), "A Wasserstein-type distance in the space of Gaussian mixture
+      models", equation 4.4.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -93,29 +100,37 @@ def _mw2_squared(p, q):
     cost, w, v = pairwise_w2_squared(p, q), jax.nn.softmax(p.logits), jax.nn.softmax(q.logits)
     plan = transport(cost, w, v)
     still = jax.lax.stop_gradient
-    # The last two terms are 0; they carry the derivative of the optimum with respect to the weights.
-    return jnp.vdot(plan.coupling, cost) + jnp.vdot(plan.f, w - still(w)) + jnp.vdot(plan.g, v - still(v))
+    # The last two terms are 0; they carry the derivative of the optimum with respect to the
+    # weights.
+    return (
+        jnp.vdot(plan.coupling, cost)
+        + jnp.vdot(plan.f, w - still(w))
+        + jnp.vdot(plan.g, v - still(v))
+    )
 
 
 def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
-    r"""Optimal coupling of the components of two mixtures, the :math:`\pi` of `gmmjax.mw2_squared`; exact.
+    r"""Optimal coupling of the components of two mixtures, the :math:`\pi` of `gmmjax.mw2_squared`;
+    exact.
 
-    It is constant almost everywhere in means and scales, and carries NO gradient; that of the distance is right.
+    It is constant almost everywhere in means and scales, and carries NO gradient; that of the
+    distance is right.
 
     Args:
       p: a mixture of K_p components.
       q: a mixture of K_q components, of the same dimension.
 
     Returns:
-      `(K_p, K_q)` non-negative masses, with the weights of `p` as row sums and those of `q` as column sums; at most
-      K_p + K_q − 1 are not 0.
+      `(K_p, K_q)` non-negative masses, with the weights of `p` as row sums and those of `q` as
+      column sums; at most K_p + K_q − 1 are not 0.
 
     Raises:
       TypeError: `p` or `q` is not a `GMM`.
       ValueError: shapes disagree.
 
     Reference:
-      Delon and Desolneux (2020), "A Wasserstein-type distance in the space of Gaussian mixture models", section 4.
+      Delon and Desolneux (2020), "A Wasserstein-type distance in the space of Gaussian mixture
+      models", section 4.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -130,11 +145,14 @@ def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
 @jax.jit
 def _mw2_coupling(p, q):
     problem = pairwise_w2_squared(p, q), jax.nn.softmax(p.logits), jax.nn.softmax(q.logits)
-    return transport(*problem).coupling + 0 * sum(jnp.sum(part) for part in problem)  # NaN has no coupling
+    # NaN has no coupling
+    return transport(*problem).coupling + 0 * sum(jnp.sum(part) for part in problem)
 
 
 def pairwise_w2_squared(p: GMM, q: GMM) -> jax.Array:
-    """W₂²(p_a, q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
+    """W₂²(p_a, q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no
+    part.
+    """
     unit = jnp.ones(1, q.means.dtype)
     distances = linalg.squared_distances(unit, q.means, p.means.T).T
     full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
@@ -155,18 +173,25 @@ def _bures_full(p, q):
 
     def row(lower):  # one row at a time: all pairs at once would be K_p·K_q·D² numbers
         product = jnp.matmul(lower.mT[None], others, precision=linalg.HIGHEST)
-        inverse = jnp.matmul(inverses, linalg.tril_inverse(lower).mT[None], precision=linalg.HIGHEST)
+        inverse = jnp.matmul(
+            inverses, linalg.tril_inverse(lower).mT[None], precision=linalg.HIGHEST
+        )
         rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
-        return jnp.sum((jnp.matmul(lower[None], rotation, precision=linalg.HIGHEST) - others) ** 2, axis=(-2, -1))
+        return jnp.sum(
+            (jnp.matmul(lower[None], rotation, precision=linalg.HIGHEST) - others) ** 2,
+            axis=(-2, -1),
+        )
 
     return jax.lax.map(row, lowers)
 
 
 def _polar(matrix, inverse):
-    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses tell how far there is to go."""
-    # Newton–Schulz, X ← ρX(3 − ρ²XᵀX)/2, with products only. `low` is a lower bound of the singular values, 1 an upper
-    # one, and ρ the scale that lifts the lower bound most (Chen and Chow 2014). Beyond 3/2 it would
-    # push the large ones down into the rounding errors of the small ones.
+    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses tell how far there is to
+    go.
+    """
+    # Newton–Schulz, X ← ρX(3 − ρ²XᵀX)/2, with products only. `low` is a lower bound of the singular
+    # values, 1 an upper one, and ρ the scale that lifts the lower bound most (Chen and Chow 2014).
+    # Beyond 3/2 it would push the large ones down into the rounding errors of the small ones.
     norm = lambda m: jnp.sqrt(jnp.sum(m * m, axis=(-2, -1)))
     eps = jnp.finfo(matrix.dtype).eps
     low = 1 / (norm(matrix) * norm(inverse))
@@ -175,7 +200,9 @@ def _polar(matrix, inverse):
         x, low = state
         rho = jnp.minimum(1.5, jnp.sqrt(3 / (1 + low + low**2)))
         y = rho[:, None, None] * x
-        y = 1.5 * y - 0.5 * jnp.matmul(y, jnp.matmul(y.mT, y, precision=linalg.HIGHEST), precision=linalg.HIGHEST)
+        y = 1.5 * y - 0.5 * jnp.matmul(
+            y, jnp.matmul(y.mT, y, precision=linalg.HIGHEST), precision=linalg.HIGHEST
+        )
         return y, 0.5 * rho * low * (3 - (rho * low) ** 2)
 
     start = (matrix / norm(matrix)[:, None, None], jnp.maximum(low, eps**2))

@@ -13,9 +13,11 @@ from gmmjax._progress import bar
 
 
 def run(advance, state, problem, num_steps: int, interval: int, progress: bool, checkpoint):
-    """Apply `advance(state, start) -> (state, records)` until `num_steps` are done or `state.stopped`.
+    """Apply `advance(state, start) -> (state, records)` until `num_steps` are done or
+    `state.stopped`.
 
-    Returns the last state and the records, arrays `(num_steps,)` that end in NaN where there are none.
+    Returns the last state and the records, arrays `(num_steps,)` that end in NaN where there are
+    none.
     """
     identity = _identity(problem)
     records = [np.full(num_steps, np.nan, state.level.value.dtype) for _ in range(3)]
@@ -38,9 +40,15 @@ def run(advance, state, problem, num_steps: int, interval: int, progress: bool, 
                 if shown is not None:
                     _show(shown, new)
                 if checkpoint is not None:
-                    write_arrays(checkpoint, {"done": done, **identity, **_pack(state), **_pack(records, "record")})
+                    write_arrays(
+                        checkpoint,
+                        {"done": done, **identity, **_pack(state), **_pack(records, "record")},
+                    )
         except KeyboardInterrupt:
-            warnings.warn(f"fit: interrupted after {done} of {num_steps} steps; this is the best so far", stacklevel=4)
+            warnings.warn(
+                f"fit: interrupted after {done} of {num_steps} steps; this is the best so far",
+                stacklevel=4,
+            )
     return state, records
 
 
@@ -49,7 +57,9 @@ def _resume(path, identity, state, records):
     expected = {"done": 0, **identity, **_pack(state), **_pack(records, "record")}
     for name, value in expected.items():
         if name not in arrays:
-            raise ValueError(f"checkpoint: {path} is not the state of this fit: it has no array {name!r}")
+            raise ValueError(
+                f"checkpoint: {path} is not the state of this fit: it has no array {name!r}"
+            )
         saved = arrays[name]
         free = name.startswith("record")  # the number of steps may change
         if saved.dtype != np.asarray(value).dtype or (not free and saved.shape != np.shape(value)):
@@ -81,7 +91,11 @@ def _plain(leaf):
 
 
 def _unpack(array, like):
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else jnp.asarray(array)
+    return (
+        jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+        if _is_key(like)
+        else jnp.asarray(array)
+    )
 
 
 def _is_key(leaf):
@@ -92,5 +106,7 @@ def _show(shown, new):
     values, stderrs, _ = new
     last = np.flatnonzero(np.isfinite(values))
     if len(last):
-        shown.set_postfix_str(f"loss {values[last[-1]]:.5g} ± {stderrs[last[-1]]:.1g}", refresh=False)
+        shown.set_postfix_str(
+            f"loss {values[last[-1]]:.5g} ± {stderrs[last[-1]]:.1g}", refresh=False
+        )
     shown.update(len(values))

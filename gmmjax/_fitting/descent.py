@@ -23,7 +23,9 @@ class Method(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a descent is given: a key, a start, which of its numbers may move, and arguments of the loss."""
+    """What a descent is given: a key, a start, which of its numbers may move, and arguments of the
+    loss.
+    """
 
     key: jax.Array
     init: GMM
@@ -86,13 +88,17 @@ def begin(method: Method, problem: Problem) -> State:
     return State(free, free, free, method.optimizer.init(free), empty, level, none, none, none > 0)
 
 
-def advance(method: Method, problem: Problem, state: State, start, count: int) -> tuple[State, Record]:
+def advance(
+    method: Method, problem: Problem, state: State, start, count: int
+) -> tuple[State, Record]:
     """Steps start … start + count, none of them beyond the last or after a stop."""
 
     def one(state, index):
         rest = Record(*jnp.full((3,), jnp.nan, state.free.means.dtype))
         go = ~state.stopped & (index < method.num_steps)
-        return jax.lax.cond(go, lambda s: _step(method, problem, s, index), lambda s: (s, rest), state)
+        return jax.lax.cond(
+            go, lambda s: _step(method, problem, s, index), lambda s: (s, rest), state
+        )
 
     return jax.lax.scan(one, state, start + jnp.arange(count))
 
@@ -102,16 +108,26 @@ def evaluate(method: Method, problem: Problem, key, free: Unconstrained) -> Esti
     result = method.loss(key, assemble(problem, free), *problem.args)
     value, stderr = result if isinstance(result, Estimate) else (result, 0 * result)
     if jnp.shape(value) != ():
-        raise ValueError(f"loss: expected an Estimate or a scalar, got an array of shape {jnp.shape(value)}")
+        raise ValueError(
+            f"loss: expected an Estimate or a scalar, got an array of shape {jnp.shape(value)}"
+        )
     dtype = free.means.dtype
     return Estimate(jnp.asarray(value, dtype), jax.lax.stop_gradient(jnp.asarray(stderr, dtype)))
 
 
 def assemble(problem: Problem, free: Unconstrained) -> GMM:
-    """The mixture of free parameters, with the start's own numbers, to the last bit, where nothing may move."""
+    """The mixture of free parameters, with the start's own numbers, to the last bit, where nothing
+    may move.
+    """
     fixed = unconstrain(problem.init)
-    g = constrain(Unconstrained(*(jnp.where(m, a, b) for m, a, b in zip(problem.trainable, free, fixed, strict=True))))
-    rows = [jnp.any(mask, axis=tuple(range(1, mask.ndim)), keepdims=True) for mask in problem.trainable]
+    g = constrain(
+        Unconstrained(
+            *(jnp.where(m, a, b) for m, a, b in zip(problem.trainable, free, fixed, strict=True))
+        )
+    )
+    rows = [
+        jnp.any(mask, axis=tuple(range(1, mask.ndim)), keepdims=True) for mask in problem.trainable
+    ]
     return GMM(*(jnp.where(row, a, b) for row, a, b in zip(rows, g, problem.init, strict=True)))
 
 
@@ -120,9 +136,16 @@ def _step(method, problem, state, index):
     value_fn = lambda free: evaluate(method, problem, key, free)
     (value, stderr), gradient = jax.value_and_grad(value_fn, has_aux=True)(state.free)
     updates, memory = optax.with_extra_args_support(method.optimizer).update(
-        gradient, state.memory, state.free, value=value, grad=gradient, value_fn=lambda free: value_fn(free).value
+        gradient,
+        state.memory,
+        state.free,
+        value=value,
+        grad=gradient,
+        value_fn=lambda free: value_fn(free).value,
     )
-    moved = jax.tree.map(lambda m, x, u: jnp.where(m, x + u, x), problem.trainable, state.free, updates)
+    moved = jax.tree.map(
+        lambda m, x, u: jnp.where(m, x + u, x), problem.trainable, state.free, updates
+    )
     sound = jnp.isfinite(value) & _all_finite(gradient)
     taken = sound & _all_finite(moved)
     # A step that led to where the loss or its gradient is not finite is halved until it does not.
@@ -159,25 +182,40 @@ def _judge(method, window, level, value, stderr, gradient):
     if method.patience is None:
         return window, level, jnp.zeros((), bool)
     count, full = window.count.astype(value.dtype), window.count >= method.patience
-    # One key for all steps has no noise between steps: what counts then is to be small beside the error of all.
+    # One key for all steps has no noise between steps: what counts then is to be small beside the
+    # error of all.
     error = (
-        0.01 * jnp.sqrt(window.variance / count) if method.common_random_numbers else jnp.sqrt(window.variance) / count
+        0.01 * jnp.sqrt(window.variance / count)
+        if method.common_random_numbers
+        else jnp.sqrt(window.variance) / count
     )
     current = Estimate(window.loss / count, error)
-    flat = level.value - current.value <= jnp.hypot(level.stderr, error) + jnp.finfo(value.dtype).eps * jnp.abs(value)
-    # On a plateau before a descent one of the two often holds by itself. Without noise there is only the loss to go by.
-    arrived = full & jnp.isfinite(level.value) & flat & (_drowned(window, count) | method.common_random_numbers)
+    flat = level.value - current.value <= jnp.hypot(level.stderr, error) + jnp.finfo(
+        value.dtype
+    ).eps * jnp.abs(value)
+    # On a plateau before a descent one of the two often holds by itself. Without noise there is
+    # only the loss to go by.
+    arrived = (
+        full
+        & jnp.isfinite(level.value)
+        & flat
+        & (_drowned(window, count) | method.common_random_numbers)
+    )
     return _where(full, _empty(gradient), window), _where(full, current, level), arrived
 
 
 def _drowned(window: Window, count: jax.Array):
-    """Whether the mean gradient is no larger than its standard error, in the mean over parameters."""
+    """Whether the mean gradient is no larger than its standard error, in the mean over
+    parameters.
+    """
 
     def ratio(total: jax.Array, squares: jax.Array):
         mean = total / count
         variance = (squares / count - mean**2) / jnp.maximum(count - 1, 1)
         moves = squares > 0
-        return jnp.sum(jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)), jnp.sum(moves)
+        return jnp.sum(
+            jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)
+        ), jnp.sum(moves)
 
     ratios, counts = zip(*map(ratio, window.gradient, window.squares), strict=True)
     return sum(ratios) <= sum(counts)

@@ -24,7 +24,8 @@ class FitResult(NamedTuple):
 
     Attributes:
       gmm: the fitted mixture.
-      loss: an `Estimate` of its loss with a key that no step has seen; NaN where nothing finite was found.
+      loss: an `Estimate` of its loss with a key that no step has seen; NaN where nothing finite was
+        found.
       start: the loss of the start with the same key, so that the two can be compared.
       num_steps: how many steps were taken.
       num_skipped: how many were not, because loss, gradient or update were not finite.
@@ -66,36 +67,41 @@ def fit(
     checkpoint=None,
     interval: int = 50,
 ) -> FitResult:
-    r"""Minimise a loss over mixtures, :math:`\min_q \mathrm{loss}(q)`, by gradient steps in unconstrained parameters.
+    r"""Minimise a loss over mixtures, :math:`\min_q \mathrm{loss}(q)`, by gradient steps in
+    unconstrained parameters.
 
-    No step leaves the set of mixtures (see `gmmjax.unconstrain`), and absent components stay as they are. What is
-    returned is a local minimum at best. It is the last iterate, an average over the last of them
-    (whose noise is smaller) or, where neither is better, the start: the three are compared with one key that no
-    step has seen, so that the result is not the luckiest of many noisy losses.
+    No step leaves the set of mixtures (see `gmmjax.unconstrain`), and absent components stay as
+    they are. What is returned is a local minimum at best. It is the last iterate, an average over
+    the last of them (whose noise is smaller) or, where neither is better, the start: the three are
+    compared with one key that no step has seen, so that the result is not the luckiest of many
+    noisy losses.
 
-    With `progress` or `checkpoint` a Python loop runs compiled segments, and Ctrl-C returns the best so far with a
-    warning. Otherwise the fit is one scan, which `jit` and `vmap` take.
+    With `progress` or `checkpoint` a Python loop runs compiled segments, and Ctrl-C returns the
+    best so far with a warning. Otherwise the fit is one scan, which `jit` and `vmap` take.
 
     Args:
       key: a JAX key.
-      loss: maps `(key, gmm, *args)` to an `Estimate` or to a scalar. Pass the same function object again to avoid
-        recompilation. To match p: `lambda key, q, p: gmmjax.kl_divergence(key, p, q)` with `args=(p,)`; to match points
-        `x` (maximum likelihood): `lambda key, q: -jnp.mean(gmmjax.log_prob(q, x))`; to match an unnormalised
-        density: `gmmjax.kl_to_density`.
-      init: the start; see `gmmjax.greedy_start`, `gmmjax.kmeans_start`, `gmmjax.moment_start`, `gmmjax.random_start`.
-      optimizer: any optax transformation, schedules and all. `optax.lbfgs` and others that search along a line need
-        `common_random_numbers=True` and a loss with true derivatives (`stick_the_landing=False`).
+      loss: maps `(key, gmm, *args)` to an `Estimate` or to a scalar. Pass the same function object
+        again to avoid recompilation. To match p: `lambda key, q, p: gmmjax.kl_divergence(key, p,
+        q)` with `args=(p,)`; to match points `x` (maximum likelihood): `lambda key, q:
+        -jnp.mean(gmmjax.log_prob(q, x))`; to match an unnormalised density: `gmmjax.kl_to_density`.
+      init: the start; see `gmmjax.greedy_start`, `gmmjax.kmeans_start`, `gmmjax.moment_start`,
+        `gmmjax.random_start`.
+      optimizer: any optax transformation, schedules and all. `optax.lbfgs` and others that search
+        along a line need `common_random_numbers=True` and a loss with true derivatives
+        (`stick_the_landing=False`).
       num_steps: how many steps at most.
       args: further arguments of `loss`; their values may change without recompilation.
-      trainable: a `GMM` of booleans, one per leaf or arrays that broadcast against the leaves: what may move.
-        `GMM(True, False, False)` fits the weights alone; the rest keeps its bits.
+      trainable: a `GMM` of booleans, one per leaf or arrays that broadcast against the leaves: what
+        may move. `GMM(True, False, False)` fits the weights alone; the rest keeps its bits.
       common_random_numbers: one key for all steps instead of a fresh one for each.
-      patience: over how many steps progress is judged. The fit stops when the gradient, averaged over them, is
-        no larger than its own standard error, and the loss has not fallen by more than its error since those before
-        (with common random numbers: when it has not fallen by more than a hundredth of it). None takes all steps.
+      patience: over how many steps progress is judged. The fit stops when the gradient, averaged
+        over them, is no larger than its own standard error, and the loss has not fallen by more
+        than its error since those before (with common random numbers: when it has not fallen by
+        more than a hundredth of it). None takes all steps.
       progress: show a bar with the loss and its error; needs `pip install gmmjax[progress]`.
-      checkpoint: a path. The state is written there after each segment, atomically, as a plain .npz file; if the
-        file exists, the fit goes on from it to the same result.
+      checkpoint: a path. The state is written there after each segment, atomically, as a plain .npz
+        file; if the file exists, the fit goes on from it to the same result.
       interval: steps per segment.
 
     Returns:
@@ -103,11 +109,12 @@ def fit(
 
     Raises:
       TypeError: `key` is not a key, `init` or `trainable` is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree; a count is below 1; `loss` is not scalar; `progress` or `checkpoint` under `jit`
-        or `vmap`; `checkpoint` is not the state of this fit.
+      ValueError: shapes disagree; a count is below 1; `loss` is not scalar; `progress` or
+        `checkpoint` under `jit` or `vmap`; `checkpoint` is not the state of this fit.
 
     Reference:
-      Shamir and Zhang (2013), "Stochastic gradient descent for non-smooth optimization", section 4 (the average).
+      Shamir and Zhang (2013), "Stochastic gradient descent for non-smooth optimization", section 4
+      (the average).
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -122,18 +129,26 @@ def fit(
     num_steps, interval = check_count("num_steps", num_steps), check_count("interval", interval)
     patience = None if patience is None else check_count("patience", patience)
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(f"optimizer: expected one of optax, such as optax.adam(0.02), got {optimizer!r}")
+        raise TypeError(
+            f"optimizer: expected one of optax, such as optax.adam(0.02), got {optimizer!r}"
+        )
     if not isinstance(trainable, GMM):
-        raise TypeError(f"trainable: expected a gmmjax.GMM of booleans, got {type(trainable).__name__}")
+        raise TypeError(
+            f"trainable: expected a gmmjax.GMM of booleans, got {type(trainable).__name__}"
+        )
     method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers))
     init = as_float("init", init)
     problem = Problem(key, init, descent.movable(init, trainable), tuple(args))
     if not progress and checkpoint is None:
         return _run(method, problem)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(problem)):
-        raise ValueError("progress, checkpoint: are for concrete fits, not for those under jit or vmap")
+        raise ValueError(
+            "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
+        )
     step = lambda state, start: _advance(method, problem, state, start, interval)
-    state, records = checkpoints.run(step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint)
+    state, records = checkpoints.run(
+        step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint
+    )
     return _finish(method, problem, state, Record(*map(jnp.asarray, records)))
 
 
@@ -154,11 +169,20 @@ def _finish(method: Method, problem: Problem, state: State, records: Record) -> 
     key = jax.random.fold_in(problem.key, method.num_steps)
     start = descent.begin(method, problem).free
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, state.good, state.average)
-    losses: Estimate = jax.lax.map(lambda free: descent.evaluate(method, problem, key, free), candidates)
-    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))  # the start, where none is
+    losses: Estimate = jax.lax.map(
+        lambda free: descent.evaluate(method, problem, key, free), candidates
+    )
+    # the start, where none is
+    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
     g = descent.assemble(problem, pick(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)
     return FitResult(
-        g, pick(losses, best), pick(losses, 0), state.num_steps, state.num_skipped, state.stopped, *records
+        g,
+        pick(losses, best),
+        pick(losses, 0),
+        state.num_steps,
+        state.num_skipped,
+        state.stopped,
+        *records,
     )

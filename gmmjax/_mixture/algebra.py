@@ -20,15 +20,16 @@ def marginal(g: GMM, dims: Sequence[int]) -> GMM:
 
     Args:
       g: a mixture in D dimensions.
-      dims: which coordinates to keep, in the order in which they are wanted: Python ints, negative ones count from
-        the end (static under `jit`).
+      dims: which coordinates to keep, in the order in which they are wanted: Python ints, negative
+        ones count from the end (static under `jit`).
 
     Returns:
       A `GMM` in E = len(dims) dimensions, differentiable in all leaves of `g`.
 
     Raises:
       TypeError: `g` is not a `GMM`, or `dims` is not a sequence of ints.
-      ValueError: shapes disagree, or `dims` is empty, names a coordinate twice or one that does not exist.
+      ValueError: shapes disagree, or `dims` is empty, names a coordinate twice or one that does not
+        exist.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -59,9 +60,13 @@ def _check_dims(dims, dim):
     except TypeError:
         raise TypeError(f"dims: expected a sequence of ints, got {dims!r}") from None
     if mask:
-        raise TypeError(f"dims: expected ints, got booleans {dims!r}; np.flatnonzero makes ints of a mask")
+        raise TypeError(
+            f"dims: expected ints, got booleans {dims!r}; np.flatnonzero makes ints of a mask"
+        )
     if not kept or not all(-dim <= d < dim for d in kept):
-        raise ValueError(f"dims: expected at least one of the coordinates {-dim} … {dim - 1}, got {list(kept)}")
+        raise ValueError(
+            f"dims: expected at least one of the coordinates {-dim} … {dim - 1}, got {list(kept)}"
+        )
     kept = tuple(d % dim for d in kept)
     if len(set(kept)) < len(kept):
         raise ValueError(f"dims: names a coordinate twice: {list(kept)}")
@@ -75,15 +80,18 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
 
     Args:
       mixtures: J mixtures of one dimension, of any numbers of components and types of covariance.
-      weights: `(J,)` non-negative numbers, normalised for you; 0 makes a mixture's components absent.
+      weights: `(J,)` non-negative numbers, normalised for you; 0 makes a mixture's components
+        absent.
 
     Returns:
-      A `GMM` of :math:`\sum_j K_j` components, in the order given, differentiable in all leaves and in `weights`.
+      A `GMM` of :math:`\sum_j K_j` components, in the order given, differentiable in all leaves and
+      in `weights`.
 
     Raises:
       TypeError: one of the mixtures is not a `GMM`.
-      ValueError: there are none; their shapes or dimensions disagree; there is not one weight each; weights are
-        negative, not finite or all 0 (under `jit` only shapes can be checked, and bad weights give NaN).
+      ValueError: there are none; their shapes or dimensions disagree; there is not one weight each;
+        weights are negative, not finite or all 0 (under `jit` only shapes can be checked, and bad
+        weights give NaN).
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -95,11 +103,15 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
     checked = check_mixtures(mixtures)
     weights = as_real("weights", weights)
     if weights.shape != (len(checked),):
-        raise ValueError(f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}")
+        raise ValueError(
+            f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}"
+        )
     if not isinstance(weights, Tracer):
         check_weights(np.asarray(weights, np.float64))
     dtype = jnp.result_type(*(g.means for g in checked))
-    return _mix([GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked], jnp.asarray(weights, dtype))
+    return _mix(
+        [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked], jnp.asarray(weights, dtype)
+    )
 
 
 @jax.jit
@@ -113,13 +125,14 @@ def _mix(mixtures, weights):
 def affine(g: GMM, A, b=0.0) -> GMM:
     r"""Distribution of :math:`A x + b` where x is drawn from a mixture; exact.
 
-    A number scales all coordinates and keeps every type of covariance; `(D,)` numbers are the diagonal of a
-    matrix, and keep full and diagonal scales what they are; an `(E, D)` matrix makes every scale full. Tied scales
-    stay tied.
+    A number scales all coordinates and keeps every type of covariance; `(D,)` numbers are the
+    diagonal of a matrix, and keep full and diagonal scales what they are; an `(E, D)` matrix makes
+    every scale full. Tied scales stay tied.
 
     Args:
       g: a mixture in D dimensions.
-      A: a number, `(D,)`, or `(E, D)` with E ≤ D and of rank E: otherwise the result has no density.
+      A: a number, `(D,)`, or `(E, D)` with E ≤ D and of rank E: otherwise the result has no
+        density.
       b: a number, or `(E,)`.
 
     Returns:
@@ -127,7 +140,8 @@ def affine(g: GMM, A, b=0.0) -> GMM:
 
     Raises:
       TypeError: `g` is not a `GMM`.
-      ValueError: shapes disagree, or `A` is not of full rank (under `jit` only shapes can be checked).
+      ValueError: shapes disagree, or `A` is not of full rank (under `jit` only shapes can be
+        checked).
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -138,8 +152,12 @@ def affine(g: GMM, A, b=0.0) -> GMM:
     """
     g = as_float("g", g)
     A, b = as_real("A", A), as_real("b", b)
-    if A.shape not in ((), (g.dim,)) and not (A.ndim == 2 and 1 <= A.shape[0] <= A.shape[1] == g.dim):
-        raise ValueError(f"A: expected a number, ({g.dim},) or (E, {g.dim}) with E ≤ {g.dim}, got shape {A.shape}")
+    if A.shape not in ((), (g.dim,)) and not (
+        A.ndim == 2 and 1 <= A.shape[0] <= A.shape[1] == g.dim
+    ):
+        raise ValueError(
+            f"A: expected a number, ({g.dim},) or (E, {g.dim}) with E ≤ {g.dim}, got shape {A.shape}"
+        )
     size = A.shape[0] if A.ndim == 2 else g.dim
     if b.shape not in ((), (size,)):
         raise ValueError(f"b: expected a number or shape ({size},), got {b.shape}")
@@ -154,7 +172,9 @@ def _check_rank(A):
     if A.ndim < 2 and not (np.isfinite(A) & (A != 0)).all():
         raise ValueError(f"A: expected finite numbers other than 0, got {A}")
     if A.ndim == 2 and not (np.isfinite(A).all() and np.linalg.matrix_rank(A) == len(A)):
-        raise ValueError(f"A: the {A.shape} matrix is not of rank {len(A)}, and A x + b would have no density")
+        raise ValueError(
+            f"A: the {A.shape} matrix is not of rank {len(A)}, and A x + b would have no density"
+        )
 
 
 @jax.jit
@@ -162,10 +182,15 @@ def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
     means, scale = g.means, g.scale
     if A.ndim == 2:
         pivots = jnp.diagonal(linalg.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
-        A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)  # not of full rank
+        # not of full rank
+        A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)
         means, scale = jnp.matmul(means, A.T, precision=linalg.HIGHEST), _factor(A, scale, means)
     elif A.ndim == 1:
-        rows = A[None, :, None] * scale if scale.ndim > means.ndim else A[None] * scale.reshape(scale.shape[0], -1)
+        rows = (
+            A[None, :, None] * scale
+            if scale.ndim > means.ndim
+            else A[None] * scale.reshape(scale.shape[0], -1)
+        )
         means, scale = A[None] * means, rows
     else:
         means, scale = A * means, A * scale

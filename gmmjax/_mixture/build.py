@@ -1,4 +1,6 @@
-"""Mixtures from what people have: weights, means and covariances, or several mixtures to be handled as one."""
+"""Mixtures from what people have: weights, means and covariances, or several mixtures to be handled
+as one.
+"""
 
 from collections.abc import Sequence
 
@@ -18,17 +20,18 @@ def from_covariances(weights, means, covariances) -> GMM:
     Args:
       weights: `(K,)` non-negative, normalised for you; 0 makes a component absent (logit −inf).
       means: `(K, D)`.
-      covariances: `(K, D, D)` matrices, `(K, D)` variances or `(K,)` variances; a leading 1 in place of K
-        is one covariance for all components (tied). For scikit-learn's tied `(D, D)` pass `covariances[None]`.
+      covariances: `(K, D, D)` matrices, `(K, D)` variances or `(K,)` variances; a leading 1 in
+        place of K is one covariance for all components (tied). For scikit-learn's tied `(D, D)`
+        pass `covariances[None]`.
 
     Returns:
-      A `GMM` in the dtype JAX gives the input (float32 unless `jax_enable_x64`), integers converted. It is
-      differentiable in all three arguments.
+      A `GMM` in the dtype JAX gives the input (float32 unless `jax_enable_x64`), integers
+      converted. It is differentiable in all three arguments.
 
     Raises:
       ValueError: shapes disagree; weights are negative, not finite or all 0; means are not finite;
-        covariances are not finite, not symmetric or not positive definite. Under `jit` only shapes can be
-        checked, and bad values give NaN.
+        covariances are not finite, not symmetric or not positive definite. Under `jit` only shapes
+        can be checked, and bad values give NaN.
 
     Example:
       >>> import gmmjax
@@ -44,10 +47,13 @@ def from_covariances(weights, means, covariances) -> GMM:
         concrete = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
         check_values(**concrete)
         factor = checked_factor(concrete["covariances"], means_ndim=2)
-    dtype = jnp.result_type(*(jax.dtypes.canonicalize_dtype(value.dtype) for value in arrays.values()))
+    dtype = jnp.result_type(
+        *(jax.dtypes.canonicalize_dtype(value.dtype) for value in arrays.values())
+    )
     w, mu, cov = (jnp.asarray(value, dtype) for value in arrays.values())
     logits = log_weights(w)
-    if factor is not None:  # factorised in double precision: rounding to float32 first can lose definiteness
+    # factorised in double precision: rounding to float32 first can lose definiteness
+    if factor is not None:
         return GMM(logits, mu, jnp.asarray(factor, dtype))
     if cov.ndim < 3:
         return GMM(logits, mu, jnp.sqrt(cov))
@@ -58,8 +64,8 @@ def from_covariances(weights, means, covariances) -> GMM:
 def stack(mixtures: Sequence[GMM]) -> GMM:
     r"""One batch of mixtures, for `jax.vmap`: every leaf gains a leading axis of length B; exact.
 
-    Fewer components than the largest are padded with absent ones (logit −inf), and covariance types are
-    promoted to the smallest type that holds them all, so that each mixture keeps its density.
+    Fewer components than the largest are padded with absent ones (logit −inf), and covariance types
+    are promoted to the smallest type that holds them all, so that each mixture keeps its density.
 
     Args:
       mixtures: B mixtures of one dimension D, of any numbers of components and types of covariance.
@@ -105,7 +111,9 @@ def check_mixtures(mixtures):
 
 
 def concatenate(mixtures: Sequence[GMM]) -> GMM:
-    """The components of checked mixtures side by side, each with its log-weight in its own mixture."""
+    """The components of checked mixtures side by side, each with its log-weight in its own
+    mixture.
+    """
     rank = max(g.scale.ndim for g in mixtures)
     alike = [pad(g, g.num_components, rank, g.num_components) for g in mixtures]
     alike = [g._replace(logits=jax.nn.log_softmax(g.logits)) for g in alike]
@@ -113,7 +121,9 @@ def concatenate(mixtures: Sequence[GMM]) -> GMM:
 
 
 def pad(g, count, rank, scale_count):
-    """`g` with absent components up to `count`, and its scale of a rank and a leading length that hold it."""
+    """`g` with absent components up to `count`, and its scale of a rank and a leading length that
+    hold it.
+    """
     scale = g.scale
     if scale.ndim < rank:
         scale = jnp.broadcast_to(scale.reshape(scale.shape[0], -1), (scale.shape[0], g.dim))
@@ -129,7 +139,12 @@ def pad(g, count, rank, scale_count):
 
 
 def _check_layout(weights, means, covariances):
-    if len(means) == 2 and len(covariances) == 2 and covariances != means and covariances[0] == covariances[1]:
+    if (
+        len(means) == 2
+        and len(covariances) == 2
+        and covariances != means
+        and covariances[0] == covariances[1]
+    ):
         if covariances[0] == means[1] and covariances[0] != 1:
             raise ValueError(
                 f"covariances: one {covariances} matrix for {means[0]} components; "
@@ -153,7 +168,9 @@ def check_values(weights, means, covariances):
     for name, value in (("means", means), ("covariances", covariances)):
         bad = value[~np.isfinite(value)]
         if bad.size:
-            raise ValueError(f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}")
+            raise ValueError(
+                f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}"
+            )
 
 
 def check_weights(weights):
@@ -166,7 +183,9 @@ def check_weights(weights):
 
 
 def checked_factor(covariances, means_ndim):
-    """Cholesky factors or standard deviations of concrete covariances, which must be positive definite."""
+    """Cholesky factors or standard deviations of concrete covariances, which must be positive
+    definite.
+    """
     if covariances.ndim <= means_ndim:
         if not (covariances > 0).all():
             raise ValueError(f"covariances: expected positive variances, got {covariances.min()}")
@@ -174,7 +193,9 @@ def checked_factor(covariances, means_ndim):
     skew = np.abs(covariances - covariances.swapaxes(1, 2)).max(axis=(1, 2))
     size = np.abs(covariances).max(axis=(1, 2))
     for k in np.flatnonzero(skew > ASYMMETRY * size):
-        raise ValueError(f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {skew[k]:.3g}")
+        raise ValueError(
+            f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {skew[k]:.3g}"
+        )
     factors = np.empty_like(covariances)
     for k, matrix in enumerate((covariances + covariances.swapaxes(1, 2)) / 2):
         try:

@@ -20,7 +20,9 @@ class Relation(NamedTuple):
     @property
     def expected_distances(self) -> jax.Array:
         """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a, `(K_p, K_q)`."""
-        return _sum_coordinates(self.variances, self.shift.shape[-1]) + jnp.sum(self.shift**2, axis=-1)
+        return _sum_coordinates(self.variances, self.shift.shape[-1]) + jnp.sum(
+            self.shift**2, axis=-1
+        )
 
 
 def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
@@ -30,19 +32,24 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
     if not full_q:
         squares = jnp.sum(p.scale**2, axis=-1) if full_p else p.scale**2
         rates = inverse**2
-        return Relation(shift, squares.reshape(len(squares), 1, -1) * rates.reshape(1, len(rates), -1))
+        return Relation(
+            shift, squares.reshape(len(squares), 1, -1) * rates.reshape(1, len(rates), -1)
+        )
     # Flat products: one for every pair would be several times slower on a CPU.
     if not full_p:
         squares = jnp.broadcast_to((p.scale**2).reshape(len(p.scale), -1), (len(p.scale), p.dim))
         columns = jnp.moveaxis(inverse**2, 2, 0).reshape(p.dim, -1)
         variances = jnp.matmul(squares, columns, precision=linalg.HIGHEST)
         return Relation(shift, variances.reshape(len(squares), len(inverse), p.dim))
-    # Squares of a product and not a product of squares: precisions and covariances square the condition number.
+    # Squares of a product and not a product of squares: precisions and covariances square the
+    # condition number.
     parts = []
     for a, b in linalg.cuts(p.dim):
         rows = p.scale[:, a:, a:b].mT.reshape(-1, p.dim - a)
         columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(p.dim - a, -1)
-        product = jnp.matmul(rows, columns, precision=linalg.HIGHEST).reshape(-1, b - a, len(inverse), p.dim - a)
+        product = jnp.matmul(rows, columns, precision=linalg.HIGHEST).reshape(
+            -1, b - a, len(inverse), p.dim - a
+        )
         squares = jnp.sum(product**2, axis=1)
         parts.append(jnp.pad(squares, ((0, 0), (0, 0), (a, 0))) if a else squares)
     return Relation(shift, functools.reduce(jnp.add, parts))
@@ -55,34 +62,53 @@ def entropies(p: GMM) -> jax.Array:
 
 
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
-    """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no part."""
-    log_dets = linalg.log_abs_det(q.scale, q.means)[None] - linalg.log_abs_det(p.scale, p.means)[:, None]
-    return log_dets + 0.5 * (relate(p, q, linalg.inverse_scale(q.scale, q.means)).expected_distances - p.dim)
-
-
-def pairwise_log_integral(p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0) -> jax.Array:
-    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which needs α or β < 0.
-
-    With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff
-    distances.
+    """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no
+    part.
     """
-    # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the condition numbers.
+    log_dets = (
+        linalg.log_abs_det(q.scale, q.means)[None] - linalg.log_abs_det(p.scale, p.means)[:, None]
+    )
+    return log_dets + 0.5 * (
+        relate(p, q, linalg.inverse_scale(q.scale, q.means)).expected_distances - p.dim
+    )
+
+
+def pairwise_log_integral(
+    p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
+) -> jax.Array:
+    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which
+    needs α or β < 0.
+
+    With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1
+    minus the Chernoff distances.
+    """
+    # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the
+    # condition numbers.
     inverse = linalg.inverse_scale(q.scale, q.means)
     shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
     ratio = relative_scale(p.scale, p.means, inverse, q.means)
     if ratio.ndim == 3:
         core = beta * ratio * ratio + alpha
-        half_log_det, distances = 0.5 * _sum_coordinates(jnp.log(core), p.dim), jnp.sum(shift * shift / core, axis=-1)
+        half_log_det, distances = (
+            0.5 * _sum_coordinates(jnp.log(core), p.dim),
+            jnp.sum(shift * shift / core, axis=-1),
+        )
     else:
-        lower = linalg.cholesky(beta * jnp.matmul(ratio, ratio.mT, precision=linalg.HIGHEST) + alpha * _identity(p))
+        lower = linalg.cholesky(
+            beta * jnp.matmul(ratio, ratio.mT, precision=linalg.HIGHEST) + alpha * _identity(p)
+        )
         white = _multiply(linalg.tril_inverse(lower), shift)
         half_log_det, distances = _log_diagonal(lower), jnp.sum(white * white, axis=-1)
-    of_p, of_q = linalg.log_abs_det(p.scale, p.means)[:, None], linalg.log_abs_det(q.scale, q.means)[None]
+    of_p, of_q = (
+        linalg.log_abs_det(p.scale, p.means)[:, None],
+        linalg.log_abs_det(q.scale, q.means)[None],
+    )
     return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
 
 
 def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, for a component c of q for each of p, `nearest`.
+    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, for a component c of q for each of p,
+    `nearest`.
 
     `(K_p, K_q)`, +inf where it is infinite.
     """
@@ -97,7 +123,8 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
     pick = lambda table: jnp.sum(table, axis=1, keepdims=True, where=chosen[table.ndim - 2])
     apply = (lambda m, v: m * v) if ratio.ndim == 3 else _multiply
     transposed = ratio if ratio.ndim == 3 else ratio.mT
-    # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
+    # In the coordinates where p_a is standard normal the exponent is −½‖y‖² − ½‖R_b y + r_b‖² +
+    # ½γ‖R_c y + r_c‖².
     slope = gamma * apply(pick(transposed), pick(shift)) - apply(transposed, shift)
     if ratio.ndim == 3:
         curvature: jax.Array = 1 + ratio * ratio - gamma * pick(ratio * ratio)
@@ -116,13 +143,18 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
         peak = _multiply(inner.mT, _multiply(inner, slope))
     # The exponent is evaluated at its peak: completed squares would cancel for components far away.
     square = lambda v: 0.5 * jnp.sum(v * v, axis=-1)
-    above, below = square(apply(pick(ratio), peak) + pick(shift)), square(apply(ratio, peak) + shift)
+    above, below = (
+        square(apply(pick(ratio), peak) + pick(shift)),
+        square(apply(ratio, peak) + shift),
+    )
     gap = gamma * pick(log_dets[None] + jnp.zeros(shape, log_dets.dtype)) - log_dets[None]
     return jnp.where(finite, gamma * above - below - square(peak) - half_log_det + gap, jnp.inf)
 
 
 def relative_scale(scale, means, inverse, other_means):
-    """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where both are diagonal."""
+    """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where
+    both are diagonal.
+    """
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
         return jnp.matmul(inverse[None], scale[:, None], precision=linalg.HIGHEST)
     deviations = scale.reshape(scale.shape[0], 1, -1)
@@ -136,7 +168,9 @@ def relative_scale(scale, means, inverse, other_means):
 
 def is_indefinite(matrix: jax.Array) -> jax.Array:
     """Whether finite symmetric matrices `(…, D, D)` are not positive definite."""
-    return jnp.isnan(_log_diagonal(linalg.cholesky(matrix))) & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
+    return jnp.isnan(_log_diagonal(linalg.cholesky(matrix))) & jnp.all(
+        jnp.isfinite(matrix), axis=(-2, -1)
+    )
 
 
 def _sum_coordinates(values, dim):

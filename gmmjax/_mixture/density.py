@@ -11,17 +11,22 @@ from gmmjax._mixture.gmm import GMM, as_float, as_real
 
 
 class Precision(NamedTuple):
-    """What evaluating a density needs: computed once, not for every block of points, which will lie about 0."""
+    """What evaluating a density needs: computed once, not for every block of points, which will lie
+    about 0.
+    """
 
     log_peaks: jax.Array  # (K,) log w_k N(μ_k; μ_k, Σ_k)
-    blocks: tuple[jax.Array, ...]  # of rows of the inverse factors L_k⁻¹, in the structure of the scale
+    # of rows of the inverse factors L_k⁻¹, in the structure of the scale
+    blocks: tuple[jax.Array, ...]
     shift: jax.Array  # (K, D) L_k⁻¹μ_k
 
 
 def precision(g: GMM, inverse: jax.Array | None = None) -> Precision:
     """Factorised form of a checked mixture; its inverse factors may be at hand."""
     inverse = linalg.inverse_scale(g.scale, g.means) if inverse is None else inverse
-    return Precision(log_peaks(g), linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means))
+    return Precision(
+        log_peaks(g), linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means)
+    )
 
 
 def log_peaks(g: GMM) -> jax.Array:
@@ -46,7 +51,8 @@ def evaluate(d: Precision, x: jax.Array) -> jax.Array:
 
 
 def log_prob(g: GMM, x) -> jax.Array:
-    r"""Log-density of a mixture, :math:`\log p(x) = \log \sum_k w_k\, \mathcal N(x; \mu_k, \Sigma_k)`; exact, in nats.
+    r"""Log-density of a mixture, :math:`\log p(x) = \log \sum_k w_k\, \mathcal N(x; \mu_k,
+    \Sigma_k)`; exact, in nats.
 
     Args:
       g: a mixture in D dimensions.
@@ -69,7 +75,8 @@ def log_prob(g: GMM, x) -> jax.Array:
 
 
 def component_log_prob(g: GMM, x) -> jax.Array:
-    r"""Log-density of each component, :math:`\log w_k + \log \mathcal N(x; \mu_k, \Sigma_k)`; exact, in nats.
+    r"""Log-density of each component, :math:`\log w_k + \log \mathcal N(x; \mu_k, \Sigma_k)`;
+    exact, in nats.
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -92,7 +99,8 @@ def component_log_prob(g: GMM, x) -> jax.Array:
 
 
 def responsibilities(g: GMM, x) -> jax.Array:
-    r"""Posterior probability of each component, :math:`r_k(x) = w_k\, \mathcal N(x; \mu_k, \Sigma_k) / p(x)`; exact.
+    r"""Posterior probability of each component, :math:`r_k(x) = w_k\, \mathcal N(x; \mu_k,
+    \Sigma_k) / p(x)`; exact.
 
     Args:
       g: a mixture of K components in D dimensions.

@@ -12,11 +12,13 @@ _ARRAYS = ("weights", "means", "covariances")
 
 
 def save(path, g: GMM) -> None:
-    r"""Write a mixture to an .npz file of `weights`, `means`, `covariances` and `covariance_type`; never pickle.
+    r"""Write a mixture to an .npz file of `weights`, `means`, `covariances` and `covariance_type`;
+    never pickle.
 
-    The arrays are float64 whatever the dtype of the mixture, with scikit-learn's names and shapes: 'full'
-    `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` variances, 'spherical' `(K,)` variances; a tied diagonal is
-    'diag' of shape `(1, D)`, a tied sphere 'spherical' of shape `(1,)`. The file appears whole or not at all.
+    The arrays are float64 whatever the dtype of the mixture, with scikit-learn's names and shapes:
+    'full' `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` variances, 'spherical' `(K,)` variances; a
+    tied diagonal is 'diag' of shape `(1, D)`, a tied sphere 'spherical' of shape `(1,)`. The file
+    appears whole or not at all.
 
     Args:
       path: where to write, taken as it is (no suffix is added); an existing file is replaced.
@@ -24,8 +26,8 @@ def save(path, g: GMM) -> None:
 
     Raises:
       TypeError: `g` is not a `GMM`.
-      ValueError: its shapes disagree, or `load` would refuse it: leaves are not finite, or a covariance is not
-        positive definite in float64.
+      ValueError: its shapes disagree, or `load` would refuse it: leaves are not finite, or a
+        covariance is not positive definite in float64.
       OSError: the file cannot be written.
 
     Example:
@@ -38,12 +40,15 @@ def save(path, g: GMM) -> None:
     arrays = to_arrays(g)
     check_values(*(arrays[name] for name in _ARRAYS))
     covariances = arrays["covariances"]
-    checked_factor(covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2)
+    checked_factor(
+        covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2
+    )
     write_arrays(path, arrays)
 
 
 def load(path) -> GMM:
-    r"""Read a mixture from an .npz file, written by `gmmjax.save` or by anyone who keeps to its names; exact.
+    r"""Read a mixture from an .npz file, written by `gmmjax.save` or by anyone who keeps to its
+    names; exact.
 
     Args:
       path: a file with arrays `weights`, `means` and `covariances`, shaped as `gmmjax.save` says.
@@ -54,8 +59,8 @@ def load(path) -> GMM:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not an .npz file or is damaged, holds pickled objects, lacks an array, or its arrays
-        are not a mixture; the message starts with `path`.
+      ValueError: it is not an .npz file or is damaged, holds pickled objects, lacks an array, or
+        its arrays are not a mixture; the message starts with `path`.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp, tempfile
@@ -68,7 +73,9 @@ def load(path) -> GMM:
     arrays = read_arrays(path, (*_ARRAYS, "covariance_type"))
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
-        raise ValueError(f"{path}: has no array {', '.join(map(repr, missing))}; see gmmjax.save for the names")
+        raise ValueError(
+            f"{path}: has no array {', '.join(map(repr, missing))}; see gmmjax.save for the names"
+        )
     kind = arrays.get("covariance_type")
     try:
         return from_arrays(
@@ -80,11 +87,16 @@ def load(path) -> GMM:
 
 
 def to_arrays(g: GMM) -> dict:
-    """The numpy arrays of a file, in float64; `covariances` and `covariance_type` as scikit-learn has them."""
-    # In numpy, which has float64 whatever JAX is set to: L Lᵀ in float32 need not be positive definite.
+    """The numpy arrays of a file, in float64; `covariances` and `covariance_type` as scikit-learn
+    has them.
+    """
+    # In numpy, which has float64 whatever JAX is set to: L Lᵀ in float32 need not be positive
+    # definite.
     logits, means, scale = (np.asarray(leaf, np.float64) for leaf in as_float("g", g))
     if not np.isfinite(logits.max()):
-        raise ValueError(f"g.logits: expected −inf or finite values, not all −inf, got a maximum of {logits.max()}")
+        raise ValueError(
+            f"g.logits: expected −inf or finite values, not all −inf, got a maximum of {logits.max()}"
+        )
     weights = np.exp(logits - logits.max())
     kind = covariance_type(g)
     if scale.ndim == 3:
@@ -93,7 +105,12 @@ def to_arrays(g: GMM) -> dict:
         covariances = covariances[0] if kind == "tied" else covariances
     else:
         covariances = scale**2
-    return {"weights": weights / weights.sum(), "means": means, "covariances": covariances, "covariance_type": kind}
+    return {
+        "weights": weights / weights.sum(),
+        "means": means,
+        "covariances": covariances,
+        "covariance_type": kind,
+    }
 
 
 def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
@@ -103,7 +120,9 @@ def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
         raise ValueError(f"means: expected shape (K, D), got {means.shape}")
     count, dim = means.shape
     if weights.shape != (count,):
-        raise ValueError(f"weights: expected shape ({count},) to match means {means.shape}, got {weights.shape}")
+        raise ValueError(
+            f"weights: expected shape ({count},) to match means {means.shape}, got {weights.shape}"
+        )
     if covariance_type is None:
         if covariances.shape == (dim, dim) == (count, dim) != (1, 1):
             raise ValueError(
@@ -118,14 +137,18 @@ def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
         "spherical": [(count,), (1,)],
     }
     if covariance_type not in shapes:
-        raise ValueError(f"covariance_type: expected one of {', '.join(shapes)}, got {covariance_type!r}")
+        raise ValueError(
+            f"covariance_type: expected one of {', '.join(shapes)}, got {covariance_type!r}"
+        )
     if covariances.shape not in shapes[covariance_type]:
         expected = " or ".join(map(str, shapes[covariance_type]))
         raise ValueError(
             f"covariances: expected shape {expected} for covariance_type {covariance_type!r} and means "
             f"{means.shape}, got {covariances.shape}"
         )
-    return from_covariances(weights, means, covariances[None] if covariance_type == "tied" else covariances)
+    return from_covariances(
+        weights, means, covariances[None] if covariance_type == "tied" else covariances
+    )
 
 
 def covariance_type(g: GMM) -> str:
@@ -136,7 +159,9 @@ def covariance_type(g: GMM) -> str:
 
 
 def write_arrays(path, arrays: dict) -> None:
-    """An .npz file that appears whole or not at all, also when the process is killed or the disk is full."""
+    """An .npz file that appears whole or not at all, also when the process is killed or the disk is
+    full.
+    """
     path = os.path.abspath(path)
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
     if not os.path.isdir(os.path.dirname(path)):
@@ -159,8 +184,13 @@ def read_arrays(path, names=None) -> dict:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in names or archive if name in archive}
-        except Exception as error:  # numpy, zipfile and zlib have a dozen types for a file that is not one of theirs
+        # numpy, zipfile and zlib have a dozen types for a file that is not one of theirs
+        except Exception as error:
             detail = " ".join(str(error).split())
             if "pickle" in detail:
-                raise ValueError(f"{path}: not an .npz file of plain arrays, and pickles are never loaded") from None
-            raise ValueError(f"{path}: not an .npz file, or damaged ({type(error).__name__}: {detail})") from None
+                raise ValueError(
+                    f"{path}: not an .npz file of plain arrays, and pickles are never loaded"
+                ) from None
+            raise ValueError(
+                f"{path}: not an .npz file, or damaged ({type(error).__name__}: {detail})"
+            ) from None

@@ -1,4 +1,6 @@
-"""The model: a Gaussian mixture is a NamedTuple of three arrays, and everything else is a function of it."""
+"""The model: a Gaussian mixture is a NamedTuple of three arrays, and everything else is a function
+of it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,16 +15,18 @@ from gmmjax._mixture import linalg
 class GMM(NamedTuple):
     r"""A Gaussian mixture, :math:`p(x) = \sum_k w_k\, \mathcal N(x; \mu_k, L_k L_k^\top)`.
 
-    Every function of a mixture takes one of them; `jax.vmap` lifts it to batches (see `gmmjax.stack`).
-    The rank of `scale` against the rank of `means` tells the type of covariance, also in a batch.
+    Every function of a mixture takes one of them; `jax.vmap` lifts it to batches (see
+    `gmmjax.stack`). The rank of `scale` against the rank of `means` tells the type of covariance,
+    also in a batch.
 
     Attributes:
-      logits: `(K,)` unnormalised log-weights, :math:`w = \mathrm{softmax}(\text{logits})`. A logit of −inf
-        means that the component is absent: it contributes nothing, and its gradients are zero.
+      logits: `(K,)` unnormalised log-weights, :math:`w = \mathrm{softmax}(\text{logits})`. A logit
+        of −inf means that the component is absent: it contributes nothing, and its gradients are
+        zero.
       means: `(K, D)`.
-      scale: `(K, D, D)` lower Cholesky factors (full; entries above the diagonal are ignored) · `(K, D)`
-        standard deviations (diagonal) · `(K,)` standard deviations (spherical) · any of these with a
-        leading axis of 1 in place of K (tied). Signs on the diagonal do not matter.
+      scale: `(K, D, D)` lower Cholesky factors (full; entries above the diagonal are ignored) ·
+        `(K, D)` standard deviations (diagonal) · `(K,)` standard deviations (spherical) · any of
+        these with a leading axis of 1 in place of K (tied). Signs on the diagonal do not matter.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -69,7 +73,8 @@ def weights(g: GMM) -> jax.Array:
 
 
 def covariances(g: GMM) -> jax.Array:
-    r"""Covariance matrices of the components, :math:`\Sigma_k = L_k L_k^\top`, whatever their structure; exact.
+    r"""Covariance matrices of the components, :math:`\Sigma_k = L_k L_k^\top`, whatever their
+    structure; exact.
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -115,7 +120,8 @@ def mean(g: GMM) -> jax.Array:
 
 
 def covariance(g: GMM) -> jax.Array:
-    r"""Covariance of the mixture, :math:`\sum_k w_k (\Sigma_k + (\mu_k - \bar\mu)(\mu_k - \bar\mu)^\top)`; exact.
+    r"""Covariance of the mixture, :math:`\sum_k w_k (\Sigma_k + (\mu_k - \bar\mu)(\mu_k -
+    \bar\mu)^\top)`; exact.
 
     Args:
       g: a mixture in D dimensions.
@@ -154,7 +160,9 @@ def _covariance(g):
 
 
 def as_float(name: str, g: GMM) -> GMM:
-    """`g` with floating leaves of one dtype, its shapes checked; `name` is the argument to complain about."""
+    """`g` with floating leaves of one dtype, its shapes checked; `name` is the argument to complain
+    about.
+    """
     if not isinstance(g, GMM):
         raise TypeError(
             f"{name}: expected a gmmjax.GMM, got {type(g).__name__} (gmmjax.interop.as_gmm converts other packages')"
@@ -172,10 +180,15 @@ def as_float(name: str, g: GMM) -> GMM:
 
 @jax.jit
 def _canonical(means, scale):
-    """Factors without what stands above their diagonal, which is not theirs, and NaN for what is infinite."""
-    # A component at infinity has no density; without this it would just be left out of some results.
+    """Factors without what stands above their diagonal, which is not theirs, and NaN for what is
+    infinite.
+    """
+    # A component at infinity has no density; without this it would just be left out of some
+    # results.
     lower = jnp.tril(scale) if scale.ndim > means.ndim else scale
-    return tuple(jax.lax.select(jax.lax.is_finite(x), x, jnp.full_like(x, jnp.nan)) for x in (means, lower))
+    return tuple(
+        jax.lax.select(jax.lax.is_finite(x), x, jnp.full_like(x, jnp.nan)) for x in (means, lower)
+    )
 
 
 def as_real(name, value):
@@ -183,10 +196,14 @@ def as_real(name, value):
     try:
         value = value if isinstance(value, jax.Array) else np.asarray(value)
     except ValueError:
-        raise ValueError(f"{name}: expected an array of numbers, got parts of unequal lengths") from None
+        raise ValueError(
+            f"{name}: expected an array of numbers, got parts of unequal lengths"
+        ) from None
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
-    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+    return (
+        value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+    )
 
 
 def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
@@ -204,14 +221,18 @@ def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
 
 
 def recentred(*mixtures: GMM) -> tuple[GMM, ...]:
-    """All mixtures moved so that the first has its mean at 0, which changes no divergence between them."""
+    """All mixtures moved so that the first has its mean at 0, which changes no divergence between
+    them.
+    """
     # float32 has no digits to spare for an offset.
     origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
     return tuple(g._replace(means=g.means - origin) for g in mixtures)
 
 
 def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:
-    """Refuse shapes that are not those of one mixture; `names` are what the three arrays are called."""
+    """Refuse shapes that are not those of one mixture; `names` are what the three arrays are
+    called.
+    """
     if len(logits) > 1 and len(means) == len(logits) + 1:
         raise ValueError(
             f"{names[1]}: is a batch of mixtures, of shape {means} with {names[0]} {logits}; "
@@ -221,7 +242,9 @@ def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple
         raise ValueError(f"{names[1]}: expected shape (K, D) with K, D ≥ 1, got {means}")
     count, dim = means
     if logits != (count,):
-        raise ValueError(f"{names[0]}: expected shape ({count},) to match means {means}, got {logits}")
+        raise ValueError(
+            f"{names[0]}: expected shape ({count},) to match means {means}, got {logits}"
+        )
     allowed = {(k, *rest) for k in (count, 1) for rest in ((dim, dim), (dim,), ())}
     if scale not in allowed:
         raise ValueError(

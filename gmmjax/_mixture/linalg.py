@@ -1,9 +1,9 @@
 """Linear algebra of scale factors: everything that depends on the shape of a scale lives here.
 
-A scale is stored as small as its structure allows, and its rank tells which it is: `(K, D, D)` lower
-Cholesky factors, `(K, D)` standard deviations, `(K,)` one standard deviation per component, each with a
-leading axis 1 instead of K when all components share it. Points are kept as `(D, n)`, so that the long
-axis is the contiguous one.
+A scale is stored as small as its structure allows, and its rank tells which it is: `(K, D, D)`
+lower Cholesky factors, `(K, D)` standard deviations, `(K,)` one standard deviation per component,
+each with a leading axis 1 instead of K when all components share it. Points are kept as `(D, n)`,
+so that the long axis is the contiguous one.
 """
 
 import functools
@@ -18,9 +18,11 @@ HIGHEST = jax.lax.Precision.HIGHEST  # GPUs would otherwise round the factors of
 
 @jax.custom_jvp
 def tril_inverse(lower: jax.Array) -> jax.Array:
-    """Inverse of lower-triangular matrices `(..., D, D)`; entries above the diagonal are not read."""
-    # Forward substitution, one row of all matrices at a time: no LAPACK call (two of which can deadlock on two
-    # cores), and a loop compiles in a quarter of the time of recursive halving.
+    """Inverse of lower-triangular matrices `(..., D, D)`; entries above the diagonal are not
+    read.
+    """
+    # Forward substitution, one row of all matrices at a time: no LAPACK call (two of which can
+    # deadlock on two cores), and a loop compiles in a quarter of the time of recursive halving.
     dim = lower.shape[-1]
     places = np.arange(dim).reshape((1,) * (lower.ndim - 2) + (dim,))
 
@@ -43,7 +45,9 @@ def _tril_inverse_jvp(primals, tangents):
 
 @jax.custom_jvp
 def cholesky(matrix: jax.Array) -> jax.Array:
-    """Lower Cholesky factors of matrices `(..., D, D)`, NaN where one is not positive definite; no LAPACK call."""
+    """Lower Cholesky factors of matrices `(..., D, D)`, NaN where one is not positive definite; no
+    LAPACK call.
+    """
     # One column of all matrices at a time: the batch is the long axis here, not D.
     dim = matrix.shape[-1]
 
@@ -54,7 +58,9 @@ def cholesky(matrix: jax.Array) -> jax.Array:
         below = (jnp.arange(dim) >= j).reshape(here.shape)
         root = jnp.sqrt(jnp.sum(jnp.where(here, pivot, 0.0), axis=-1, keepdims=True))
         pivot = jnp.where(below, pivot, 0.0) / root
-        return rest - pivot[..., :, None] * pivot[..., None, :], jnp.where(here[..., None, :], pivot[..., None], lower)
+        return rest - pivot[..., :, None] * pivot[..., None, :], jnp.where(
+            here[..., None, :], pivot[..., None], lower
+        )
 
     return jax.lax.fori_loop(0, dim, column, (matrix, jnp.zeros_like(matrix)))[1]
 
@@ -63,15 +69,19 @@ def cholesky(matrix: jax.Array) -> jax.Array:
 def _cholesky_jvp(primals, tangents):
     lower = cholesky(*primals)
     inverse = tril_inverse(lower)
-    half = jnp.matmul(jnp.matmul(inverse, tangents[0] / 2, precision=HIGHEST), inverse.mT, precision=HIGHEST)
+    half = jnp.matmul(
+        jnp.matmul(inverse, tangents[0] / 2, precision=HIGHEST), inverse.mT, precision=HIGHEST
+    )
     return lower, _factor_tangent(lower, half)
 
 
 @jax.custom_jvp
 def lower_factor(rows: jax.Array) -> jax.Array:
-    """The lower-triangular L with L Lᵀ = B Bᵀ and a positive diagonal, for B `(..., E, D)` of rank E ≤ D."""
-    # Modified Gram–Schmidt on the rows. Its triangular factor is as accurate as Householder's (Björck 1967), and
-    # forming B Bᵀ would square the condition number.
+    """The lower-triangular L with L Lᵀ = B Bᵀ and a positive diagonal, for B `(..., E, D)` of rank
+    E ≤ D.
+    """
+    # Modified Gram–Schmidt on the rows. Its triangular factor is as accurate as Householder's
+    # (Björck 1967), and forming B Bᵀ would square the condition number.
     count = rows.shape[-2]
 
     def column(j, state):
@@ -81,7 +91,9 @@ def lower_factor(rows: jax.Array) -> jax.Array:
         row = jax.lax.dynamic_slice_in_dim(rest, j, 1, axis=-2)
         unit = row / jnp.sqrt(jnp.sum(row * row, axis=-1, keepdims=True))
         along = jnp.where(below, jnp.sum(rest * unit, axis=-1), 0.0)
-        return rest - along[..., None] * unit, jnp.where(here[..., None, :], along[..., None], lower)
+        return rest - along[..., None] * unit, jnp.where(
+            here[..., None, :], along[..., None], lower
+        )
 
     square = jnp.zeros((*rows.shape[:-1], count), rows.dtype)
     return jax.lax.fori_loop(0, count, column, (rows, square))[1]
@@ -92,7 +104,9 @@ def _lower_factor_jvp(primals, tangents):
     lower = lower_factor(*primals)
     inverse = tril_inverse(lower)
     orthogonal = jnp.matmul(inverse, primals[0], precision=HIGHEST)
-    half = jnp.matmul(jnp.matmul(inverse, tangents[0], precision=HIGHEST), orthogonal.mT, precision=HIGHEST)
+    half = jnp.matmul(
+        jnp.matmul(inverse, tangents[0], precision=HIGHEST), orthogonal.mT, precision=HIGHEST
+    )
     return lower, _factor_tangent(lower, half)
 
 
@@ -136,23 +150,36 @@ def squared_distances(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax
 
 
 def cuts(dim: int) -> list[tuple[int, int]]:
-    """Where to cut the coordinates of lower-triangular factors, whose upper right quarter is zero."""
-    # Products take the time in many dimensions. XLA also turns a sum over more than 32 numbers into two passes.
+    """Where to cut the coordinates of lower-triangular factors, whose upper right quarter is
+    zero.
+    """
+    # Products take the time in many dimensions. XLA also turns a sum over more than 32 numbers into
+    # two passes.
     return [(0, dim // 2), (dim // 2, dim)] if dim >= 16 else [(0, dim)]
 
 
 def row_blocks(inverse: jax.Array, means: jax.Array) -> tuple[jax.Array, ...]:
-    """What `squared_norms` needs of inverse factors: rows `(K, E, known)` without the zeros that all of them end in."""
-    return tuple(inverse[:, a:b, :b] for a, b in cuts(means.shape[1])) if inverse.ndim > means.ndim else (inverse,)
+    """What `squared_norms` needs of inverse factors: rows `(K, E, known)` without the zeros that
+    all of them end in.
+    """
+    return (
+        tuple(inverse[:, a:b, :b] for a, b in cuts(means.shape[1]))
+        if inverse.ndim > means.ndim
+        else (inverse,)
+    )
 
 
 def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -> jax.Array:
     """‖L_k⁻¹x − s_k‖² for points `(D, n)`, as `(K, n)`: squared distances where s_k = L_k⁻¹μ_k."""
-    # Flat products, several times faster on a CPU than one per component. They lose the digits by which a component
-    # is narrower than x is far from 0, as rounding x does: for points made here, about 0, nothing more.
+    # Flat products, several times faster on a CPU than one per component. They lose the digits by
+    # which a component is narrower than x is far from 0, as rounding x does: for points made here,
+    # about 0, nothing more.
     if blocks[0].ndim <= shift.ndim:
         return jnp.sum((_rates(blocks[0]) * x[None] - shift[:, :, None]) ** 2, axis=1)
-    white = [_flat_product(m, x[:b]) - shift[:, a:b, None] for m, (a, b) in zip(blocks, cuts(len(x)), strict=True)]
+    white = [
+        _flat_product(m, x[:b]) - shift[:, a:b, None]
+        for m, (a, b) in zip(blocks, cuts(len(x)), strict=True)
+    ]
     return functools.reduce(jnp.add, [jnp.sum(part * part, axis=1) for part in white])
 
 
@@ -170,14 +197,16 @@ def _rates(scale):
 
 @jax.custom_jvp
 def _whiten(inverse, means, x):
-    # Centred before the product: the expanded form loses all digits in float32 when data lie far from 0.
+    # Centred before the product: the expanded form loses all digits in float32 when data lie far
+    # from 0.
     return jnp.matmul(inverse, x[None] - means[:, :, None], precision=HIGHEST)
 
 
 @functools.partial(_whiten.defjvp, symbolic_zeros=True)
 def _whiten_jvp(primals, tangents):
     # The derivative is arranged so that its transpose is one flat product per argument; that of the
-    # batched product above is 3–5 times slower on a CPU. Terms of arguments that do not move are left out.
+    # batched product above is 3–5 times slower on a CPU. Terms of arguments that do not move are
+    # left out.
     (inverse, means, x), (d_inverse, d_means, d_x) = primals, tangents
     white = _whiten(inverse, means, x)
     tangent = jnp.zeros_like(white)
@@ -209,8 +238,12 @@ def _pointwise_product(matrices, vectors):
 
 
 def least(table: jax.Array, axis: int) -> jax.Array:
-    """The minimum along an axis, with the gradient of its first place: XLA may round what it compares differently."""
-    return jnp.take_along_axis(table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis).squeeze(axis)
+    """The minimum along an axis, with the gradient of its first place: XLA may round what it
+    compares differently.
+    """
+    return jnp.take_along_axis(
+        table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis
+    ).squeeze(axis)
 
 
 def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
@@ -219,7 +252,9 @@ def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
     if scale.ndim > means.ndim:
         dense = jnp.matmul(scale, scale.mT, precision=HIGHEST)
     else:
-        variances = jnp.broadcast_to((scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim))
+        variances = jnp.broadcast_to(
+            (scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim)
+        )
         dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
     return jnp.broadcast_to(dense, (count, dim, dim))
 

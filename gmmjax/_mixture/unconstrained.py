@@ -15,8 +15,8 @@ class Unconstrained(NamedTuple):
     Attributes:
       logits: as in `GMM`; −inf stays −inf.
       means: as in `GMM`.
-      scale: as in `GMM`, with the logarithm of the absolute diagonal (of the standard deviations, for a
-        diagonal or spherical scale) and zeros above it.
+      scale: as in `GMM`, with the logarithm of the absolute diagonal (of the standard deviations,
+        for a diagonal or spherical scale) and zeros above it.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -31,10 +31,12 @@ class Unconstrained(NamedTuple):
 
 
 def unconstrain(g: GMM) -> Unconstrained:
-    r"""Parameters without constraints, :math:`(\text{logits}, \mu, L \text{ with } \log|L_{ii}|)`; exact.
+    r"""Parameters without constraints, :math:`(\text{logits}, \mu, L \text{ with } \log|L_{ii}|)`;
+    exact.
 
     Args:
-      g: a mixture. Columns of a full factor with a negative diagonal are flipped, which changes no covariance.
+      g: a mixture. Columns of a full factor with a negative diagonal are flipped, which changes no
+        covariance.
 
     Returns:
       An `Unconstrained` of the same shapes: every value of its leaves is a mixture.
@@ -57,7 +59,9 @@ def _unconstrain(g):
     if g.scale.ndim <= g.means.ndim:
         return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
     diagonal = linalg.diagonal(g.scale)
-    positive = jnp.tril(g.scale, -1) * jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)[:, None, :]
+    positive = (
+        jnp.tril(g.scale, -1) * jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)[:, None, :]
+    )
     return Unconstrained(g.logits, g.means, positive + _diagonal_matrix(jnp.log(jnp.abs(diagonal))))
 
 

@@ -3,14 +3,20 @@
 import numpy as np
 
 
-def improve(weights, means, covariances, labels, num_clusters: int, max_sweeps: int = 50) -> np.ndarray:
-    """Move single components to other clusters while that lowers Runnalls' bound, ½ Σ_c W_c log|P_c| − const.
+def improve(
+    weights, means, covariances, labels, num_clusters: int, max_sweeps: int = 50
+) -> np.ndarray:
+    """Move single components to other clusters while that lowers Runnalls' bound, ½ Σ_c W_c
+    log|P_c| − const.
 
-    Greedy merging cannot undo a merge, and no gradient moves a component from one cluster to another. Concrete
-    values, in double precision: a sweep over 50 components takes milliseconds. Returns the labels `(K,)`.
+    Greedy merging cannot undo a merge, and no gradient moves a component from one cluster to
+    another. Concrete values, in double precision: a sweep over 50 components takes milliseconds.
+    Returns the labels `(K,)`.
     """
     moments, labels = _moments(weights, means, covariances), np.array(labels)
-    sums = [np.stack([value[labels == c].sum(axis=0) for c in range(num_clusters)]) for value in moments]
+    sums = [
+        np.stack([value[labels == c].sum(axis=0) for c in range(num_clusters)]) for value in moments
+    ]
     bounds = _bound(sums)
     for _ in range(max_sweeps):
         moved = False
@@ -38,20 +44,27 @@ def merge(weights, means, covariances, labels, num_clusters: int) -> tuple:
     """Weights, means and covariances of the clusters."""
     total = np.array([weights[labels == c].sum() for c in range(num_clusters)])
     centres = np.stack(
-        [np.average(means[labels == c], axis=0, weights=weights[labels == c]) for c in range(num_clusters)]
+        [
+            np.average(means[labels == c], axis=0, weights=weights[labels == c])
+            for c in range(num_clusters)
+        ]
     )
     apart = means - centres[labels]
     spread = weights[:, None, None] * (covariances + apart[:, :, None] * apart[:, None, :])
     return (
         total,
         centres,
-        np.stack([spread[labels == c].sum(axis=0) for c in range(num_clusters)]) / total[:, None, None],
+        np.stack([spread[labels == c].sum(axis=0) for c in range(num_clusters)])
+        / total[:, None, None],
     )
 
 
 def merge_cheaply(rng, weights, means, covariances) -> tuple:
-    """One component fewer: two that are drawn with a chance in proportion to 1 over Runnalls' cost are merged."""
-    moments = _moments(np.maximum(weights, 1e-12), means, covariances)  # those without weight go first
+    """One component fewer: two that are drawn with a chance in proportion to 1 over Runnalls' cost
+    are merged.
+    """
+    # those without weight go first
+    moments = _moments(np.maximum(weights, 1e-12), means, covariances)
     i, j = np.triu_indices(len(weights), 1)
     bounds = _bound(moments)
     costs = _bound([value[i] + value[j] for value in moments]) - bounds[i] - bounds[j]

@@ -15,7 +15,9 @@ from gmmjax._sampling.points import sobol
 
 
 class Cloud(NamedTuple):
-    """Blocks of points `(B, D, n)` and weights `(B, n)`, each of which stands for p: Σ weight·f(x) estimates E_p[f]."""
+    """Blocks of points `(B, D, n)` and weights `(B, n)`, each of which stands for p: Σ weight·f(x)
+    estimates E_p[f].
+    """
 
     x: jax.Array
     weight: jax.Array
@@ -31,7 +33,9 @@ class Run(NamedTuple):
 
 @jax.jit(static_argnums=(2, 3))
 def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
-    """Scrambled Sobol points of a checked mixture, allotted to its components without chance in each block."""
+    """Scrambled Sobol points of a checked mixture, allotted to its components without chance in
+    each block.
+    """
     dtype, dim = p.means.dtype, p.dim
     z, weight = sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
     owned = allocation.allocate(p, num_points)
@@ -52,7 +56,9 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
 
 @jax.jit
 def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
-    """Iterate a batch of mixtures on the first blocks, until the loss of each falls by less than 10⁻⁴ of it."""
+    """Iterate a batch of mixtures on the first blocks, until the loss of each falls by less than
+    10⁻⁴ of it.
+    """
 
     def one(g):
         tolerance = 8 * jnp.finfo(floor.dtype).eps * jnp.max(jnp.abs(c.log_prob[0]))
@@ -84,7 +90,9 @@ def loss(g: GMM, c: Cloud) -> Estimate:
         return jnp.vdot(weight, log_prob - density.evaluate(prepared, x))
 
     means = jax.lax.map(block, tuple(c))
-    return Estimate(jnp.mean(means), jax.lax.stop_gradient(jnp.std(means, ddof=1)) / len(means) ** 0.5)
+    return Estimate(
+        jnp.mean(means), jax.lax.stop_gradient(jnp.std(means, ddof=1)) / len(means) ** 0.5
+    )
 
 
 @jax.jit
@@ -94,8 +102,11 @@ def excess(g: GMM, c: Cloud):
 
 
 def _leap(g, c, floor, num_blocks):
-    """Two steps, a leap along the curve through them, and a third: kept only where the loss is no larger."""
-    # Squared extrapolation: Varadhan and Roland (2008), "Simple and globally convergent methods", scheme S3.
+    """Two steps, a leap along the curve through them, and a third: kept only where the loss is no
+    larger.
+    """
+    # Squared extrapolation: Varadhan and Roland (2008), "Simple and globally convergent methods",
+    # scheme S3.
     first, _ = _step(g, c, floor, num_blocks)
     second, loss = _step(first, c, floor, num_blocks)
     a, b, d = unconstrain(g), unconstrain(first), unconstrain(second)
@@ -104,14 +115,20 @@ def _leap(g, c, floor, num_blocks):
     v = jax.tree.map(lambda b, d, r: present(d - b) - r, b, d, r)
     norm = lambda tree: jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in tree))
     length = jnp.maximum(norm(r) / jnp.maximum(norm(v), 1e-12), 1.0)
-    far = Unconstrained(*(a + 2 * length * r + length**2 * v for a, r, v in zip(a, r, v, strict=True)))
+    far = Unconstrained(
+        *(a + 2 * length * r + length**2 * v for a, r, v in zip(a, r, v, strict=True))
+    )
     leapt, far_loss = _step(constrain(far), c, floor, num_blocks)
     better = far_loss <= loss
-    return jax.tree.map(lambda x, y: jnp.where(better, x, y), leapt, second), jnp.where(better, far_loss, loss)
+    return jax.tree.map(lambda x, y: jnp.where(better, x, y), leapt, second), jnp.where(
+        better, far_loss, loss
+    )
 
 
 def _step(g, c, floor, num_blocks):
-    """Responsibilities, then weighted moments in the structure of `g`; and the loss of `g` itself."""
+    """Responsibilities, then weighted moments in the structure of `g`; and the loss of `g`
+    itself.
+    """
     prepared = density.precision(g)
     full = g.scale.ndim > g.means.ndim
 
@@ -119,14 +136,24 @@ def _step(g, c, floor, num_blocks):
         x, weight = c.x[index], c.weight[index] / num_blocks
         table = density.component_table(prepared, density.squared_distances(prepared, x))
         peak = jnp.max(table, axis=0)
-        shape = jnp.exp(table - peak[None])  # once for both the density and what each component has of it
+        # once for both the density and what each component has of it
+        shape = jnp.exp(table - peak[None])
         mass = jnp.sum(shape, axis=0)
         loss = jnp.vdot(weight, c.log_prob[index] - peak - jnp.log(mass))
-        return jax.tree.map(jnp.add, total, (loss, *_moments(shape * (weight / mass)[None], g.means, x, full)))
+        return jax.tree.map(
+            jnp.add, total, (loss, *_moments(shape * (weight / mass)[None], g.means, x, full))
+        )
 
-    like = (floor, g.logits, g.means, g.means[:, :, None] * g.means[:, None, :] if full else g.means)
+    like = (
+        floor,
+        g.logits,
+        g.means,
+        g.means[:, :, None] * g.means[:, None, :] if full else g.means,
+    )
     mass: jax.Array
-    loss, mass, first, second = jax.lax.fori_loop(0, num_blocks, block, jax.tree.map(jnp.zeros_like, like))
+    loss, mass, first, second = jax.lax.fori_loop(
+        0, num_blocks, block, jax.tree.map(jnp.zeros_like, like)
+    )
     alive = mass > 1e-8
     safe = jnp.where(alive, mass, 1.0)
     shift = first / safe[:, None]
@@ -142,13 +169,18 @@ def _step(g, c, floor, num_blocks):
 
 
 def _moments(share, means, x, full):
-    """Of points `(D, n)` in proportion to `(K, n)`: sums, and first and second moments about the means."""
+    """Of points `(D, n)` in proportion to `(K, n)`: sums, and first and second moments about the
+    means.
+    """
     product = functools.partial(jnp.matmul, precision=linalg.HIGHEST)
     if x.dtype == jnp.float64:
-        # About 0, where p has its mean, and then about the means: one product, several times faster. Of 16 digits it
-        # costs those by which a component is narrower than p, squared; of the 7 of float32 nothing would be left.
+        # About 0, where p has its mean, and then about the means: one product, several times
+        # faster. Of 16 digits it costs those by which a component is narrower than p, squared; of
+        # the 7 of float32 nothing would be left.
         squares = x[:, None] * x[None] if full else x**2
-        sums = product(share, jnp.concatenate([jnp.ones_like(x[:1]), x, squares.reshape(-1, x.shape[1])]).T)
+        sums = product(
+            share, jnp.concatenate([jnp.ones_like(x[:1]), x, squares.reshape(-1, x.shape[1])]).T
+        )
         mass, first, second = jnp.split(sums, [1, 1 + len(x)], axis=1)
         outer = lambda a, b: a[:, :, None] * b[:, None, :] if full else a * b
         crossed = outer(first, means) + outer(means, first) - outer(mass * means, means)

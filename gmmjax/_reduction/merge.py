@@ -12,7 +12,9 @@ from gmmjax._mixture.gmm import GMM, as_float, covariance
 
 
 class Parts(NamedTuple):
-    """Components as weights `(K,)`, means `(K, D)` and covariances `(K, D, D)`: what merging is done in."""
+    """Components as weights `(K,)`, means `(K, D)` and covariances `(K, D, D)`: what merging is
+    done in.
+    """
 
     weights: jax.Array
     means: jax.Array
@@ -35,8 +37,8 @@ def runnalls(p: GMM, i) -> jax.Array:
     r"""Runnalls' cost of merging component i with each j.
 
     :math:`\tfrac12 [(w_i + w_j) \log|P_{ij}| - w_i \log|P_i| - w_j \log|P_j|]`.
-    An upper bound, in nats, on how much KL from the mixture grows by the merge, which keeps weight, mean and
-    covariance of the pair (:math:`P_{ij}`); exact as such, and invariant to affine maps.
+    An upper bound, in nats, on how much KL from the mixture grows by the merge, which keeps weight,
+    mean and covariance of the pair (:math:`P_{ij}`); exact as such, and invariant to affine maps.
 
     Args:
       p: a mixture of K components.
@@ -61,14 +63,19 @@ def runnalls(p: GMM, i) -> jax.Array:
     c = parts(as_float("p", p))
     both = merged(c, i)
     log_dets = _log_det(c.covariances)
-    return 0.5 * (both.weights * _log_det(both.covariances) - c.weights * log_dets - c.weights[i] * log_dets[i])
+    return 0.5 * (
+        both.weights * _log_det(both.covariances)
+        - c.weights * log_dets
+        - c.weights[i] * log_dets[i]
+    )
 
 
 def salmond(p: GMM, i) -> jax.Array:
-    r"""Salmond's cost of merging component i with each j, :math:`\frac{w_iw_j}{w_i+w_j}\|\mu_i-\mu_j\|^2_{P^{-1}}`.
+    r"""Salmond's cost of merging component i with each j,
+    :math:`\frac{w_iw_j}{w_i+w_j}\|\mu_i-\mu_j\|^2_{P^{-1}}`.
 
-    The part of the covariance P of the mixture that a merge moves from between to within components; exact as such,
-    and invariant to affine maps.
+    The part of the covariance P of the mixture that a merge moves from between to within
+    components; exact as such, and invariant to affine maps.
 
     Args:
       p: a mixture of K components.
@@ -98,17 +105,19 @@ def salmond(p: GMM, i) -> jax.Array:
 
 
 def west(p: GMM, i) -> tuple[jax.Array, jax.Array]:
-    r"""West's order of merging component i with each j: the lightest component first, with its nearest neighbour.
+    r"""West's order of merging component i with each j: the lightest component first, with its
+    nearest neighbour.
 
-    Nearest by :math:`\|\mu_i-\mu_j\|^2` in the mean covariance of the pair; exact as such, and invariant to
-    affine maps.
+    Nearest by :math:`\|\mu_i-\mu_j\|^2` in the mean covariance of the pair; exact as such, and
+    invariant to affine maps.
 
     Args:
       p: a mixture of K components.
       i: index of a component.
 
     Returns:
-      Two arrays `(K,)`, the smaller weight of the pair and its distance: a cost that is compared as tuples are.
+      Two arrays `(K,)`, the smaller weight of the pair and its distance: a cost that is compared as
+      tuples are.
 
     Raises:
       TypeError: `p` is not a `GMM`.
@@ -129,7 +138,8 @@ def west(p: GMM, i) -> tuple[jax.Array, jax.Array]:
 
 
 def williams(p: GMM, i) -> jax.Array:
-    r"""Williams' cost of merging component i with each j, :math:`\int (w_iN_i+w_jN_j-(w_i+w_j)N_{ij})^2`.
+    r"""Williams' cost of merging component i with each j, :math:`\int
+    (w_iN_i+w_jN_j-(w_i+w_j)N_{ij})^2`.
 
     The integrated square error between the mixtures before and after the merge; exact.
 
@@ -145,7 +155,8 @@ def williams(p: GMM, i) -> jax.Array:
       ValueError: its shapes disagree.
 
     Reference:
-      Williams and Maybeck (2003), "Cost-function-based Gaussian mixture reduction for target tracking", equation 8.
+      Williams and Maybeck (2003), "Cost-function-based Gaussian mixture reduction for target
+      tracking", equation 8.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp
@@ -177,7 +188,9 @@ def greedy(p: GMM, num_merges, cost: Callable = runnalls) -> tuple[Parts, jax.Ar
         both = jax.tree.map(lambda leaf: leaf[j], merged(c, i))
         c = Parts(*(leaf.at[i].set(new) for leaf, new in zip(c, both, strict=True)))
         c = c._replace(weights=c.weights.at[j].set(0.0))
-        table = [t.at[i].set(new).at[:, i].set(new) for t, new in zip(table, row(c, i), strict=True)]
+        table = [
+            t.at[i].set(new).at[:, i].set(new) for t, new in zip(table, row(c, i), strict=True)
+        ]
         return c, left.at[j].set(False), jnp.where(labels == j, i, labels), table
 
     state = (c, jnp.ones(count, bool), jnp.arange(count), table)
@@ -222,4 +235,6 @@ def _overlap(a, b):
     """∫ w_a N_a w_b N_b, component by component."""
     both = a.covariances + b.covariances
     normaliser = a.means.shape[1] * jnp.log(2 * jnp.pi).astype(both.dtype) + _log_det(both)
-    return a.weights * b.weights * jnp.exp(-0.5 * (normaliser + _mahalanobis(both, a.means - b.means)))
+    return (
+        a.weights * b.weights * jnp.exp(-0.5 * (normaliser + _mahalanobis(both, a.means - b.means)))
+    )

@@ -21,7 +21,9 @@ from gmmjax._validate import check_count, keyed
 @overload
 def reduce_mixture(key, p: GMM, num_components: int, **options) -> FitResult: ...
 @overload
-def reduce_mixture(key, p: GMM, num_components: Iterable[int], **options) -> dict[int, FitResult]: ...
+def reduce_mixture(
+    key, p: GMM, num_components: Iterable[int], **options
+) -> dict[int, FitResult]: ...
 @keyed
 def reduce_mixture(
     key,
@@ -35,45 +37,49 @@ def reduce_mixture(
     num_steps: int = 200,
     preserve_moments: bool = False,
 ):
-    r"""The nearest mixture of fewer components, :math:`\min_q \mathrm{KL}(p \| q)` or another divergence.
+    r"""The nearest mixture of fewer components, :math:`\min_q \mathrm{KL}(p \| q)` or another
+    divergence.
 
-    Components are merged greedily, then moved one by one between the clusters that arose while that lowers Runnalls'
-    bound; further partitions, and centres among draws, are chosen at random. From all of them the fixed point of
-    :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is responsible for), on Sobol
-    points of p, and from the best of them again and again with a component replaced, or two merged and another put
-    where p is missed. The divergence is then minimised from there by gradient (L-BFGS, forward KL on the same points
-    of p, others with common random numbers).
-    Results are compared, with the greedy one among them, by one key that no step has used. An approximation: the
-    best of many local minima, in nats for the default.
+    Components are merged greedily, then moved one by one between the clusters that arose while that
+    lowers Runnalls' bound; further partitions, and centres among draws, are chosen at random. From
+    all of them the fixed point of :math:`\mathrm{KL}(p \| q)` is sought (each component takes the
+    moments of what it is responsible for), on Sobol points of p, and from the best of them again
+    and again with a component replaced, or two merged and another put where p is missed. The
+    divergence is then minimised from there by gradient (L-BFGS, forward KL on the same points of p,
+    others with common random numbers). Results are compared, with the greedy one among them, by one
+    key that no step has used. An approximation: the best of many local minima, in nats for the
+    default.
 
     Args:
       key: a JAX key.
       p: a concrete mixture (not under `jit` or `vmap`) of K components.
       num_components: how many to keep, a Python int, or several of them (a range) to choose from.
-      divergence: `(key, p, q)` to an `Estimate`, the first argument of that name, or `(p, q)` to a scalar; with true
-        derivatives. For reverse KL:
+      divergence: `(key, p, q)` to an `Estimate`, the first argument of that name, or `(p, q)` to a
+        scalar; with true derivatives. For reverse KL:
         `lambda key, p, q: gmmjax.kl_divergence(key, q, p, stick_the_landing=False)`.
       cost: what greedy merging minimises, for example `gmmjax.runnalls`; see `gmmjax.greedy_start`.
-      init: in place of merging and moving, a mixture to start from, or a function `(key, p, num_components)` to
-        one, such as `gmmjax.kmeans_start`, called `num_restarts` times.
-      num_restarts: how many starts, and how many rounds of changes to the best of them at most. Four take a third of
-        the time, and find what is good if not the best.
+      init: in place of merging and moving, a mixture to start from, or a function `(key, p,
+        num_components)` to one, such as `gmmjax.kmeans_start`, called `num_restarts` times.
+      num_restarts: how many starts, and how many rounds of changes to the best of them at most.
+        Four take a third of the time, and find what is good if not the best.
       num_steps: how many gradient steps at most.
-      preserve_moments: map the result so that it has the mean and the covariance (in the structure of `p`) of p.
+      preserve_moments: map the result so that it has the mean and the covariance (in the structure
+        of `p`) of p.
 
     Returns:
-      A `FitResult`, or for several `num_components` a dict `{n: FitResult}`, whose losses are the curve to choose from.
-      Its `gmm` has the structure of `p`, untied, and no component without weight: fewer than `num_components` where
-      they are not needed. `start` is the loss of greedy merging, `losses` those of the gradient steps.
+      A `FitResult`, or for several `num_components` a dict `{n: FitResult}`, whose losses are the
+      curve to choose from. Its `gmm` has the structure of `p`, untied, and no component without
+      weight: fewer than `num_components` where they are not needed. `start` is the loss of greedy
+        merging, `losses` those of the gradient steps.
 
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, values are not finite, a count is below 1, or `p` is traced.
 
     Reference:
-      Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction"; Hartigan (1975), "Clustering
-      algorithms", chapter 4 (moves); Varadhan and Roland (2008), "Simple and globally convergent
-      methods for accelerating the convergence of any EM algorithm", scheme S3.
+      Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction"; Hartigan (1975),
+      "Clustering algorithms", chapter 4 (moves); Varadhan and Roland (2008), "Simple and globally
+      convergent methods for accelerating the convergence of any EM algorithm", scheme S3.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -82,7 +88,10 @@ def reduce_mixture(
       >>> print(jnp.sort(result.gmm.means[:, 0]).round(1), bool(result.loss.value < 1e-3))
       [0.5 9. ] True
     """
-    num_restarts, num_steps = check_count("num_restarts", num_restarts), check_count("num_steps", num_steps)
+    num_restarts, num_steps = (
+        check_count("num_restarts", num_restarts),
+        check_count("num_steps", num_steps),
+    )
     p = as_float("p", p)
     if any(isinstance(leaf, Tracer) for leaf in p):
         raise ValueError(
@@ -99,28 +108,36 @@ def reduce_mixture(
     white = search.trimmed(standardise.into(frame, p))
     options = (divergence, cost, init, num_restarts, num_steps, preserve_moments)
     results = {count: _reduce(key, white, count, *options) for count in counts}
-    results = {count: r._replace(gmm=standardise.out_of(frame, r.gmm)) for count, r in results.items()}
+    results = {
+        count: r._replace(gmm=standardise.out_of(frame, r.gmm)) for count, r in results.items()
+    }
     return results if isinstance(num_components, Iterable) else results[counts[0]]
 
 
 def _reduce(key, p, count, divergence, cost, init, num_restarts, num_steps, preserve_moments):
-    """The reduction of a mixture without absent components, in coordinates where its covariance is 1."""
+    """The reduction of a mixture without absent components, in coordinates where its covariance is
+    1.
+    """
     keys = jax.random.split(key, 4)
     greedy, starts = search.starts(keys[0], p, count, cost, init, num_restarts)
     found, cloud = search.climb(keys[1], p, starts, num_restarts)
-    if divergence is kl_divergence:  # where components overlap the fixed point is far off when its iteration stalls
+    # where components overlap the fixed point is far off when its iteration stalls
+    if divergence is kl_divergence:
         fits = [_descend(keys[2], found[0], _on_cloud, cloud, num_steps)]
     else:
         fits = [_descend(keys[2], q, _OfPair(divergence), p, num_steps) for q in found]
     candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
         candidates = [
-            standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(g), g)) for g in candidates
+            standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(g), g))
+            for g in candidates
         ]
     losses = [_evaluate(divergence, keys[3], p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-    return fits[max(best - 1, 0)]._replace(gmm=search.trimmed(candidates[best]), loss=losses[best], start=losses[0])
+    return fits[max(best - 1, 0)]._replace(
+        gmm=search.trimmed(candidates[best]), loss=losses[best], start=losses[0]
+    )
 
 
 def _on_cloud(key, q, cloud):
@@ -128,7 +145,9 @@ def _on_cloud(key, q, cloud):
 
 
 class _OfPair(NamedTuple):
-    """A divergence as a loss in its second argument; the same for the same divergence, and so compiled once."""
+    """A divergence as a loss in its second argument; the same for the same divergence, and so
+    compiled once.
+    """
 
     divergence: Callable
 
@@ -139,7 +158,12 @@ class _OfPair(NamedTuple):
 @jax.jit(static_argnums=(2, 4))
 def _descend(key, start, loss, target, num_steps):
     # Not batched: under vmap steps after a stop would be computed all the same.
-    options = {"optimizer": optax.lbfgs(), "num_steps": num_steps, "common_random_numbers": True, "args": (target,)}
+    options = {
+        "optimizer": optax.lbfgs(),
+        "num_steps": num_steps,
+        "common_random_numbers": True,
+        "args": (target,),
+    }
     return fit(key, loss, start, patience=10, **options)
 
 

@@ -1,4 +1,6 @@
-"""Where a reduction starts, and how the best of many starts is found; concrete mixtures without absent components."""
+"""Where a reduction starts, and how the best of many starts is found; concrete mixtures without
+absent components.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +31,12 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     if isinstance(init, GMM):
         return together(merged), [_alike(p, init)]
     if init is not None:
-        return together(merged), [_alike(p, init(k, p, count)) for k in jax.random.split(key, num_restarts)]
+        return together(merged), [
+            _alike(p, init(k, p, count)) for k in jax.random.split(key, num_restarts)
+        ]
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    # Partitions of the components serve where these are far apart. Where they overlap, the best mixture may cut right
-    # through them, and only starts from single points lead there.
+    # Partitions of the components serve where these are far apart. Where they overlap, the best
+    # mixture may cut right through them, and only starts from single points lead there.
     moved = lambda labels: together(clusters.improve(w, means, covariances, labels, count))
     partition = lambda: moved(clusters.seed(rng, w, means, count))
     scatter = lambda: _structured(p, *_scatter(rng, p, count))
@@ -41,7 +45,9 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
 
 
 def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], em.Cloud]:
-    """What the iteration of forward KL makes of the best starts, and of changes of these, best first; a cloud of p."""
+    """What the iteration of forward KL makes of the best starts, and of changes of these, best
+    first; a cloud of p.
+    """
     # What is narrower than p ever is, by far, is a collapse onto a few points.
     floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
     cloud = em.cloud(key, p, BLOCKS, POINTS)
@@ -60,18 +66,25 @@ def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], e
 
 
 def _screen(starts, cloud, floor):
-    # A few at a time, so that all rounds share one compilation; numpy between them, which compiles nothing.
+    # A few at a time, so that all rounds share one compilation; numpy between them, which compiles
+    # nothing.
     batches = [(starts[i : i + LANES] * LANES)[:LANES] for i in range(0, len(starts), LANES)]
     runs = [em.climb(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
 
 
 def _changed(rng, p, cloud, floor, lanes):
-    """Each mixture, or what became of one of its two changes if that is better: so they stay different."""
+    """Each mixture, or what became of one of its two changes if that is better: so they stay
+    different.
+    """
     found = [pick(lanes.gmm, i) for i in range(LANES)]
     changes = [change(rng, p, cloud, g) for change in (_replace, _relocate) for g in found]
-    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), lanes, _screen(changes, cloud, floor))
-    return _taken(both, LANES * np.argmin(_losses(both).reshape(-1, LANES), axis=0) + np.arange(LANES))
+    both = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), lanes, _screen(changes, cloud, floor)
+    )
+    return _taken(
+        both, LANES * np.argmin(_losses(both).reshape(-1, LANES), axis=0) + np.arange(LANES)
+    )
 
 
 def _taken(pool, places):
@@ -95,7 +108,9 @@ def _best(pool, count):
 
 
 def _replace(rng, p, _, g):
-    """Any component anew, small, at a draw of p: a way out of a local minimum that costs a few iterations."""
+    """Any component anew, small, at a draw of p: a way out of a local minimum that costs a few
+    iterations.
+    """
     weights, means, _ = standardise.arrays(g)
     rest = np.delete(np.arange(len(weights)), rng.integers(len(weights)))
     return _with_another(p, weights[rest], means[rest], _dense(g)[rest], _draw(rng, p, 1))
@@ -115,7 +130,10 @@ def _with_another(like, weights, means, covariances, place):
     small = _SMALL * count ** (-2 / dim) * np.eye(dim)[None]
     weights = np.append(weights, 1 / count)
     return _structured(
-        like, weights / weights.sum(), np.append(means, place, axis=0), np.append(covariances, small, axis=0)
+        like,
+        weights / weights.sum(),
+        np.append(means, place, axis=0),
+        np.append(covariances, small, axis=0),
     )
 
 
@@ -142,7 +160,11 @@ def _scatter(rng, p, count):
     labels = clusters.seed(rng, even, draws, count)
     _, centres, _ = clusters.merge(even, draws, np.zeros((DRAWS, p.dim, p.dim)), labels, count)
     width = _SMALL * count ** (-2 / p.dim)
-    return np.full(count, 1 / count), centres, np.broadcast_to(width * np.eye(p.dim), (count, p.dim, p.dim))
+    return (
+        np.full(count, 1 / count),
+        centres,
+        np.broadcast_to(width * np.eye(p.dim), (count, p.dim, p.dim)),
+    )
 
 
 def _draw(rng, p, number):
@@ -167,7 +189,9 @@ def _alike(p, g):
 
 
 def _structured(p, weights, means, covariances):
-    """A mixture of dense covariances in the structure of `p`, but untied: the nearest in forward KL."""
+    """A mixture of dense covariances in the structure of `p`, but untied: the nearest in forward
+    KL.
+    """
     if p.scale.ndim == 3:
         scale = np.linalg.cholesky(covariances)
     else:

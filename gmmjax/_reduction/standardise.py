@@ -9,7 +9,9 @@ from gmmjax._mixture.gmm import GMM
 
 
 class Frame(NamedTuple):
-    """x = origin + L z, with L in the structure of a scale: `(1, D, D)`, `(1, D)` or `(1,)`; in double precision."""
+    """x = origin + L z, with L in the structure of a scale: `(1, D, D)`, `(1, D)` or `(1,)`; in
+    double precision.
+    """
 
     origin: np.ndarray
     factor: np.ndarray
@@ -26,7 +28,9 @@ def frame(g: GMM) -> Frame:
         return Frame(origin, np.linalg.cholesky(covariance)[None])
     squares = np.broadcast_to((scale**2).reshape(len(scale), -1), means.shape)
     variance = w @ (squares + apart**2)
-    return Frame(origin, np.sqrt(variance if scale.ndim == 2 else variance.mean(keepdims=True)[0])[None])
+    return Frame(
+        origin, np.sqrt(variance if scale.ndim == 2 else variance.mean(keepdims=True)[0])[None]
+    )
 
 
 def into(f: Frame, g: GMM) -> GMM:
@@ -51,7 +55,9 @@ def arrays(g: GMM):
 
 
 def _scaled(matrix, g):
-    """The scale of `g` mapped by a lower-triangular, diagonal or scalar matrix: it keeps its structure."""
+    """The scale of `g` mapped by a lower-triangular, diagonal or scalar matrix: it keeps its
+    structure.
+    """
     scale = np.asarray(g.scale, np.float64)
     if scale.ndim == 3:
         return matrix[None] @ np.tril(scale)

@@ -14,17 +14,19 @@ _DRAWS = 4096
 
 @keyed
 def greedy_start(key, p: GMM, num_components: int, *, cost=merge.runnalls) -> GMM:
-    r"""A mixture of fewer components by merging the cheapest pair again and again; an approximation of `p`.
+    r"""A mixture of fewer components by merging the cheapest pair again and again; an approximation
+    of `p`.
 
-    Merges keep weight, mean and covariance of each pair (:math:`P_{ij} = \sum_k \tfrac{w_k}{w_i+w_j} (P_k +
-    (\mu_k-\mu_{ij})(\mu_k-\mu_{ij})^\top)`), hence those of the mixture. Deterministic: the key is not used.
+    Merges keep weight, mean and covariance of each pair (:math:`P_{ij} = \sum_k
+    \tfrac{w_k}{w_i+w_j} (P_k + (\mu_k-\mu_{ij})(\mu_k-\mu_{ij})^\top)`), hence those of the
+    mixture. Deterministic: the key is not used.
 
     Args:
       key: a JAX key.
       p: a mixture of K components.
       num_components: how many to keep, a Python int; K or fewer are left.
-      cost: `gmmjax.runnalls`, `gmmjax.salmond`, `gmmjax.west`, `gmmjax.williams`, or any function `(p, i)` to the
-        costs `(K,)` of merging i with each.
+      cost: `gmmjax.runnalls`, `gmmjax.salmond`, `gmmjax.west`, `gmmjax.williams`, or any function
+        `(p, i)` to the costs `(K,)` of merging i with each.
 
     Returns:
       A full `GMM`.
@@ -57,9 +59,11 @@ def _greedy_start(p, count, cost):
 
 @keyed
 def moment_start(key, p: GMM, num_components: int) -> GMM:
-    r"""Equal weights, means drawn from :math:`\mathcal N(\bar\mu, \bar\Sigma)`, and the covariance of `p` for each.
+    r"""Equal weights, means drawn from :math:`\mathcal N(\bar\mu, \bar\Sigma)`, and the covariance
+    of `p` for each.
 
-    Only the two moments of `p` are used: an approximation, wide enough for every component to see all of `p`.
+    Only the two moments of `p` are used: an approximation, wide enough for every component to see
+    all of `p`.
 
     Args:
       key: a JAX key.
@@ -89,7 +93,8 @@ def moment_start(key, p: GMM, num_components: int) -> GMM:
 
 @keyed
 def random_start(key, p: GMM, num_components: int) -> GMM:
-    r"""Equal weights, means drawn from `p`, and the covariance of `p` shrunk by :math:`n^{-2/D}` for each.
+    r"""Equal weights, means drawn from `p`, and the covariance of `p` shrunk by :math:`n^{-2/D}`
+    for each.
 
     An approximation: n components of that size fill about the volume of `p`.
 
@@ -121,9 +126,9 @@ def random_start(key, p: GMM, num_components: int) -> GMM:
 def kmeans_start(key, p: GMM, num_components: int) -> GMM:
     r"""Means by k-means++ on draws from `p`, weights and covariances of the draws nearest to each.
 
-    Each next mean is a draw chosen with probability proportional to its squared distance from the nearest mean so
-    far, in the metric of the covariance of `p`. An approximation; a thousandth of the covariance of `p` is added
-    to each, so that none is singular.
+    Each next mean is a draw chosen with probability proportional to its squared distance from the
+    nearest mean so far, in the metric of the covariance of `p`. An approximation; a thousandth of
+    the covariance of `p` is added to each, so that none is singular.
 
     Args:
       key: a JAX key.
@@ -163,8 +168,12 @@ def _kmeans_start(key, p, count):
         chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]
         return jnp.minimum(nearest, far(chosen)), chosen
 
-    _, centres = jax.lax.scan(add, jnp.ones(_DRAWS, white.dtype) * 1e6, jax.random.split(key_choice, count))
-    member = jax.nn.one_hot(jnp.argmin(jax.vmap(far)(centres), axis=0), count, axis=0, dtype=white.dtype)
+    _, centres = jax.lax.scan(
+        add, jnp.ones(_DRAWS, white.dtype) * 1e6, jax.random.split(key_choice, count)
+    )
+    member = jax.nn.one_hot(
+        jnp.argmin(jax.vmap(far)(centres), axis=0), count, axis=0, dtype=white.dtype
+    )
     mass = jnp.sum(member, axis=1)
     share = member / jnp.maximum(mass, 1.0)[:, None]
     means = jnp.matmul(share, white, precision=linalg.HIGHEST)

@@ -19,7 +19,8 @@ class Layout(NamedTuple):
     per_replicate: int
     rows: int
     columns: int
-    owned: int  # how many consecutive points of all replicates share a component; 0 where replicates differ
+    # how many consecutive points of all replicates share a component; 0 where replicates differ
+    owned: int
 
     @property
     def block(self):
@@ -43,7 +44,9 @@ class Layout(NamedTuple):
         if not self.owned:
             return table.reshape(*table.shape[:-2], -1, 1)
         parts = table.reshape(*table.shape[:-1], -1, self.owned)
-        return jnp.moveaxis(parts, -3, -2).reshape(*table.shape[:-2], self.columns // self.owned, -1)
+        return jnp.moveaxis(parts, -3, -2).reshape(
+            *table.shape[:-2], self.columns // self.owned, -1
+        )
 
     def row_sums(self, grouped):
         """Of `(groups, together)` entries, `(rows,)`."""
@@ -53,7 +56,9 @@ class Layout(NamedTuple):
 
 
 def layout(settings: Sampling, mixtures) -> Layout:
-    """The layout of at least `num_samples` points, in blocks that suit the largest of the mixtures."""
+    """The layout of at least `num_samples` points, in blocks that suit the largest of the
+    mixtures.
+    """
     replicates = min(settings.num_replicates, settings.num_samples)
     per_replicate = 1 << (-(-settings.num_samples // replicates) - 1).bit_length()
     size = min(block_size(g.num_components, g.dim, settings.together) for g in mixtures)
@@ -67,25 +72,34 @@ def layout(settings: Sampling, mixtures) -> Layout:
 
 def block_size(num_components: int, dim: int, together: int = 1) -> int:
     """How many points to handle at once for each of so many estimates, a power of two."""
-    # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache, elsewhere launches count.
-    # Gradients hold several such tables, and want a quarter of what values do; many estimates at once are for values.
+    # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache,
+    # elsewhere launches count. Gradients hold several such tables, and want a quarter of what
+    # values do; many estimates at once are for values.
     numbers, most = (18 + 4 * (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
     fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
     return 1 << min(most, max(6 if together > 1 else 8, fitting))
 
 
 def pairs_together(num_components: int, dim: int) -> int:
-    """How many estimates of the same points to make at once, so that blocks of 128 points still fit."""
-    return min(64, max(4, (1 << 13) // (num_components * dim))) if jax.default_backend() == "cpu" else 64
+    """How many estimates of the same points to make at once, so that blocks of 128 points still
+    fit.
+    """
+    return (
+        min(64, max(4, (1 << 13) // (num_components * dim)))
+        if jax.default_backend() == "cpu"
+        else 64
+    )
 
 
 def accumulate(block, num_blocks, shape, dtype):
-    """Sum blocks, arrays of one shape, in constant memory, forward and in either mode of differentiation.
+    """Sum blocks, arrays of one shape, in constant memory, forward and in either mode of
+    differentiation.
 
-    The sum is linear in its blocks, so each block's gradient is taken while its points are at hand; a scan
-    differentiated from outside would store all points or draw them twice.
+    The sum is linear in its blocks, so each block's gradient is taken while its points are at hand;
+    a scan differentiated from outside would store all points or draw them twice.
     """
-    indices = np.arange(num_blocks, dtype=np.int32)  # a constant: the rule below may close over no tracer
+    # a constant: the rule below may close over no tracer
+    indices = np.arange(num_blocks, dtype=np.int32)
 
     def scan(step, *start):
         return jax.lax.scan(step, (jnp.zeros(shape, dtype), *start), indices)[0]
@@ -103,7 +117,10 @@ def accumulate(block, num_blocks, shape, dtype):
 
         def share(values, index):
             moved = dict(zip(active, values, strict=True))
-            means = block(jax.tree.unflatten(tree, [moved.get(i, leaf) for i, leaf in enumerate(leaves)]), index)
+            means = block(
+                jax.tree.unflatten(tree, [moved.get(i, leaf) for i, leaf in enumerate(leaves)]),
+                index,
+            )
             return jnp.mean(means), means
 
         def step(carry, index):
@@ -112,7 +129,13 @@ def accumulate(block, num_blocks, shape, dtype):
 
         values = [leaves[i] for i in active]
         means, gradient = scan(step, [jnp.zeros_like(v) for v in values])
-        slopes = [jnp.vdot(g, directions[i], precision=linalg.HIGHEST) for i, g in zip(active, gradient, strict=True)]
-        return (jnp.mean(means), means), (sum(slopes, jnp.zeros((), means.dtype)), jnp.zeros_like(means))
+        slopes = [
+            jnp.vdot(g, directions[i], precision=linalg.HIGHEST)
+            for i, g in zip(active, gradient, strict=True)
+        ]
+        return (jnp.mean(means), means), (
+            sum(slopes, jnp.zeros((), means.dtype)),
+            jnp.zeros_like(means),
+        )
 
     return total

@@ -1,10 +1,12 @@
-"""Control variates: what of an integrand has a mean in closed form is subtracted, and only the rest is sampled.
+"""Control variates: what of an integrand has a mean in closed form is subtracted, and only the rest
+is sampled.
 
-The logarithm of a mixture is a smooth function of the squared distances to its components, and linearised in them
-it is −½ Σ_b r_b ‖L_b⁻¹(x − μ_b)‖², with responsibilities r, which has a mean in closed form. Under component k they
-are taken either on average, which by Stein's lemma holds all that is linear in x, or where the distances have their
-means, which is undisturbed by narrow components that are seldom met: the variational ones of Chen, Hershey, Olsen
-and Yashchin (2008), "Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models".
+The logarithm of a mixture is a smooth function of the squared distances to its components, and
+linearised in them it is −½ Σ_b r_b ‖L_b⁻¹(x − μ_b)‖², with responsibilities r, which has a mean in
+closed form. Under component k they are taken either on average, which by Stein's lemma holds all
+that is linear in x, or where the distances have their means, which is undisturbed by narrow
+components that are seldom met: the variational ones of Chen, Hershey, Olsen and Yashchin (2008),
+"Accelerated Monte Carlo for Kullback-Leibler divergence between Gaussian mixture models".
 """
 
 import functools
@@ -31,7 +33,9 @@ class Control(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What is taken out of an integrand: constant_k + Σ_m slopes_km feature_m(x), of the known mean `level`."""
+    """What is taken out of an integrand: constant_k + Σ_m slopes_km feature_m(x), of the known mean
+    `level`.
+    """
 
     level: jax.Array  # (K,)
     constant: jax.Array  # (K,)
@@ -41,8 +45,8 @@ class Baseline(NamedTuple):
 def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed: bool) -> Baseline:
     """What the integrand is at the mean of each component, and there is of its control around it.
 
-    `at_means` are the values `(K,)` and the features `(M_j, K)` of the integrand at the means. With `fixed` the slopes
-    are constants of differentiation.
+    `at_means` are the values `(K,)` and the features `(M_j, K)` of the integrand at the means. With
+    `fixed` the slopes are constants of differentiation.
     """
     values, features = at_means
     if control is None:
@@ -57,10 +61,11 @@ def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed
 
 
 def _slopes(p, params, integrand, control):
-    """Slopes of the integrand in its features under each component: on average, or where those have their means.
+    """Slopes of the integrand in its features under each component: on average, or where those have
+    their means.
 
-    Which, and how much of them, comes from a few fixed points around each mean: from points of the estimate they would
-    bias it.
+    Which, and how much of them, comes from a few fixed points around each mean: from points of the
+    estimate they would bias it.
     """
     count, dim = p.means.shape
     own = lambda table: table.reshape(*table.shape[:-1], count, -1)
@@ -72,9 +77,15 @@ def _slopes(p, params, integrand, control):
 
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
-        _, features = integrand(params, allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z))
+        _, features = integrand(
+            params, allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z)
+        )
         values, slopes = linearised(features)
-        return own(values), [own(table) for table in features], [jnp.mean(own(table), axis=-1) for table in slopes]
+        return (
+            own(values),
+            [own(table) for table in features],
+            [jnp.mean(own(table), axis=-1) for table in slopes],
+        )
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
     if len(z) > 1:
@@ -99,7 +110,9 @@ def _slopes(p, params, integrand, control):
 
 
 def _groups(count, dim):
-    """In how many groups to handle the fixed points around each component, and how many pairs are in each."""
+    """In how many groups to handle the fixed points around each component, and how many pairs are
+    in each.
+    """
     # Many components need few points each, or these would outnumber those of the estimate.
     pairs = min(NUM_POINTS, max(8, 8192 // count)) // 2
     groups = min(pairs, -(-2 * pairs * count * count * dim // NUMBERS))
@@ -114,11 +127,16 @@ def _fixed_normals(dim, groups, pairs):
 
 
 def _regress(values, controls):
-    """Slopes of values on controls, both `(K, points)`, within each component, and the squares that are left."""
+    """Slopes of values on controls, both `(K, points)`, within each component, and the squares that
+    are left.
+    """
     values, controls = (y - jnp.mean(y, axis=1, keepdims=True) for y in (values, controls))
     variance = jnp.sum(controls * controls, axis=1)
     varies = variance > 0
-    slope = jnp.where(varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0)
-    # The control is the integrand itself where components are apart, with slope 1, and noise where both are flat.
+    slope = jnp.where(
+        varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0
+    )
+    # The control is the integrand itself where components are apart, with slope 1, and noise where
+    # both are flat.
     slope = jnp.clip(slope, 0.0, 1.0)
     return slope, jnp.sum((values - slope[:, None] * controls) ** 2, axis=1)

@@ -1,4 +1,6 @@
-"""An estimate and its standard error, from independent replicates and what all of them may have missed."""
+"""An estimate and its standard error, from independent replicates and what all of them may have
+missed.
+"""
 
 from typing import NamedTuple
 
@@ -9,13 +11,14 @@ LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
 
 
 class Estimate(NamedTuple):
-    """A Monte-Carlo estimate: exactly a value and its standard error, so that it is a `(loss, aux)` pair.
+    """A Monte-Carlo estimate: exactly a value and its standard error, so that it is a `(loss, aux)`
+    pair.
 
     Attributes:
       value: the estimate; this is what is differentiated.
-      stderr: its standard error, from independent replicates and what all of them may have missed; it carries no
-        gradient. ±2 stderr covers the truth in about 95 % of runs. At the level of rounding it is a few units in the
-        last place of the value.
+      stderr: its standard error, from independent replicates and what all of them may have missed;
+        it carries no gradient. ±2 stderr covers the truth in about 95 % of runs. At the level of
+        rounding it is a few units in the last place of the value.
 
     Raises:
       TypeError: `+` and `*`, which on tuples would join and repeat, say "use .value".
@@ -32,7 +35,9 @@ class Estimate(NamedTuple):
         raise TypeError("arithmetic on an Estimate is not defined: use .value")
 
     __array_ufunc__ = None  # NumPy's scalars on the left give way
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
+        _refuse
+    )
 
 
 class Replicates(NamedTuple):
@@ -44,7 +49,9 @@ class Replicates(NamedTuple):
 
 
 def carried_by_few(parts: jax.Array) -> jax.Array:
-    """Whether one of R replicates carries far more than its share of a sum: the mark of a tail that others missed."""
+    """Whether one of R replicates carries far more than its share of a sum: the mark of a tail that
+    others missed.
+    """
     return jnp.max(parts) > LARGEST_SHARE * jnp.mean(parts)
 
 

@@ -1,11 +1,13 @@
 """Point sets: where under a standard normal an estimate looks.
 
-A point set is a function `(key, replicates, start, count, dim, dtype) -> (z, weight)`: points start … start + count
-of each replicate as `(dim, R, count)`, with weights `(R, count)` such that weight·f(z) has the mean of f under a
-standard normal. Replicates are independent, and `count` is a power of two that divides `start`.
+A point set is a function `(key, replicates, start, count, dim, dtype) -> (z, weight)`: points start
+… start + count of each replicate as `(dim, R, count)`, with weights `(R, count)` such that
+weight·f(z) has the mean of f under a standard normal. Replicates are independent, and `count` is a
+power of two that divides `start`.
 
-The direction numbers in `_sobol.npy` are those of S. Joe and F. Y. Kuo, "Constructing Sobol sequences with
-better two-dimensional projections", SIAM J. Sci. Comput. 30, 2635 (2008), as scipy.stats.qmc.Sobol holds them.
+The direction numbers in `_sobol.npy` are those of S. Joe and F. Y. Kuo, "Constructing Sobol
+sequences with better two-dimensional projections", SIAM J. Sci. Comput. 30, 2635 (2008), as
+scipy.stats.qmc.Sobol holds them.
 """
 
 import functools
@@ -42,7 +44,9 @@ def iid(key, replicates, start, count, dim, dtype):
 
     def draw(replicate):
         stream = jax.random.fold_in(jax.random.fold_in(key, replicate), start)
-        return jax.random.bits(stream, (dim, count), jnp.uint64 if dtype == jnp.float64 else jnp.uint32)
+        return jax.random.bits(
+            stream, (dim, count), jnp.uint64 if dtype == jnp.float64 else jnp.uint32
+        )
 
     z = _normal(jax.vmap(draw, out_axes=1)(replicates), dtype)
     return z, jnp.ones(z.shape[1:], dtype)
@@ -51,11 +55,11 @@ def iid(key, replicates, start, count, dim, dtype):
 def sobol(key, replicates, start, count, dim, dtype):
     r"""Sobol points under an Owen scramble of their own in each replicate: the default.
 
-    Every point is uniform in the cube before it is mapped, so that estimates stay unbiased, while the points of
-    one replicate fill the cube evenly: for smooth integrands the variance falls nearly like :math:`n^{-3}`
-    instead of :math:`n^{-1}`. Tails would spoil that in low dimension (a function that grows like z² at the
-    ends of the cube has variance :math:`n^{-2}`), and so the points are drawn from a normal of variance
-    :math:`1 + 2/D^2` and weighted.
+    Every point is uniform in the cube before it is mapped, so that estimates stay unbiased, while
+    the points of one replicate fill the cube evenly: for smooth integrands the variance falls
+    nearly like :math:`n^{-3}` instead of :math:`n^{-1}`. Tails would spoil that in low dimension (a
+    function that grows like z² at the ends of the cube has variance :math:`n^{-2}`), and so the
+    points are drawn from a normal of variance :math:`1 + 2/D^2` and weighted.
 
     Args:
       key: a JAX key.
@@ -72,9 +76,9 @@ def sobol(key, replicates, start, count, dim, dtype):
       ValueError: `dim` is above 1024.
 
     Reference:
-      Owen (1997), "Monte Carlo variance of scrambled net quadrature"; the hash that stands for the nested
-      permutations is of the kind of Laine and Karras (2011), "Stratified sampling for stochastic transparency",
-      and Burley (2020), "Practical hash-based Owen scrambling".
+      Owen (1997), "Monte Carlo variance of scrambled net quadrature"; the hash that stands for the
+      nested permutations is of the kind of Laine and Karras (2011), "Stratified sampling for
+      stochastic transparency", and Burley (2020), "Practical hash-based Owen scrambling".
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -84,11 +88,14 @@ def sobol(key, replicates, start, count, dim, dtype):
     """
     table = _directions()
     if dim > len(table):
-        raise ValueError(f"points: Sobol points go up to D = {len(table)}, got {dim}; use points=gmmjax.iid")
+        raise ValueError(
+            f"points: Sobol points go up to D = {len(table)}, got {dim}; use points=gmmjax.iid"
+        )
     seeds = _seeds(key, replicates, dim)
     reversed_bits = _sobol_integers(table[:dim], start, count)[:, None, :]
     bits = _reverse(_owen_hash(reversed_bits, seeds[0]))
-    if dtype == jnp.float64:  # bits after the 32nd are independent between points under a nested scramble
+    # bits after the 32nd are independent between points under a nested scramble
+    if dtype == jnp.float64:
         bits = (bits.astype(jnp.uint64) << 32) | _mix(reversed_bits ^ seeds[1]).astype(jnp.uint64)
     variance = 1 + 2 / dim**2
     z = _normal(bits, dtype) * variance**0.5
@@ -102,13 +109,19 @@ def _directions():
 
 
 def _sobol_integers(directions, start, count):
-    """Points start … start + count of the unscrambled sequence, bit-reversed, as `(dim, count)` uint32."""
+    """Points start … start + count of the unscrambled sequence, bit-reversed, as `(dim, count)`
+    uint32.
+    """
     bits = count.bit_length() - 1
     low = _combinations(directions[:, : bits // 2])
     high = _combinations(directions[:, bits // 2 : bits])
-    points = (jnp.asarray(high)[:, :, None] ^ jnp.asarray(low)[:, None, :]).reshape(len(directions), count)
+    points = (jnp.asarray(high)[:, :, None] ^ jnp.asarray(low)[:, None, :]).reshape(
+        len(directions), count
+    )
     chosen = (jnp.asarray(start, jnp.uint32) >> jnp.arange(bits, 32, dtype=jnp.uint32)) & 1
-    offset = jax.lax.reduce(chosen[None] * jnp.asarray(directions[:, bits:]), np.uint32(0), jax.lax.bitwise_xor, (1,))
+    offset = jax.lax.reduce(
+        chosen[None] * jnp.asarray(directions[:, bits:]), np.uint32(0), jax.lax.bitwise_xor, (1,)
+    )
     return points ^ offset[:, None]
 
 
@@ -121,8 +134,11 @@ def _combinations(directions):
 
 
 def _seeds(key, replicates, dim):
-    """Two words for each coordinate and replicate, `(2, dim, R, 1)`, by a hash of two words of the key."""
-    # A hash, for compiling the generator of JAX over a batch of keys takes longer than all that follows.
+    """Two words for each coordinate and replicate, `(2, dim, R, 1)`, by a hash of two words of the
+    key.
+    """
+    # A hash, for compiling the generator of JAX over a batch of keys takes longer than all that
+    # follows.
     words = jax.random.bits(key, (2,), jnp.uint32)
     streams = _mix(words[0] ^ _mix(words[1] + replicates.astype(jnp.uint32)))
     coordinates = np.arange(2 * dim, dtype=np.uint32) * np.uint32(0x9E3779B9)
@@ -130,7 +146,9 @@ def _seeds(key, replicates, dim):
 
 
 def _owen_hash(x, seed):
-    """A nested uniform scramble of bit-reversed integers: each bit is flipped by a hash of those below it."""
+    """A nested uniform scramble of bit-reversed integers: each bit is flipped by a hash of those
+    below it.
+    """
     x = x ^ (x * np.uint32(0x3D20ADEA))
     x = x + seed
     x = x * ((seed >> 16) | np.uint32(1))
@@ -153,12 +171,16 @@ def _mix(x):
 
 def _normal(bits, dtype):
     """Standard normal numbers of uniform words."""
-    # Odd multiples of 2⁻ᵐ in (−1, 1) are exact in `dtype`, symmetric, and never ±1, where erf⁻¹ is infinite.
+    # Odd multiples of 2⁻ᵐ in (−1, 1) are exact in `dtype`, symmetric, and never ±1, where erf⁻¹ is
+    # infinite.
     mantissa, signed = (53, jnp.int64) if dtype == jnp.float64 else (24, jnp.int32)
 
     def part(bits):
-        odd = (bits >> (8 * bits.dtype.itemsize - mantissa)).astype(signed) * 2 + 1 - (1 << mantissa)
+        odd = (
+            (bits >> (8 * bits.dtype.itemsize - mantissa)).astype(signed) * 2 + 1 - (1 << mantissa)
+        )
         return 2.0**0.5 * jax.lax.erf_inv(odd.astype(dtype) * 2.0**-mantissa)
 
-    # A loop keeps its result. The compiler would otherwise repeat erf⁻¹ wherever a number is used, K + 1 times.
+    # A loop keeps its result. The compiler would otherwise repeat erf⁻¹ wherever a number is used,
+    # K + 1 times.
     return jax.lax.map(part, bits.reshape(math.gcd(bits.size, 4), -1)).reshape(bits.shape)

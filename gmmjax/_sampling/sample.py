@@ -11,11 +11,13 @@ from gmmjax._validate import check_count, keyed
 
 @keyed
 def sample(key, g: GMM, num_samples: int) -> jax.Array:
-    r"""Independent draws, :math:`x = \mu_k + L_k z` with :math:`k \sim w` and :math:`z \sim \mathcal N(0, I)`.
+    r"""Independent draws, :math:`x = \mu_k + L_k z` with :math:`k \sim w` and :math:`z \sim
+    \mathcal N(0, I)`.
 
-    The draws are pathwise differentiable in `means` and `scale`. They carry NO gradient with respect to the
-    weights, because the choice of a component is not differentiable: the gradient of a mean of f over them
-    with respect to `logits` is exactly 0, and wrong. `gmmjax.expectation` has all three gradients.
+    The draws are pathwise differentiable in `means` and `scale`. They carry NO gradient with
+    respect to the weights, because the choice of a component is not differentiable: the gradient of
+    a mean of f over them with respect to `logits` is exactly 0, and wrong. `gmmjax.expectation` has
+    all three gradients.
 
     Args:
       key: a JAX key.
@@ -43,7 +45,8 @@ def _sample(key, g, num_samples):
     # In blocks, so that a large draw needs no (K, n, D) at once.
     block = block_size(g.num_components, g.dim)
     count = -(-num_samples // block)
-    bad = 0 * jnp.sum(jax.nn.softmax(g.logits))  # NaN for weights that are none, from which `categorical` would draw
+    # NaN for weights that are none, from which `categorical` would draw
+    bad = 0 * jnp.sum(jax.nn.softmax(g.logits))
     g = g._replace(means=g.means + bad)
 
     def draw(stream):

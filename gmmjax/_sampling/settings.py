@@ -9,7 +9,9 @@ from gmmjax._validate import check_count, check_function
 
 
 class Sampling(NamedTuple):
-    """What all estimates can be asked, static under `jit`: how many points, in how many replicates, of which set."""
+    """What all estimates can be asked, static under `jit`: how many points, in how many replicates,
+    of which set.
+    """
 
     num_samples: int
     num_replicates: int
@@ -22,7 +24,9 @@ _TOGETHER = ContextVar("together", default=1)
 
 @contextlib.contextmanager
 def together(count: int):
-    """Blocks for `vmap` over so many estimates of the same points: as they share the cache, each has a part of it."""
+    """Blocks for `vmap` over so many estimates of the same points: as they share the cache, each
+    has a part of it.
+    """
     token = _TOGETHER.set(count)
     try:
         yield

@@ -1,6 +1,8 @@
-"""Mixtures from and to other libraries, which are imported only where one of their objects is built.
+"""Mixtures from and to other libraries, which are imported only where one of their objects is
+built.
 
-Parameters are read by attribute. Arrays of JAX libraries stay traced, so that conversions can be differentiated.
+Parameters are read by attribute. Arrays of JAX libraries stay traced, so that conversions can be
+differentiated.
 """
 
 from gmmjax.interop._any import as_gmm as as_gmm

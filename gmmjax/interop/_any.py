@@ -24,17 +24,20 @@ _READERS = {
 def as_gmm(obj) -> GMM:
     r"""The mixture in an object of any library that is known here; exact.
 
-    Known are scikit-learn, NumPyro, Distrax, TensorFlow Probability on JAX, PyTorch, OTT and gmmx. The object's class
-    tells whose it is, or a class that it extends; none of these libraries is imported.
+    Known are scikit-learn, NumPyro, Distrax, TensorFlow Probability on JAX, PyTorch, OTT and gmmx.
+    The object's class tells whose it is, or a class that it extends; none of these libraries is
+    imported.
 
     Args:
-      obj: a `GMM`, which is returned as it is, or what one of the functions `gmmjax.interop.from_…` takes.
+      obj: a `GMM`, which is returned as it is, or what one of the functions `gmmjax.interop.from_…`
+        takes.
 
     Returns:
       A `GMM`.
 
     Raises:
-      TypeError: `obj` is of no library that is known here, or not of the kind that its library's function takes.
+      TypeError: `obj` is of no library that is known here, or not of the kind that its library's
+        function takes.
       ValueError: its parameters are not a mixture, or a batch of them.
 
     Example:
@@ -48,4 +51,6 @@ def as_gmm(obj) -> GMM:
     for package, reader in _READERS.items():
         if belongs_to(obj, package):
             return reader(obj)
-    raise TypeError(f"obj: expected a gmmjax.GMM or a mixture of {', '.join(_READERS)}, got {describe(obj)}")
+    raise TypeError(
+        f"obj: expected a gmmjax.GMM or a mixture of {', '.join(_READERS)}, got {describe(obj)}"
+    )

@@ -6,13 +6,15 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_distrax(distribution) -> GMM:
-    r"""The mixture of a Distrax `MixtureSameFamily` of normal distributions, in the same structure; exact.
+    r"""The mixture of a Distrax `MixtureSameFamily` of normal distributions, in the same structure;
+    exact.
 
     Differentiable in the parameters of the distribution.
 
     Args:
-      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`, `Independent` of
-        `Normal`, or `MultivariateNormalTri`, `…FullCovariance` or `…Diag`. It may not be a batch of mixtures.
+      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
+        `Independent` of `Normal`, or `MultivariateNormalTri`, `…FullCovariance` or `…Diag`. It may
+        not be a batch of mixtures.
 
     Returns:
       A `GMM` in the dtype of the distribution.
@@ -31,7 +33,8 @@ def from_distrax(distribution) -> GMM:
 
 
 def to_distrax(g: GMM):
-    r"""A Distrax `MixtureSameFamily` with the density of a mixture, over vectors of length D; exact.
+    r"""A Distrax `MixtureSameFamily` with the density of a mixture, over vectors of length D;
+    exact.
 
     Absent components (weight 0) are dropped, except under `jit`; what components share is repeated.
     Differentiable in `g`.
@@ -40,7 +43,8 @@ def to_distrax(g: GMM):
       g: a mixture of K components in D dimensions.
 
     Returns:
-      A `MixtureSameFamily` of `MultivariateNormalTri` for a full scale, of `MultivariateNormalDiag` for any other.
+      A `MixtureSameFamily` of `MultivariateNormalTri` for a full scale, of `MultivariateNormalDiag`
+      for any other.
 
     Raises:
       ImportError: distrax is not installed.

@@ -1,4 +1,6 @@
-"""Mixtures of the libraries of probability distributions, which all build them of a categorical and a normal one."""
+"""Mixtures of the libraries of probability distributions, which all build them of a categorical and
+a normal one.
+"""
 
 from typing import Any
 
@@ -10,15 +12,21 @@ from gmmjax.interop._partner import as_array, belongs_to, describe
 
 
 def read(distribution, package: str) -> GMM:
-    """The mixture in a `MixtureSameFamily` of multivariate, or of independent, normal distributions."""
+    """The mixture in a `MixtureSameFamily` of multivariate, or of independent, normal
+    distributions.
+    """
     if not belongs_to(distribution, package, "MixtureSameFamily"):
-        raise TypeError(f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}")
+        raise TypeError(
+            f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}"
+        )
     mixing = _first(distribution, "mixing_distribution", "mixture_distribution")
     components = _first(distribution, "component_distribution", "components_distribution")
     logits = as_array(mixing.logits if mixing.logits is not None else mixing.logits_parameter())
     event = tuple(distribution.event_shape)
     if logits.ndim != 1:
-        raise ValueError(f"distribution: is a batch of mixtures, of shape {logits.shape[:-1]}; convert one")
+        raise ValueError(
+            f"distribution: is a batch of mixtures, of shape {logits.shape[:-1]}; convert one"
+        )
     if len(event) > 1:
         raise ValueError(f"distribution: expected events of rank 0 or 1, got shape {event}")
     while type(components).__name__ in ("Independent", "ExpandedDistribution"):
@@ -37,7 +45,9 @@ def _first(obj, *names):
 
 
 def _scale(components):
-    """Lower factors or deviations of the components; one that they share has a leading axis of 1."""
+    """Lower factors or deviations of the components; one that they share has a leading axis of
+    1.
+    """
     kind = type(components).__name__
     scale: Any = getattr(components, "scale", None)
     if kind == "Normal":
@@ -53,7 +63,9 @@ def _scale(components):
     if getattr(components, "is_lower", False):
         return _matrices(components.scale_tri)
     for name in ("covariance_matrix", "covariance"):
-        if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")) and hasattr(components, name):
+        if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")) and hasattr(
+            components, name
+        ):
             covariance = getattr(components, name)
             return linalg.cholesky(_matrices(covariance() if callable(covariance) else covariance))
     raise TypeError(

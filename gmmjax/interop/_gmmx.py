@@ -30,13 +30,16 @@ def from_gmmx(model) -> GMM:
         raise TypeError(f"model: expected gmmx's GaussianMixtureModelJax, got {describe(model)}")
     kind = str(model.covariances.type.value)
     try:
-        return from_arrays(model.weights_numpy, model.means_numpy, model.covariances.values_numpy, kind)
+        return from_arrays(
+            model.weights_numpy, model.means_numpy, model.covariances.values_numpy, kind
+        )
     except ValueError as error:
         raise ValueError(f"model: {error}") from None
 
 
 def to_gmmx(g: GMM):
-    r"""A `gmmx.GaussianMixtureModelJax` with the density of a mixture, rounded to float32, which is all it has.
+    r"""A `gmmx.GaussianMixtureModelJax` with the density of a mixture, rounded to float32, which is
+    all it has.
 
     Absent components (weight 0) are dropped; what components share is repeated.
 
@@ -59,5 +62,9 @@ def to_gmmx(g: GMM):
     """
     gmmx = load("gmmx", "gmmx", "to_gmmx")
     arrays = to_arrays(GMM(*untied(g)))
-    weights, means, covariances = (jnp.asarray(arrays[k], jnp.float32) for k in ("weights", "means", "covariances"))
-    return gmmx.GaussianMixtureModelJax.from_squeezed(means, covariances, weights, arrays["covariance_type"])
+    weights, means, covariances = (
+        jnp.asarray(arrays[k], jnp.float32) for k in ("weights", "means", "covariances")
+    )
+    return gmmx.GaussianMixtureModelJax.from_squeezed(
+        means, covariances, weights, arrays["covariance_type"]
+    )

@@ -6,13 +6,15 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_numpyro(distribution) -> GMM:
-    r"""The mixture of a NumPyro `MixtureSameFamily` of normal distributions, in the same structure; exact.
+    r"""The mixture of a NumPyro `MixtureSameFamily` of normal distributions, in the same structure;
+    exact.
 
     Differentiable in the parameters of the distribution.
 
     Args:
-      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`, `Independent` of
-        `Normal`, or `MultivariateNormal` (also of low rank). It may not be a batch of mixtures.
+      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
+        `Independent` of `Normal`, or `MultivariateNormal` (also of low rank). It may not be a batch
+        of mixtures.
 
     Returns:
       A `GMM` in the dtype of the distribution.
@@ -31,7 +33,8 @@ def from_numpyro(distribution) -> GMM:
 
 
 def to_numpyro(g: GMM):
-    r"""A NumPyro `MixtureSameFamily` with the density of a mixture, over vectors of length D; exact.
+    r"""A NumPyro `MixtureSameFamily` with the density of a mixture, over vectors of length D;
+    exact.
 
     Absent components (weight 0) are dropped, except under `jit`; what components share is repeated.
     Differentiable in `g`.
@@ -40,7 +43,8 @@ def to_numpyro(g: GMM):
       g: a mixture of K components in D dimensions.
 
     Returns:
-      A `MixtureSameFamily` of `MultivariateNormal` for a full scale, of independent `Normal` for any other.
+      A `MixtureSameFamily` of `MultivariateNormal` for a full scale, of independent `Normal` for
+      any other.
 
     Raises:
       ImportError: numpyro is not installed.
@@ -56,5 +60,9 @@ def to_numpyro(g: GMM):
     dist = load("numpyro.distributions", "numpyro", "to_numpyro")
     logits, means, scale = untied(g)
     full = scale.ndim == 3
-    components = dist.MultivariateNormal(means, scale_tril=scale) if full else dist.Normal(means, scale).to_event(1)
+    components = (
+        dist.MultivariateNormal(means, scale_tril=scale)
+        if full
+        else dist.Normal(means, scale).to_event(1)
+    )
     return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)

@@ -8,7 +8,8 @@ from gmmjax.interop._partner import belongs_to, describe, load, untied
 
 
 def from_ott(model) -> GMM:
-    r"""The mixture of an `ott.tools.gaussian_mixture` `GaussianMixture`; exact, differentiable in its parameters.
+    r"""The mixture of an `ott.tools.gaussian_mixture` `GaussianMixture`; exact, differentiable in
+    its parameters.
 
     Args:
       model: a `GaussianMixture` of K components in D dimensions.
@@ -31,9 +32,11 @@ def from_ott(model) -> GMM:
 
 
 def to_ott(g: GMM):
-    r"""An `ott.tools.gaussian_mixture` `GaussianMixture` with the density of a mixture; exact, differentiable in `g`.
+    r"""An `ott.tools.gaussian_mixture` `GaussianMixture` with the density of a mixture; exact,
+    differentiable in `g`.
 
-    Absent components (weight 0) are dropped, except under `jit`; every scale becomes full, which is all that OTT has.
+    Absent components (weight 0) are dropped, except under `jit`; every scale becomes full, which is
+    all that OTT has.
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -54,10 +57,13 @@ def to_ott(g: GMM):
     """
     package = "ott.tools.gaussian_mixture"
     mixture, probabilities, scale_tril = (
-        load(f"{package}.{name}", "ott-jax", "to_ott") for name in ("gaussian_mixture", "probabilities", "scale_tril")
+        load(f"{package}.{name}", "ott-jax", "to_ott")
+        for name in ("gaussian_mixture", "probabilities", "scale_tril")
     )
     logits, means, scale = untied(g)
-    factors = scale if scale.ndim == 3 else scale[:, :, None] * jnp.eye(g.dim, dtype=scale.dtype)[None]
+    factors = (
+        scale if scale.ndim == 3 else scale[:, :, None] * jnp.eye(g.dim, dtype=scale.dtype)[None]
+    )
     free = jax.vmap(lambda factor: scale_tril.ScaleTriL.from_cholesky(factor).params)(factors)
     weights = probabilities.Probabilities(logits[:-1] - logits[-1])  # softmax of these and a 0
     return mixture.GaussianMixture(loc=means, scale_params=free, component_weight_ob=weights)

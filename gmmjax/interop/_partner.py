@@ -11,9 +11,14 @@ from gmmjax._mixture.gmm import GMM, as_float
 
 
 def belongs_to(obj, package: str, *names: str) -> bool:
-    """Whether the class of `obj`, or one that it extends, is of a package, and of one of these names if any."""
+    """Whether the class of `obj`, or one that it extends, is of a package, and of one of these
+    names if any.
+    """
     classes = [] if isinstance(obj, type) else type(obj).__mro__
-    return any(c.__module__.split(".")[0] == package and (not names or c.__name__ in names) for c in classes)
+    return any(
+        c.__module__.split(".")[0] == package and (not names or c.__name__ in names)
+        for c in classes
+    )
 
 
 def describe(obj) -> str:
@@ -36,9 +41,11 @@ def as_array(value) -> jax.Array:
 
 
 def untied(g: GMM) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalised logits `(K,)`, means `(K, D)`, and `(K, D, D)` factors or `(K, D)` deviations, all positive.
+    """Normalised logits `(K,)`, means `(K, D)`, and `(K, D, D)` factors or `(K, D)` deviations, all
+    positive.
 
-    Absent components are dropped, for other libraries refuse logits of −inf; traced ones cannot be told.
+    Absent components are dropped, for other libraries refuse logits of −inf; traced ones cannot be
+    told.
     """
     g = as_float("g", g)
     count, dim = g.means.shape

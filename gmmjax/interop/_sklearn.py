@@ -9,15 +9,18 @@ _ATTRIBUTES = ("weights_", "means_", "covariances_")
 
 
 def from_sklearn(model) -> GMM:
-    r"""The mixture of a fitted `sklearn.mixture.GaussianMixture`, in the same covariance structure; exact.
+    r"""The mixture of a fitted `sklearn.mixture.GaussianMixture`, in the same covariance structure;
+    exact.
 
-    Only attributes are read, and scikit-learn is not imported. A `BayesianGaussianMixture` gives the plug-in
-    mixture of its `weights_`, `means_` and `covariances_`: its own `score_samples` is another quantity, in which
-    expected log-weights and log-determinants stand for these, and not the log of that density.
+    Only attributes are read, and scikit-learn is not imported. A `BayesianGaussianMixture` gives
+    the plug-in mixture of its `weights_`, `means_` and `covariances_`: its own `score_samples` is
+    another quantity, in which expected log-weights and log-determinants stand for these, and not
+    the log of that density.
 
     Args:
-      model: an object with `weights_` `(K,)`, `means_` `(K, D)`, `covariances_` and `covariance_type`, one of
-        'full' `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` or 'spherical' `(K,)`.
+      model: an object with `weights_` `(K,)`, `means_` `(K, D)`, `covariances_` and
+        `covariance_type`, one of 'full' `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` or
+        'spherical' `(K,)`.
 
     Returns:
       A `GMM` in JAX's default dtype (float32 unless `jax_enable_x64`).
@@ -41,7 +44,9 @@ def from_sklearn(model) -> GMM:
     if missing:
         raise ValueError(f"model: is not fitted (no {', '.join(missing)}); call model.fit(X) first")
     try:
-        return from_arrays(model.weights_, model.means_, model.covariances_, str(model.covariance_type))
+        return from_arrays(
+            model.weights_, model.means_, model.covariances_, str(model.covariance_type)
+        )
     except ValueError as error:
         raise ValueError(f"model: {error}") from None
 
@@ -49,15 +54,16 @@ def from_sklearn(model) -> GMM:
 def to_sklearn(g: GMM):
     r"""A fitted `sklearn.mixture.GaussianMixture` with the density of a mixture; exact, in float64.
 
-    Absent components (weight 0) are dropped. A tied diagonal or sphere, which scikit-learn does not have, is
-    repeated for every component. The model can score, predict and sample; `lower_bound_` is NaN, for no data
-    were seen.
+    Absent components (weight 0) are dropped. A tied diagonal or sphere, which scikit-learn does not
+    have, is repeated for every component. The model can score, predict and sample; `lower_bound_`
+    is NaN, for no data were seen.
 
     Args:
       g: a mixture of K components in D dimensions.
 
     Returns:
-      A `GaussianMixture` of covariance type 'full', 'tied', 'diag' or 'spherical', as `g.scale` has it.
+      A `GaussianMixture` of covariance type 'full', 'tied', 'diag' or 'spherical', as `g.scale` has
+      it.
 
     Raises:
       ImportError: scikit-learn is not installed.
@@ -77,14 +83,22 @@ def to_sklearn(g: GMM):
     except ImportError as error:
         raise ImportError("to_sklearn needs scikit-learn: pip install gmmjax[sklearn]") from error
     present = np.flatnonzero(arrays["weights"])
-    kind, covariances, scale = arrays["covariance_type"], arrays["covariances"], np.asarray(g.scale, np.float64)
+    kind, covariances, scale = (
+        arrays["covariance_type"],
+        arrays["covariances"],
+        np.asarray(g.scale, np.float64),
+    )
     if kind != "tied":  # a leading 1, shared, is repeated here
-        covariances, scale = (np.broadcast_to(v, (len(arrays["weights"]), *v.shape[1:])) for v in (covariances, scale))
+        covariances, scale = (
+            np.broadcast_to(v, (len(arrays["weights"]), *v.shape[1:])) for v in (covariances, scale)
+        )
         covariances, scale = covariances[present], scale[present]
     if scale.ndim == 3:
         # From the factor that we have: a second Cholesky of L Lᵀ would double the digits lost.
         positive = np.tril(scale) * np.sign(np.diagonal(scale, axis1=1, axis2=2))[:, None, :]
-        roots = np.stack([solve_triangular(lower, np.eye(len(lower)), lower=True).T for lower in positive])
+        roots = np.stack(
+            [solve_triangular(lower, np.eye(len(lower)), lower=True).T for lower in positive]
+        )
         precisions = roots @ roots.swapaxes(1, 2)
         roots, precisions = (roots[0], precisions[0]) if kind == "tied" else (roots, precisions)
     else:
@@ -92,7 +106,11 @@ def to_sklearn(g: GMM):
         precisions = roots**2
     model = GaussianMixture(len(present), covariance_type=kind)
     model.weights_, model.means_ = arrays["weights"][present], arrays["means"][present]
-    model.covariances_, model.precisions_, model.precisions_cholesky_ = covariances, precisions, roots
+    model.covariances_, model.precisions_, model.precisions_cholesky_ = (
+        covariances,
+        precisions,
+        roots,
+    )
     model.converged_, model.n_iter_, model.lower_bound_ = True, 0, np.nan
     vars(model)["n_features_in_"] = model.means_.shape[1]  # which scikit-learn sets while fitting
     return model

@@ -6,14 +6,16 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_tfp(distribution) -> GMM:
-    r"""The mixture of a TFP `MixtureSameFamily` of normal distributions, in the same structure; exact.
+    r"""The mixture of a TFP `MixtureSameFamily` of normal distributions, in the same structure;
+    exact.
 
-    Differentiable in the parameters of the distribution. Releases up to 0.25 do not import with current JAX;
-    `tfp-nightly` does.
+    Differentiable in the parameters of the distribution. Releases up to 0.25 do not import with
+    current JAX; `tfp-nightly` does.
 
     Args:
-      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`, `Independent` of
-        `Normal`, or `MultivariateNormalTriL`, `…Diag` or `…FullCovariance`. It may not be a batch of mixtures.
+      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
+        `Independent` of `Normal`, or `MultivariateNormalTriL`, `…Diag` or `…FullCovariance`. It may
+        not be a batch of mixtures.
 
     Returns:
       A `GMM` in the dtype of the distribution.
@@ -41,7 +43,8 @@ def to_tfp(g: GMM):
       g: a mixture of K components in D dimensions.
 
     Returns:
-      A `MixtureSameFamily` of `MultivariateNormalTriL` for a full scale, of `MultivariateNormalDiag` for any other.
+      A `MixtureSameFamily` of `MultivariateNormalTriL` for a full scale, of
+      `MultivariateNormalDiag` for any other.
 
     Raises:
       ImportError: tensorflow-probability is not installed.

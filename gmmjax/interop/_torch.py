@@ -8,13 +8,15 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_torch(distribution) -> GMM:
-    r"""The mixture of a PyTorch `MixtureSameFamily` of normal distributions, in the same structure; exact.
+    r"""The mixture of a PyTorch `MixtureSameFamily` of normal distributions, in the same structure;
+    exact.
 
     Tensors are detached and copied: gradients do not pass from one library to the other.
 
     Args:
-      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`, `Independent` of
-        `Normal`, or `MultivariateNormal` (also of low rank). It may not be a batch of mixtures.
+      distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
+        `Independent` of `Normal`, or `MultivariateNormal` (also of low rank). It may not be a batch
+        of mixtures.
 
     Returns:
       A `GMM` in JAX's default dtype (float32 unless `jax_enable_x64`).
@@ -33,15 +35,18 @@ def from_torch(distribution) -> GMM:
 
 
 def to_torch(g: GMM):
-    r"""A PyTorch `MixtureSameFamily` with the density of a mixture, over vectors of length D; exact.
+    r"""A PyTorch `MixtureSameFamily` with the density of a mixture, over vectors of length D;
+    exact.
 
-    Absent components (weight 0) are dropped, except under `jit`; what components share is repeated. Arrays are copied.
+    Absent components (weight 0) are dropped, except under `jit`; what components share is repeated.
+    Arrays are copied.
 
     Args:
       g: a mixture of K components in D dimensions.
 
     Returns:
-      A `MixtureSameFamily` of `MultivariateNormal` for a full scale, of `Independent` `Normal` for any other.
+      A `MixtureSameFamily` of `MultivariateNormal` for a full scale, of `Independent` `Normal` for
+      any other.
 
     Raises:
       ImportError: torch is not installed.

@@ -1,4 +1,6 @@
-"""Benchmarks are compiled as users' programs are: the flags that tests set to compile less are taken back."""
+"""Benchmarks are compiled as users' programs are: the flags that tests set to compile less are
+taken back.
+"""
 
 import os
 

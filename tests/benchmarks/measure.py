@@ -1,4 +1,6 @@
-"""What the benchmarks share: mixtures as the libraries want them, clocks, and how spreads are written."""
+"""What the benchmarks share: mixtures as the libraries want them, clocks, and how spreads are
+written.
+"""
 
 import os
 import platform
@@ -43,7 +45,9 @@ def clocks(call):
 
 
 def best_blas_threads(call):
-    """The faster of one BLAS thread and as many as BLAS likes (None), for many small products run ill in parallel."""
+    """The faster of one BLAS thread and as many as BLAS likes (None), for many small products run
+    ill in parallel.
+    """
     times = {}
     for limit in (1, None):
         with threadpool_limits(limit):
@@ -57,13 +61,18 @@ def spread(values, digits=".3g"):
 
 
 def setting(*libraries):
-    """One line on where a table comes from: numbers from elsewhere are not to be compared with it."""
+    """One line on where a table comes from: numbers from elsewhere are not to be compared with
+    it.
+    """
     versions = []
     for name in libraries:
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             versions.append(f"{name} missing")
-    cores, load = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), os.getloadavg()
+    cores, load = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        os.getloadavg(),
+    )
     where = f"{jax.default_backend()}, {platform.machine()}, {cores} cores, load {load[0]:.1f}"
     return f"{where}; numpy {np.__version__}, {', '.join(versions)}"

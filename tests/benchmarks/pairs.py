@@ -42,7 +42,9 @@ def random_mixture(rng, num_components, dim, separation):
 def random_pair(seed, count_p, count_q, dim, separation):
     """Two unrelated mixtures."""
     rng = np.random.default_rng(seed)
-    return Pair(random_mixture(rng, count_p, dim, separation), random_mixture(rng, count_q, dim, separation))
+    return Pair(
+        random_mixture(rng, count_p, dim, separation), random_mixture(rng, count_q, dim, separation)
+    )
 
 
 def near_pair(seed, count, dim, separation, shift):
@@ -59,7 +61,13 @@ def study():
     """All pairs by name, in order of dimension within each family."""
     pairs = _published()
     sizes = [(1, 5, 4, 2), (2, 10, 8, 2), (3, 5, 5, 1), (3, 10, 10, 3), (5, 10, 5, 1), (5, 5, 5, 3)]
-    sizes += [(10, 10, 10, 0.5), (10, 10, 10, 2), (20, 10, 10, 0.3), (20, 20, 20, 1), (39, 20, 20, 0.3)]
+    sizes += [
+        (10, 10, 10, 0.5),
+        (10, 10, 10, 2),
+        (20, 10, 10, 0.3),
+        (20, 20, 20, 1),
+        (39, 20, 20, 0.3),
+    ]
     sizes += [(39, 64, 32, 0.5)]
     for dim, count_p, count_q, separation in sizes:
         name = f"random_{dim}d_{count_p}_vs_{count_q}_sep{separation}"
@@ -74,17 +82,23 @@ def _published():
         "crouse_10_to_6": _crouse(),
         "planar_3_to_2": _planar(),
         "seven_vs_nine_far": _seven_vs_nine(),
-        "rare_mode": Pair(_scalar([0.999, 0.001], [0, 30], [1, 1]), _scalar([1], [0], [1]), 0.442092744888),
+        "rare_mode": Pair(
+            _scalar([0.999, 0.001], [0, 30], [1, 1]), _scalar([1], [0], [1]), 0.442092744888
+        ),
     }
 
 
 def _scalar(weights, means, variances):
-    weights, means, variances = (np.asarray(values, np.float64) for values in (weights, means, variances))
+    weights, means, variances = (
+        np.asarray(values, np.float64) for values in (weights, means, variances)
+    )
     return Mixture(weights / weights.sum(), means[:, None], variances[:, None, None])
 
 
 def _crouse():
-    """The scalar example of Crouse et al. (2011), and the six components that a reduction by pruning keeps."""
+    """The scalar example of Crouse et al. (2011), and the six components that a reduction by
+    pruning keeps.
+    """
     weights = [0.03, 0.18, 0.12, 0.19, 0.02, 0.16, 0.06, 0.1, 0.08, 0.06]
     means = [1.45, 2.2, 0.67, 0.48, 1.49, 0.91, 1.01, 1.42, 2.77, 0.89]
     variances = [0.0487, 0.0305, 0.1171, 0.0174, 0.0295, 0.0102, 0.0323, 0.038, 0.0115, 0.0679]
@@ -96,7 +110,10 @@ def _crouse():
 def _planar():
     """The planar example of the tracking literature, and its last two components."""
     means = np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]])
-    covariances = np.array([[[4.0, 2.8], [2.8, 4.0]], [[4.0, 0.0], [0.0, 4.0]], [[2.0, -1.0], [-1.0, 3.0]]]) / 9
+    covariances = (
+        np.array([[[4.0, 2.8], [2.8, 4.0]], [[4.0, 0.0], [0.0, 4.0]], [[2.0, -1.0], [-1.0, 3.0]]])
+        / 9
+    )
     q = Mixture(np.array([2.0, 1.0]) / 3, means[1:], covariances[1:])
     return Pair(Mixture(np.array([0.25, 0.5, 0.25]), means, covariances), q, 0.745602972618)
 

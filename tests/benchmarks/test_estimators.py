@@ -1,5 +1,6 @@
 # ruff: noqa: T201
-"""Variance per draw and time of every estimator of KL, from one dimension to 39, as the table that README carries.
+"""Variance per draw and time of every estimator of KL, from one dimension to 39, as the table that
+README carries.
 
 Run with `python -m pytest -n 0 -s -o timeout=900 tests/benchmarks/test_estimators.py`.
 """
@@ -14,8 +15,18 @@ from pairs import study
 
 import gmmjax
 
-PAIRS = ["crouse_10_to_6", "random_2d_10_vs_8_sep2", "random_3d_10_vs_10_sep3", "random_5d_5_vs_5_sep3"]
-PAIRS += ["random_10d_10_vs_10_sep0.5", "random_10d_10_vs_10_sep2", "near_10d_10", "random_20d_10_vs_10_sep0.3"]
+PAIRS = [
+    "crouse_10_to_6",
+    "random_2d_10_vs_8_sep2",
+    "random_3d_10_vs_10_sep3",
+    "random_5d_5_vs_5_sep3",
+]
+PAIRS += [
+    "random_10d_10_vs_10_sep0.5",
+    "random_10d_10_vs_10_sep2",
+    "near_10d_10",
+    "random_20d_10_vs_10_sep0.3",
+]
 PAIRS += ["random_39d_20_vs_20_sep0.3"]
 ESTIMATORS = {
     "strata": {"points": gmmjax.iid, "control_variate": False},
@@ -28,12 +39,16 @@ KEYS = 8
 
 
 def row(p, q):
-    """Gain in variance over plain draws at an equal number of them, and milliseconds, for each estimator."""
+    """Gain in variance over plain draws at an equal number of them, and milliseconds, for each
+    estimator.
+    """
     x = gmmjax.sample(jax.random.key(99), p, 100_000)
     plain = float((gmmjax.log_prob(p, x) - gmmjax.log_prob(q, x)).var()) / NUM_SAMPLES
     cells = []
     for options in ESTIMATORS.values():
-        call = lambda seed, o=options: gmmjax.kl_divergence(jax.random.key(seed), p, q, num_samples=NUM_SAMPLES, **o)
+        call = lambda seed, o=options: gmmjax.kl_divergence(
+            jax.random.key(seed), p, q, num_samples=NUM_SAMPLES, **o
+        )
         call(0)
         runs = [seconds(functools.partial(call, s)) for s in range(KEYS)]
         gain = plain / np.mean([float(estimate.stderr) ** 2 for _, estimate in runs])
@@ -45,9 +60,14 @@ def row(p, q):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_table(dtype):
     with jax.enable_x64(dtype == "float64"):
-        print(f"\n\n{dtype}, {NUM_SAMPLES} draws: gain in variance over plain draws (milliseconds per call)\n")
+        print(
+            f"\n\n{dtype}, {NUM_SAMPLES} draws: gain in variance over plain draws (milliseconds per call)\n"
+        )
         print(f"| pair | D | {' | '.join(ESTIMATORS)} |\n|---|---|{'---|' * len(ESTIMATORS)}")
         for name in PAIRS:
             pair = study()[name]
-            print(f"| {name} | {pair.dim} | {' | '.join(row(as_gmm(pair.p), as_gmm(pair.q)))} |", flush=True)
+            print(
+                f"| {name} | {pair.dim} | {' | '.join(row(as_gmm(pair.p), as_gmm(pair.q)))} |",
+                flush=True,
+            )
     print(f"\n{setting('jax', 'gmmjax')}")

@@ -1,5 +1,6 @@
 # ruff: noqa: T201
-"""KL against what it cannot do without: whitening every point, an exponential per component, normal numbers.
+"""KL against what it cannot do without: whitening every point, an exponential per component, normal
+numbers.
 
 All are compiled, float32, and run in turns in one process. Run with
 `python -m pytest -n 0 -s tests/benchmarks/test_limit.py`. Nothing is asserted about time.
@@ -20,7 +21,9 @@ REPETITIONS = 9
 
 @jax.jit
 def whiten(factors, x):
-    """One product `(2 K D, D) @ (D, n)` and its squares, a block of points at a time so that it stays in cache."""
+    """One product `(2 K D, D) @ (D, n)` and its squares, a block of points at a time so that it
+    stays in cache.
+    """
     squares = lambda total, x: (total + jnp.sum(jnp.matmul(factors, x) ** 2, axis=0), None)
     return jax.lax.scan(squares, jnp.zeros(BLOCK), x)[0]
 
@@ -28,7 +31,11 @@ def whiten(factors, x):
 @jax.jit
 def exponentials(tables):
     """One of each of 2 K numbers per point."""
-    return jax.lax.scan(lambda total, table: (total + jnp.sum(jnp.exp(table), axis=0), None), jnp.zeros(BLOCK), tables)
+    return jax.lax.scan(
+        lambda total, table: (total + jnp.sum(jnp.exp(table), axis=0), None),
+        jnp.zeros(BLOCK),
+        tables,
+    )
 
 
 @jax.jit

@@ -1,8 +1,9 @@
-"""A matrix of divergences against a loop over scikit-learn, and what calls cost before and beside the value.
+"""A matrix of divergences against a loop over scikit-learn, and what calls cost before and beside
+the value.
 
-Run with `python -m pytest -s tests/benchmarks/test_matrix.py`. Runs to be compared are taken in turns, so that a
-busy machine slows both, and processor time is printed beside wall time, for it suffers less from other work; ratios
-are medians with their range. Nothing is asserted about time.
+Run with `python -m pytest -s tests/benchmarks/test_matrix.py`. Runs to be compared are taken in
+turns, so that a busy machine slows both, and processor time is printed beside wall time, for it
+suffers less from other work; ratios are medians with their range. Nothing is asserted about time.
 """
 
 import functools
@@ -33,7 +34,9 @@ def loop_pair(p, q):
 
 @jax.enable_x64(False)
 def test_matrix():
-    """KL between all pairs of 200 models, K = D = 10: a few rows of ours and a few pairs of the loop, both scaled."""
+    """KL between all pairs of 200 models, K = D = 10: a few rows of ours and a few pairs of the
+    loop, both scaled.
+    """
     models = [random_mixture(np.random.default_rng(seed), 10, 10, 1.0) for seed in range(MODELS)]
     qs = gmmjax.stack([as_gmm(model) for model in models])
     theirs = [as_sklearn(model, seed) for seed, model in enumerate(models)]
@@ -41,7 +44,9 @@ def test_matrix():
 
     def ours(turn):
         rows = slice(turn * ROWS, turn * ROWS + ROWS)
-        return gmmjax.pairwise(kl, jax.random.key(turn), jax.tree.map(lambda leaf: leaf[rows], qs), qs)
+        return gmmjax.pairwise(
+            kl, jax.random.key(turn), jax.tree.map(lambda leaf: leaf[rows], qs), qs
+        )
 
     def loop(turn):
         return [loop_pair(theirs[turn * ROWS], theirs[MODELS - 1 - j]) for j in range(SUBSET)]
@@ -58,7 +63,9 @@ def test_matrix():
         mean, variance = np.transpose(pairs)
         variances.append(np.mean(variance) / np.mean(stderr**2))
         assert np.all(np.abs(value - mean) < 6 * np.sqrt(stderr**2 + variance))
-    print(f"\n\nKL matrix of {MODELS} models, K = D = 10, {POINTS} points; {setting('jax', 'scikit-learn')}")
+    print(
+        f"\n\nKL matrix of {MODELS} models, K = D = 10, {POINTS} points; {setting('jax', 'scikit-learn')}"
+    )
     print(f"ours: gmmjax.pairwise, float32, scaled from {ROWS} rows (first call {first[0]:.1f} s)")
     print(f"loop: scikit-learn, float64, one BLAS thread, scaled from {SUBSET} pairs; variance over ours at as many "
           f"points: {spread(variances)}")  # fmt: skip
@@ -76,12 +83,19 @@ def test_gradient():
     p, q = (as_gmm(mixture) for mixture in random_pair(1010, 10, 10, 10, 1.0)[:2])
     for points in (16_384, 131_072):
         value = functools.partial(gmmjax.kl_divergence, num_samples=points)
-        calls = [value] + [jax.jit(jax.value_and_grad(value, argnums=n, has_aux=True)) for n in (2, (1, 2))]
+        calls = [value] + [
+            jax.jit(jax.value_and_grad(value, argnums=n, has_aux=True)) for n in (2, (1, 2))
+        ]
         for call in calls:
             clocks(lambda call=call: call(jax.random.key(0), p, q))
         seeds = range(1, 12)
-        times = [[clocks(lambda c=call, s=seed: c(jax.random.key(s), p, q))[0] for call in calls] for seed in seeds]
-        for clock, (alone, one, both) in zip(("wall", "processor"), np.transpose(times), strict=True):
+        times = [
+            [clocks(lambda c=call, s=seed: c(jax.random.key(s), p, q))[0] for call in calls]
+            for seed in seeds
+        ]
+        for clock, (alone, one, both) in zip(
+            ("wall", "processor"), np.transpose(times), strict=True
+        ):
             print(f"{points} points, {clock:9s}: value {spread(1e3 * alone)} ms; ratio for q {spread(one / alone)}, "
                   f"for p and q {spread(both / alone)}")  # fmt: skip
 
@@ -92,7 +106,8 @@ dim, count = int(sys.argv[1]), int(sys.argv[2])
 def mixture(seed):
     a, b = jax.random.split(jax.random.key(seed))
     scale = jnp.eye(dim) + 0.1 * jax.random.normal(a, (count, dim, dim))
-    return jax.block_until_ready(gmmjax.GMM(jnp.zeros(count), jax.random.normal(b, (count, dim)), scale))
+    return jax.block_until_ready(gmmjax.GMM(jnp.zeros(count), jax.random.normal(b, (count, dim)),
+    scale))
 p, q, key = mixture(0), mixture(1), jax.random.key(0)
 start = time.perf_counter(), time.process_time()
 jax.block_until_ready(gmmjax.kl_divergence(key, p, q))
@@ -104,22 +119,29 @@ print(*(f"{b - a:.4f}" for a, b in zip(start + middle, middle + after)))
 
 
 def test_first_call():
-    """The first call in a new process: tracing, compiling and running, 16,384 points; wall and processor time."""
+    """The first call in a new process: tracing, compiling and running, 16,384 points; wall and
+    processor time.
+    """
     print(f"\n\nfirst kl_divergence of a process, float32, 16,384 points; {setting('jax')}")
     print("  D   K   first, wall s        first, processor s   second, wall s")
     for dim, count in ((10, 10), (10, 64), (64, 10), (64, 64)):
         command = [sys.executable, "-c", FIRST, str(dim), str(count)]
         runs = np.array([_numbers(command) for _ in range(REPETITIONS)])
         print(
-            f"{dim:3d} {count:3d}   {spread(runs[:, 0]):20s} {spread(runs[:, 1]):20s} {spread(runs[:, 2])}", flush=True
+            f"{dim:3d} {count:3d}   {spread(runs[:, 0]):20s} {spread(runs[:, 1]):20s} {spread(runs[:, 2])}",
+            flush=True,
         )
 
 
 def test_import():
-    """`import gmmjax` over `import jax`, in the same process, so that the load of the machine is in both."""
+    """`import gmmjax` over `import jax`, in the same process, so that the load of the machine is in
+    both.
+    """
     code = "from time import process_time as t; a = t(); import jax; b = t(); import gmmjax; print(b - a, t() - b)"
     runs = np.array([_numbers([sys.executable, "-c", code]) for _ in range(5)])
-    print(f"\n\nprocessor seconds: import jax {spread(runs[:, 0])}, then import gmmjax {spread(runs[:, 1])}")
+    print(
+        f"\n\nprocessor seconds: import jax {spread(runs[:, 0])}, then import gmmjax {spread(runs[:, 1])}"
+    )
 
 
 def _numbers(command):

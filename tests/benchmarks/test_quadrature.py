@@ -1,5 +1,6 @@
 # ruff: noqa: T201
-"""Time of `gmmjax.kl_quadrature` (nine digits and more) against one scikit-learn estimate from 10⁵ draws, in turns.
+"""Time of `gmmjax.kl_quadrature` (nine digits and more) against one scikit-learn estimate from 10⁵
+draws, in turns.
 
 Run with `python -m pytest -s tests/benchmarks/test_quadrature.py`. Nothing is asserted about time.
 """
@@ -18,7 +19,9 @@ TURNS = 5
 
 def test_quadrature():
     pairs = {name: reference(name) for name in REFERENCE}
-    pairs |= {f"plane {k}+{k}": (random_mixture(1, k, 2), random_mixture(2, k, 2)) for k in (2, 5, 10, 20)}
+    pairs |= {
+        f"plane {k}+{k}": (random_mixture(1, k, 2), random_mixture(2, k, 2)) for k in (2, 5, 10, 20)
+    }
     print(f"\n{setting('jax', 'scikit-learn')}; float64\n")
     print(f"| {'pair':18} | D | ours, ms | scikit-learn, ms | ratio |")
     print("| --- | --- | --- | --- | --- |")

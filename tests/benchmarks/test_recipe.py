@@ -1,10 +1,11 @@
 # ruff: noqa: T201
 """Time × variance of `gmmjax.kl_divergence` against the usual recipe: 10⁵ draws with scikit-learn.
 
-Both run in turns in one process. What is compared is the cost of a given accuracy: an estimate of variance v in
-time t takes t·v/e² to reach the error e. The recipe runs
-with one BLAS thread where that is faster. Run with `python -m pytest -s tests/benchmarks/test_recipe.py`, and with
-`-k float32` for the default dtype alone. Nothing is asserted about time.
+Both run in turns in one process. What is compared is the cost of a given accuracy: an estimate of
+variance v in time t takes t·v/e² to reach the error e. The recipe runs
+with one BLAS thread where that is faster. Run with `python -m pytest -s
+tests/benchmarks/test_recipe.py`, and with `-k float32` for the default dtype alone. Nothing is
+asserted about time.
 """
 
 from typing import NamedTuple
@@ -64,7 +65,8 @@ def measure(pair):
     return Result(
         recipe_times=np.array([t for t, _ in recipe_runs]),
         recipe_value=float(np.mean([value for _, (value, _) in recipe_runs])),
-        recipe_variance=float(np.mean([terms.var(ddof=1) for _, (_, terms) in recipe_runs])) / DRAWS,
+        recipe_variance=float(np.mean([terms.var(ddof=1) for _, (_, terms) in recipe_runs]))
+        / DRAWS,
         times=np.array([np.median([t for t, _ in runs]) for runs in our_runs]),
         values=np.array([float(e.value) for e in estimates]),
         variance=float(np.mean([float(e.stderr) ** 2 for e in estimates])),
@@ -77,7 +79,9 @@ def check(name, pair, result):
     error = np.sqrt(result.recipe_variance / REPETITIONS + result.variance)
     assert abs(value - result.recipe_value) < 6 * error, name
     if pair.exact is not None:
-        assert abs(value - pair.exact) < 6 * np.sqrt(result.variance) + 1e-9 * max(1, pair.exact), name
+        assert abs(value - pair.exact) < 6 * np.sqrt(result.variance) + 1e-9 * max(1, pair.exact), (
+            name
+        )
 
 
 def row(name, pair, result):
@@ -106,9 +110,13 @@ def test_recipe(dtype):
     """Print the table in one dtype of ours; the recipe is float64 in both."""
     pairs = study()
     with jax.enable_x64(dtype == "float64"):
-        print(f"\n\ngmmjax.kl_divergence, {dtype}, {POINTS} points, against scikit-learn's {DRAWS} draws")
+        print(
+            f"\n\ngmmjax.kl_divergence, {dtype}, {POINTS} points, against scikit-learn's {DRAWS} draws"
+        )
         print(setting("jax", "scikit-learn"))
-        print(f"ratio: time × variance of the recipe over ours, median [min–max] of {REPETITIONS} repetitions")
+        print(
+            f"ratio: time × variance of the recipe over ours, median [min–max] of {REPETITIONS} repetitions"
+        )
         print(f"{'pair':29s}   D    K/L         KL   recipe ms    SE     ours ms    SE     ratio")
         results = {}
         for name, pair in pairs.items():

@@ -1,8 +1,9 @@
 # ruff: noqa: T201
 """Mixture reduction against greedy merging, against EM on draws, and against twenty long restarts.
 
-Run with `python -m pytest -s -n 0 tests/benchmarks/test_reduction.py`; `-k crouse` for one family. KL(p‖q) of all
-methods is estimated on common points. The time of the first reduction of a shape holds compilation (marked with *).
+Run with `python -m pytest -s -n 0 tests/benchmarks/test_reduction.py`; `-k crouse` for one family.
+KL(p‖q) of all methods is estimated on common points. The time of the first reduction of a shape
+holds compilation (marked with *).
 """
 
 import time
@@ -56,7 +57,9 @@ def by_long_restarts(seed, p, count):
     cloud = em.cloud(keys[0], white, 16, 2048)
     batches = [gmmjax.stack(starts[i : i + 4]) for i in range(0, LONG, 4)]
     for _ in range(2):
-        runs = [em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches]
+        runs = [
+            em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches
+        ]
         batches = [run.gmm for run in runs]
     losses = np.concatenate([run.loss for run in runs])
     best = int(np.nanargmin(losses))
@@ -82,7 +85,10 @@ METHODS = ("Runnalls", "Williams", "West", "EM", "long", "quick", "ours")
 def row(family, i, p, count):
     """Measure one target, print it, and say by which methods ours is beaten."""
     key = jax.random.key(i)
-    found = [gmmjax.greedy_start(key, p, count, cost=c) for c in (gmmjax.runnalls, gmmjax.williams, gmmjax.west)]
+    found = [
+        gmmjax.greedy_start(key, p, count, cost=c)
+        for c in (gmmjax.runnalls, gmmjax.williams, gmmjax.west)
+    ]
     em_seconds, by_draws = clock(lambda: by_em(i, p, count))
     long = by_long_restarts(i, p, count)
     our_seconds, ours = clock(lambda: gmmjax.reduce_mixture(key, p, count))
@@ -92,7 +98,10 @@ def row(family, i, p, count):
     fresh = jax.random.key(10_000 + i)
     kls = [gmmjax.kl_divergence(fresh, p, q, num_samples=1 << 18) for q in found]
     gap = lambda q: gmmjax.expectation(  # noqa: E731
-        fresh, lambda x: gmmjax.log_prob(q, x) - gmmjax.log_prob(ours.gmm, x), p, num_samples=1 << 18
+        fresh,
+        lambda x: gmmjax.log_prob(q, x) - gmmjax.log_prob(ours.gmm, x),
+        p,
+        num_samples=1 << 18,
     )
     cold = "*" if i == 0 else " "
     values = "".join(f"{float(kl.value):10.6f}" for kl in kls)
@@ -103,7 +112,8 @@ def row(family, i, p, count):
     )
     worse = [f"{family} {i}: quick is worse than EM"] if kls[5].value > kls[3].value else []
     for name, q, kl in zip(METHODS[:5], found, kls, strict=False):
-        difference = gap(q)  # E_p[log q − log ours], which is to be no larger than 0, or 5 % for the long restarts
+        # E_p[log q − log ours], which is to be no larger than 0, or 5 % for the long restarts
+        difference = gap(q)
         slack = 0.05 * kl.value if name == "long" else 0.0
         if difference.value > slack + 4 * difference.stderr:
             worse.append(f"{family} {i}: {name} is better by {float(difference.value):.2g}")

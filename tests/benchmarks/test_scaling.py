@@ -1,9 +1,11 @@
-"""How the time of `gmmjax.kl_divergence` grows with points, components and dimensions, and what memory it takes.
+"""How the time of `gmmjax.kl_divergence` grows with points, components and dimensions, and what
+memory it takes.
 
 Every row is a process of its own, so that peak memory is its own. Run with
-`python -m pytest -s tests/benchmarks/test_scaling.py`, which takes some minutes; `SCALING_MOST` caps the number of
-points (10⁸ by default), and `SCALING_SVG` names a file for a plot. Nothing is asserted about time. The exponents are
-those of processor time, between the two ends of a row: fixed costs make them smaller than the asymptotic ones.
+`python -m pytest -s tests/benchmarks/test_scaling.py`, which takes some minutes; `SCALING_MOST`
+caps the number of points (10⁸ by default), and `SCALING_SVG` names a file for a plot. Nothing is
+asserted about time. The exponents are those of processor time, between the two ends of a row: fixed
+costs make them smaller than the asymptotic ones.
 """
 
 import json
@@ -36,7 +38,9 @@ class Case(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Seconds of the first call, the best later ones, and peak memory above that before the first, in MB."""
+    """Seconds of the first call, the best later ones, and peak memory above that before the first,
+    in MB.
+    """
 
     first: float
     wall: float
@@ -46,7 +50,8 @@ class Result(NamedTuple):
     stderr: float
 
 
-POINTS = [Case("full", 10, 10, 32 << m) for m in (12, 15, 18, 22) if m < 16 or 32 << (m - 1) < MOST]  # 1.3e5 … 1.3e8
+# 1.3e5 … 1.3e8
+POINTS = [Case("full", 10, 10, 32 << m) for m in (12, 15, 18, 22) if m < 16 or 32 << (m - 1) < MOST]
 COMPONENTS = [Case("full", count, 8, 1 << 16) for count in (10, 100, 1000)]
 DIMENSIONS = [Case("full", 8, dim, 1 << 16) for dim in (16, 64, 256)]
 DIAGONAL = [Case("diagonal", 64, dim, 1 << 16) for dim in (16, 64, 256)]
@@ -74,19 +79,28 @@ def measure(case):
     """Runs in a process of its own."""
     p, q = as_gmm(mixture(case, 0)), as_gmm(mixture(case, 1))
     before = peak()
-    call = lambda seed: gmmjax.kl_divergence(jax.random.key(seed), p, q, num_samples=case.num_samples)
+    call = lambda seed: gmmjax.kl_divergence(
+        jax.random.key(seed), p, q, num_samples=case.num_samples
+    )
     elapsed, (value, stderr) = clocks(lambda: call(0))
     first, times = elapsed[0], [elapsed]
     if first < 60:  # compilation is otherwise small beside it
         times = [clocks(lambda seed=seed: call(seed))[0] for seed in range(1, 1 + CALLS)]
-    return Result(first, *np.min(times, axis=0).tolist(), peak() - before, float(value), float(stderr))
+    return Result(
+        first, *np.min(times, axis=0).tolist(), peak() - before, float(value), float(stderr)
+    )
 
 
 def run(case):
     """The same, from outside."""
     command = [sys.executable, __file__, json.dumps(case)]
-    flags = {"XLA_FLAGS": "", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    ended = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, timeout=LIMIT, check=False)
+    flags = {
+        "XLA_FLAGS": "",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+    }
+    ended = subprocess.run(
+        command, env=os.environ | flags, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     return Result(*json.loads(ended.stdout.splitlines()[-1]))
 
@@ -102,7 +116,9 @@ def plot(path, found):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.8), layout="constrained")
-    for axes, (name, (cases, results)) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
+    for axes, (name, (cases, results)) in zip(
+        figure.subplots(1, len(found), sharey=True), found.items(), strict=True
+    ):
         sizes = [SIZE[name](case) for case in cases]
         axes.loglog(sizes, [result.time for result in results], "o-")
         axes.set(xlabel=name, ylabel="seconds" if axes.get_subplotspec().is_first_col() else "")
@@ -119,7 +135,9 @@ SIZE |= dict.fromkeys(("D, full", "D, diagonal"), lambda c: c.dim)
 def test_scaling():
     """Print the table; memory does not grow with the number of points, and errors fall with it."""
     print(f"\n\ngmmjax.kl_divergence, float32, one process per row; {setting('jax')}")
-    print("kind         K    D          N     first s   then s  processor s   ns/(N·K)   peak MB         KL        SE")
+    print(
+        "kind         K    D          N     first s   then s  processor s   ns/(N·K)   peak MB         KL        SE"
+    )
     found = {}
     for name, cases in SERIES.items():
         results = []
@@ -129,7 +147,10 @@ def test_scaling():
             unit = 1e9 * time / case.num_samples / case.num_components
             done = f"{value:10.4f} {stderr:9.1e}"
             left = f"{case.kind:9s} {case.num_components:4d} {case.dim:4d} {case.num_samples:10d}"
-            print(f"{left} {first:11.2f} {wall:8.3f} {time:12.3f} {unit:10.3f} {memory:9.0f} {done}", flush=True)
+            print(
+                f"{left} {first:11.2f} {wall:8.3f} {time:12.3f} {unit:10.3f} {memory:9.0f} {done}",
+                flush=True,
+            )
         found[name] = cases, results
         print("processor time grows as {}^{:.2f} from end to end, ^{:.2f} in the last step".format(
             name[0], *exponent(cases, results, SIZE[name])), flush=True)  # fmt: skip

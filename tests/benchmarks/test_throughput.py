@@ -1,9 +1,10 @@
 # ruff: noqa: T201
-"""Points per second of a plain Monte-Carlo KL(p‖q): draw from p, average log p − log q; K = D = 10, full.
+"""Points per second of a plain Monte-Carlo KL(p‖q): draw from p, average log p − log q; K = D = 10,
+full.
 
-Every library does the same job on independent draws, compiled and warm, in turns in one process; libraries that
-are not installed are skipped. Run with `python -m pytest -s tests/benchmarks/test_throughput.py`. Nothing is
-asserted about time.
+Every library does the same job on independent draws, compiled and warm, in turns in one process;
+libraries that are not installed are skipped. Run with `python -m pytest -s
+tests/benchmarks/test_throughput.py`. Nothing is asserted about time.
 """
 
 import functools
@@ -51,7 +52,9 @@ def sklearn_job(pair, threads):
 
 
 def jax_job(pair, convert):
-    """A JAX library, float32, all under one jit; the mixtures are arguments, so that nothing is folded away."""
+    """A JAX library, float32, all under one jit; the mixtures are arguments, so that nothing is
+    folded away.
+    """
     p, q = as_gmm(pair.p), as_gmm(pair.q)
 
     @jax.jit
@@ -98,7 +101,9 @@ def gmm_divergence_job(pair, threads):
     def run(seed):
         draw = module.sampling.Draw(n_samples=POINTS, rng=np.random.default_rng(seed))
         with threadpool_limits(threads):
-            return module.kl_divergence(p, q, estimator=module.divergence.MonteCarlo(sampling=draw)).value
+            return module.kl_divergence(
+                p, q, estimator=module.divergence.MonteCarlo(sampling=draw)
+            ).value
 
     return run
 
@@ -160,10 +165,25 @@ def report(rates):
 @jax.enable_x64(False)
 @jax.numpy_rank_promotion("allow")  # NumPyro needs it
 def test_throughput():
-    """Print the table; all estimates agree with their mean within the error of independent draws."""
+    """Print the table; all estimates agree with their mean within the error of independent
+    draws.
+    """
     pair = random_pair(1010, 10, 10, 10, 1.0)
-    print(f"\n\nplain estimate of KL(p‖q), K = D = 10, {POINTS} independent draws, {REPETITIONS} repetitions")
-    print(setting("jax", "scikit-learn", "gmm-divergence", "numpyro", "distrax", "tfp-nightly", "gmmx", "torch"))
+    print(
+        f"\n\nplain estimate of KL(p‖q), K = D = 10, {POINTS} independent draws, {REPETITIONS} repetitions"
+    )
+    print(
+        setting(
+            "jax",
+            "scikit-learn",
+            "gmm-divergence",
+            "numpyro",
+            "distrax",
+            "tfp-nightly",
+            "gmmx",
+            "torch",
+        )
+    )
     ready = jobs(pair)
     runs = {name: [] for name in ready}
     for seed in range(1, REPETITIONS + 1):
@@ -178,10 +198,14 @@ def check(pair, values):
     """Every library's mean is where that of gmmjax with its default points is."""
     p, q = as_gmm(pair.p), as_gmm(pair.q)
     reference, stderr = gmmjax.kl_divergence(jax.random.key(0), p, q, num_samples=POINTS)
-    plain = gmmjax.kl_divergence(jax.random.key(0), p, q, num_samples=POINTS, points=gmmjax.iid).stderr
+    plain = gmmjax.kl_divergence(
+        jax.random.key(0), p, q, num_samples=POINTS, points=gmmjax.iid
+    ).stderr
     x = gmmjax.sample(jax.random.key(1), p, POINTS)
     iid_stderr = float(jnp.std(gmmjax.log_prob(p, x) - gmmjax.log_prob(q, x))) / POINTS**0.5
-    print(f"KL {reference:.5f}; SE: draws {iid_stderr:.1e}, gmmjax.iid {plain:.1e}, default {stderr:.1e}")
+    print(
+        f"KL {reference:.5f}; SE: draws {iid_stderr:.1e}, gmmjax.iid {plain:.1e}, default {stderr:.1e}"
+    )
     for name, estimates in values.items():
         error = np.sqrt(iid_stderr**2 / len(estimates) + float(stderr) ** 2)
         assert abs(estimates.mean() - float(reference)) < 6 * error, name
