@@ -18,7 +18,7 @@ import gmmjax
 from gmmjax._fitting import checkpoints
 
 fit = functools.partial(gmmjax.fit, num_steps=100, interval=30, patience=None)
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def distance(key, q, p):

@@ -13,7 +13,7 @@ import pytest
 import gmmjax
 from gmmjax import interop, plot
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PUBLIC = {
     f"{module.__name__}.{name}": value
     for module in (gmmjax, interop, plot)

@@ -17,7 +17,7 @@ from gmmjax import plot
 
 matplotlib.use("Agg")
 plt = plot.plt
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parents[1] / "images"
 TOLERANCE = 8  # root mean square of grey levels: fonts and antialiasing differ between versions
 STYLE = {"figure.figsize": (5.0, 3.75), "figure.dpi": 64, "figure.constrained_layout.use": True}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "gmmjax"
+PACKAGE = Path(__file__).parents[2] / "gmmjax"
 
 
 def read_imports(package):

@@ -14,7 +14,7 @@ import sharded
 
 import gmmjax
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LIMIT = 80  # seconds
 
 

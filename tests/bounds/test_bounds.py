@@ -13,7 +13,7 @@ from scipy import special
 from scipy.stats import multivariate_normal
 
 import gmmjax
-from gmmjax._bounds.bounds import cross_entropy, variational
+from gmmjax._bounds import cross_entropy, variational
 from gmmjax._mixture import components
 
 LARGEST = {1: 20, 5: 20, 30: 8}  # numbers of components in each dimension
