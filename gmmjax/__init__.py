@@ -59,7 +59,8 @@ from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
 from gmmjax._mixture.files import load, save
-from gmmjax._mixture.gmm import GMM, covariance, covariances, mean, weights
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.moments import covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._reduction.merge import runnalls, salmond, west, williams
 from gmmjax._reduction.reduce import reduce_mixture

@@ -1,6 +1,7 @@
 """Arguments that are the same everywhere, checked with words a user can act on."""
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -87,3 +88,8 @@ def check_function(name: str, value) -> None:
         raise TypeError(
             f"{name}: expected a function, got {value!r} of type {type(value).__name__}"
         )
+
+
+def takes_key(function: Callable) -> bool:
+    """Whether the first argument of a divergence is a key, which the contract calls `key`."""
+    return next(iter(inspect.signature(function).parameters), None) == "key"

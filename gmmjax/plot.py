@@ -10,7 +10,8 @@ import numpy as np
 
 from gmmjax._mixture.algebra import marginal
 from gmmjax._mixture.density import component_log_prob, log_prob
-from gmmjax._mixture.gmm import GMM, as_float, covariances, weights
+from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.moments import covariances, weights
 
 try:
     import matplotlib.pyplot as plt

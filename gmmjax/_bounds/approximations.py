@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._mixture import components, density, linalg
-from gmmjax._mixture.gmm import GMM, common_float, covariance, mean, recentred
+from gmmjax._mixture import components, density, linalg, triangular
+from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.moments import covariance, mean, recentred
 
 
 def kl_variational(p: GMM, q: GMM) -> jax.Array:
@@ -218,6 +219,6 @@ def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
 @jax.jit
 def _kl_moment_matched(p, q):
     gaussians = (
-        GMM(g.logits[:1], mean(g)[None], linalg.cholesky(covariance(g))[None]) for g in (p, q)
+        GMM(g.logits[:1], mean(g)[None], triangular.cholesky(covariance(g))[None]) for g in (p, q)
     )
     return components.pairwise_kl(*gaussians)[0, 0]

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._mixture import components, linalg
-from gmmjax._mixture.gmm import GMM, covariance
+from gmmjax._mixture import components, linalg, triangular
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.moments import covariance
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
 PRODUCT = (1.0, 1.0)
@@ -80,7 +81,7 @@ def _moment_information(p):
         p.scale.shape
     )
     white = GMM(p.logits, linalg.whiten(inverse, one.means, p.means.T)[0].T, scales)
-    log_det = linalg.log_abs_det(linalg.cholesky(covariance(white))[None], white.means)
+    log_det = linalg.log_abs_det(triangular.cholesky(covariance(white))[None], white.means)
     return log_det[0] - weighted(p, linalg.log_abs_det(scales, p.means))
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import components, density, linalg
-from gmmjax._mixture.gmm import GMM, recentred
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.moments import recentred
 from gmmjax._sampling import settings, unseen
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import carried_by_few

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, common_float, recentred
+from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.moments import recentred
 from gmmjax._sampling import blocks, settings
 from gmmjax._sampling.estimate import Estimate, Replicates, standard_error
 from gmmjax._sampling.points import sobol
@@ -98,7 +99,7 @@ class _Projected(NamedTuple):
 def _project(g, direction):
     transposed = g.scale.mT if g.scale.ndim > g.means.ndim else g.scale
     variances = linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
-    means = jnp.matmul(g.means, direction, precision=linalg.HIGHEST)
+    means = linalg.matmul(g.means, direction)
     return _Projected(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))
 
 
@@ -157,7 +158,7 @@ def _weight_tangent(p, q, moved, level):
     mass = jnp.where(right, -1.0, 1.0) * _lower_tail(jnp.where(right, -z, z))
     density = jnp.exp(-0.5 * level**2) / jnp.sqrt(2 * jnp.pi).astype(level.dtype)
     rate = -2 * (s - _quantile(q, _score(p, s)[0])) * reach / density
-    return rate * jnp.matmul(moved, mass, precision=linalg.HIGHEST)
+    return rate * linalg.matmul(moved, mass)
 
 
 def _lower_tail(z):
@@ -168,12 +169,12 @@ def _score(p, x):
     """The normal score Φ⁻¹(F_p(x)), which is linear in x for a single Gaussian, and its slope."""
     z = (x[None] - p.means) / p.deviations
     tail = _lower_tail(-jnp.abs(z))
-    lower = jnp.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail), precision=linalg.HIGHEST)
-    upper = jnp.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail), precision=linalg.HIGHEST)
+    lower = linalg.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail))
+    upper = linalg.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail))
     # beyond 12 deviations nothing has weight
     smaller = jnp.maximum(jnp.minimum(lower, upper), 1e-33)
     score = jnp.where(lower < upper, 1.0, -1.0) * jax.scipy.special.ndtri(smaller)
-    density = jnp.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations, precision=linalg.HIGHEST)
+    density = linalg.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations)
     return score, density * jnp.exp(0.5 * score**2)
 
 

@@ -190,7 +190,7 @@ def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     if ratio.ndim == 1:
         infinite = jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
     else:
-        core = (1 - alpha) * jnp.matmul(ratio, ratio.T, precision=linalg.HIGHEST)
+        core = (1 - alpha) * linalg.matmul(ratio, ratio.T)
         infinite = components.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
     order = jnp.where(infinite, 0.5, alpha)
     return jnp.where(

@@ -16,7 +16,8 @@ from jax.flatten_util import ravel_pytree
 
 from gmmjax._exact.mesh import Line, Plane, as_line, as_plane, mesh, switches
 from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, mean
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.moments import mean
 
 ORDER = 10
 FINENESS = {1: 2.0, 2: 0.5}  # panels of a line, per panel that its mesh asks for
@@ -133,9 +134,7 @@ def _summed(parts, term=None):
         # How many parts there are is known late, and so loops are differentiated part by part.
         both = jax.jacrev(lambda *part: (term(*part),) * 2, has_aux=True)
         slopes, value = _summed(parts, both)(*primals)
-        return value, jax.tree.map(
-            lambda slope: jnp.matmul(slope, tangents[0], precision=linalg.HIGHEST), slopes
-        )
+        return value, jax.tree.map(lambda slope: linalg.matmul(slope, tangents[0]), slopes)
 
     return total
 
@@ -217,7 +216,7 @@ def _refine(masses, edges):
 
     def assess(bounds):
         mass = masses(bounds)
-        series = jnp.abs(jnp.matmul(project.astype(mass.dtype), mass, precision=linalg.HIGHEST))
+        series = jnp.abs(linalg.matmul(project.astype(mass.dtype), mass))
         size, tail = jnp.max(series), jnp.max(series[-2:])
         # Gauss's rule is exact to twice the degree: its error lies between the last coefficient and
         # its square.

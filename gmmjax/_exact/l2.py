@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import components, linalg, triangular
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._validate import check_between
@@ -203,8 +203,8 @@ def _blurred(g, bandwidth):
     """The mixture in units of the bandwidth, convolved with N(0, I/2)."""
     scale = g.scale / bandwidth
     if scale.ndim > g.means.ndim:
-        covariances = jnp.matmul(scale, scale.mT, precision=linalg.HIGHEST)
-        scale = linalg.cholesky(covariances + 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None])
+        covariances = linalg.matmul(scale, scale.mT)
+        scale = triangular.cholesky(covariances + 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None])
     else:
         scale = jnp.sqrt(scale * scale + 0.5)
     return GMM(g.logits, g.means / bandwidth, scale)

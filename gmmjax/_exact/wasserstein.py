@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._exact.transport import transport
-from gmmjax._mixture import linalg
+from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 
 
@@ -169,16 +169,14 @@ def _bures_diagonal(p, q):
 def _bures_full(p, q):
     """‖L_a U_ab − L_b‖² where at least one covariance is full, `(K_p or 1, K_q or 1)`."""
     lowers, others = linalg.dense_factors(p.scale, p.means), linalg.dense_factors(q.scale, q.means)
-    inverses = linalg.tril_inverse(others)
+    inverses = triangular.tril_inverse(others)
 
     def row(lower):  # one row at a time: all pairs at once would be K_p·K_q·D² numbers
-        product = jnp.matmul(lower.mT[None], others, precision=linalg.HIGHEST)
-        inverse = jnp.matmul(
-            inverses, linalg.tril_inverse(lower).mT[None], precision=linalg.HIGHEST
-        )
+        product = linalg.matmul(lower.mT[None], others)
+        inverse = linalg.matmul(inverses, triangular.tril_inverse(lower).mT[None])
         rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
         return jnp.sum(
-            (jnp.matmul(lower[None], rotation, precision=linalg.HIGHEST) - others) ** 2,
+            (linalg.matmul(lower[None], rotation) - others) ** 2,
             axis=(-2, -1),
         )
 
@@ -200,9 +198,7 @@ def _polar(matrix, inverse):
         x, low = state
         rho = jnp.minimum(1.5, jnp.sqrt(3 / (1 + low + low**2)))
         y = rho[:, None, None] * x
-        y = 1.5 * y - 0.5 * jnp.matmul(
-            y, jnp.matmul(y.mT, y, precision=linalg.HIGHEST), precision=linalg.HIGHEST
-        )
+        y = 1.5 * y - 0.5 * linalg.matmul(y, linalg.matmul(y.mT, y))
         return y, 0.5 * rho * low * (3 - (rho * low) ** 2)
 
     start = (matrix / norm(matrix)[:, None, None], jnp.maximum(low, eps**2))

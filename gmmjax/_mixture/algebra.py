@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gmmjax._mixture import linalg
+from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import check_mixtures, check_weights, concatenate, log_weights
 from gmmjax._mixture.gmm import GMM, as_float, as_real
 
@@ -49,7 +49,7 @@ def _marginal(g, kept):
     if scale.ndim == g.means.ndim:
         scale = scale[:, kept]
     elif scale.ndim > g.means.ndim:
-        scale = linalg.lower_factor(scale[:, kept])
+        scale = triangular.lower_factor(scale[:, kept])
     return GMM(g.logits, g.means[:, kept], scale)
 
 
@@ -181,10 +181,10 @@ def _check_rank(A):
 def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
     means, scale = g.means, g.scale
     if A.ndim == 2:
-        pivots = jnp.diagonal(linalg.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
+        pivots = jnp.diagonal(triangular.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
         # not of full rank
         A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)
-        means, scale = jnp.matmul(means, A.T, precision=linalg.HIGHEST), _factor(A, scale, means)
+        means, scale = linalg.matmul(means, A.T), _factor(A, scale, means)
     elif A.ndim == 1:
         rows = (
             A[None, :, None] * scale
@@ -200,7 +200,7 @@ def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
 def _factor(A, scale, means):
     """Lower factors of the covariances A L_k L_kᵀ Aᵀ, `(K or 1, E, E)`."""
     if scale.ndim < means.ndim:
-        return jnp.abs(scale)[:, None, None] * linalg.lower_factor(A)[None]
+        return jnp.abs(scale)[:, None, None] * triangular.lower_factor(A)[None]
     if scale.ndim == means.ndim:
-        return linalg.lower_factor(A[None] * scale[:, None])
-    return linalg.lower_factor(jnp.matmul(A[None], scale, precision=linalg.HIGHEST))
+        return triangular.lower_factor(A[None] * scale[:, None])
+    return triangular.lower_factor(linalg.matmul(A[None], scale))

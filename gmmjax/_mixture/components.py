@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
+from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM
 
 
@@ -39,7 +39,7 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
     if not full_p:
         squares = jnp.broadcast_to((p.scale**2).reshape(len(p.scale), -1), (len(p.scale), p.dim))
         columns = jnp.moveaxis(inverse**2, 2, 0).reshape(p.dim, -1)
-        variances = jnp.matmul(squares, columns, precision=linalg.HIGHEST)
+        variances = linalg.matmul(squares, columns)
         return Relation(shift, variances.reshape(len(squares), len(inverse), p.dim))
     # Squares of a product and not a product of squares: precisions and covariances square the
     # condition number.
@@ -47,9 +47,7 @@ def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
     for a, b in linalg.cuts(p.dim):
         rows = p.scale[:, a:, a:b].mT.reshape(-1, p.dim - a)
         columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(p.dim - a, -1)
-        product = jnp.matmul(rows, columns, precision=linalg.HIGHEST).reshape(
-            -1, b - a, len(inverse), p.dim - a
-        )
+        product = linalg.matmul(rows, columns).reshape(-1, b - a, len(inverse), p.dim - a)
         squares = jnp.sum(product**2, axis=1)
         parts.append(jnp.pad(squares, ((0, 0), (0, 0), (a, 0))) if a else squares)
     return Relation(shift, functools.reduce(jnp.add, parts))
@@ -94,10 +92,8 @@ def pairwise_log_integral(
             jnp.sum(shift * shift / core, axis=-1),
         )
     else:
-        lower = linalg.cholesky(
-            beta * jnp.matmul(ratio, ratio.mT, precision=linalg.HIGHEST) + alpha * _identity(p)
-        )
-        white = _multiply(linalg.tril_inverse(lower), shift)
+        lower = triangular.cholesky(beta * linalg.matmul(ratio, ratio.mT) + alpha * _identity(p))
+        white = _multiply(triangular.tril_inverse(lower), shift)
         half_log_det, distances = _log_diagonal(lower), jnp.sum(white * white, axis=-1)
     of_p, of_q = (
         linalg.log_abs_det(p.scale, p.means)[:, None],
@@ -133,13 +129,13 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
         half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
         peak = slope / curvature
     else:
-        gram = jnp.matmul(ratio.mT, ratio, precision=linalg.HIGHEST)
+        gram = linalg.matmul(ratio.mT, ratio)
         curvature = _identity(p) + gram - gamma * pick(gram)
         finite = ~is_indefinite(curvature)
         curvature = jnp.where(finite[..., None, None], curvature, _identity(p))
-        lower = linalg.cholesky(curvature)
+        lower = triangular.cholesky(curvature)
         half_log_det = _log_diagonal(lower)
-        inner = linalg.tril_inverse(lower)
+        inner = triangular.tril_inverse(lower)
         peak = _multiply(inner.mT, _multiply(inner, slope))
     # The exponent is evaluated at its peak: completed squares would cancel for components far away.
     square = lambda v: 0.5 * jnp.sum(v * v, axis=-1)
@@ -156,7 +152,7 @@ def relative_scale(scale, means, inverse, other_means):
     both are diagonal.
     """
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
-        return jnp.matmul(inverse[None], scale[:, None], precision=linalg.HIGHEST)
+        return linalg.matmul(inverse[None], scale[:, None])
     deviations = scale.reshape(scale.shape[0], 1, -1)
     rates = inverse.reshape(1, inverse.shape[0], -1)
     if scale.ndim > means.ndim:
@@ -168,7 +164,7 @@ def relative_scale(scale, means, inverse, other_means):
 
 def is_indefinite(matrix: jax.Array) -> jax.Array:
     """Whether finite symmetric matrices `(…, D, D)` are not positive definite."""
-    return jnp.isnan(_log_diagonal(linalg.cholesky(matrix))) & jnp.all(
+    return jnp.isnan(_log_diagonal(triangular.cholesky(matrix))) & jnp.all(
         jnp.isfinite(matrix), axis=(-2, -1)
     )
 
@@ -183,7 +179,7 @@ def _log_diagonal(lower):
 
 
 def _multiply(matrices, vectors):
-    return jnp.matmul(matrices, vectors[..., None], precision=linalg.HIGHEST)[..., 0]
+    return linalg.matmul(matrices, vectors[..., None])[..., 0]
 
 
 def _identity(g):

@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
-
 
 class GMM(NamedTuple):
     r"""A Gaussian mixture, :math:`p(x) = \sum_k w_k\, \mathcal N(x; \mu_k, L_k L_k^\top)`.
@@ -48,115 +46,6 @@ class GMM(NamedTuple):
     def dim(self) -> int:
         """D, the dimension of the space."""
         return self.means.shape[-1]
-
-
-def weights(g: GMM) -> jax.Array:
-    r"""Component weights, :math:`w = \mathrm{softmax}(\text{logits})`; exact.
-
-    Args:
-      g: a mixture of K components.
-
-    Returns:
-      `(K,)` non-negative weights that sum to 1.
-
-    Raises:
-      TypeError: `g` is not a `GMM`.
-      ValueError: its shapes disagree.
-
-    Example:
-      >>> import gmmjax, jax.numpy as jnp
-      >>> g = gmmjax.GMM(jnp.log(jnp.array([1.0, 3.0])), jnp.zeros((2, 1)), jnp.ones(2))
-      >>> print(gmmjax.weights(g).round(4))
-      [0.25 0.75]
-    """
-    return _weights(as_float("g", g).logits)
-
-
-def covariances(g: GMM) -> jax.Array:
-    r"""Covariance matrices of the components, :math:`\Sigma_k = L_k L_k^\top`, whatever their
-    structure; exact.
-
-    Args:
-      g: a mixture of K components in D dimensions.
-
-    Returns:
-      `(K, D, D)`, also for diagonal, spherical and tied scales.
-
-    Raises:
-      TypeError: `g` is not a `GMM`.
-      ValueError: its shapes disagree.
-
-    Example:
-      >>> import gmmjax, jax.numpy as jnp
-      >>> g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.array([[1.0, 2.0]]))
-      >>> print(gmmjax.covariances(g))
-      [[[1. 0.]
-        [0. 4.]]]
-    """
-    g = as_float("g", g)
-    return _covariances(g.scale, g.means)
-
-
-def mean(g: GMM) -> jax.Array:
-    r"""Mean of the mixture, :math:`\sum_k w_k \mu_k`; exact.
-
-    Args:
-      g: a mixture in D dimensions.
-
-    Returns:
-      `(D,)`.
-
-    Raises:
-      TypeError: `g` is not a `GMM`.
-      ValueError: its shapes disagree.
-
-    Example:
-      >>> import gmmjax, jax.numpy as jnp
-      >>> g = gmmjax.GMM(jnp.zeros(2), jnp.array([[0.0], [4.0]]), jnp.ones(2))
-      >>> print(gmmjax.mean(g))
-      [2.]
-    """
-    return _mean(as_float("g", g))
-
-
-def covariance(g: GMM) -> jax.Array:
-    r"""Covariance of the mixture, :math:`\sum_k w_k (\Sigma_k + (\mu_k - \bar\mu)(\mu_k -
-    \bar\mu)^\top)`; exact.
-
-    Args:
-      g: a mixture in D dimensions.
-
-    Returns:
-      `(D, D)`.
-
-    Raises:
-      TypeError: `g` is not a `GMM`.
-      ValueError: its shapes disagree.
-
-    Example:
-      >>> import gmmjax, jax.numpy as jnp
-      >>> g = gmmjax.GMM(jnp.zeros(2), jnp.array([[0.0], [4.0]]), jnp.ones(2))
-      >>> print(gmmjax.covariance(g))
-      [[5.]]
-    """
-    return _covariance(as_float("g", g))
-
-
-# Compiled as a whole, for outside `jit` every operation would be a program of its own.
-_weights = jax.jit(jax.nn.softmax)
-_covariances = jax.jit(linalg.dense_covariances)
-
-
-@jax.jit
-def _mean(g):
-    return jnp.matmul(_weights(g.logits), g.means, precision=linalg.HIGHEST)
-
-
-@jax.jit
-def _covariance(g):
-    w, centred = _weights(g.logits), g.means - _mean(g)[None]
-    within = jnp.tensordot(w, _covariances(g.scale, g.means), axes=1, precision=linalg.HIGHEST)
-    return within + jnp.matmul(centred.T * w[None], centred, precision=linalg.HIGHEST)
 
 
 def as_float(name: str, g: GMM) -> GMM:
@@ -220,13 +109,9 @@ def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
     return tuple(GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked.values())
 
 
-def recentred(*mixtures: GMM) -> tuple[GMM, ...]:
-    """All mixtures moved so that the first has its mean at 0, which changes no divergence between
-    them.
-    """
-    # float32 has no digits to spare for an offset.
-    origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
-    return tuple(g._replace(means=g.means - origin) for g in mixtures)
+def index(batch, i):
+    """Element i of a batch, whatever tree of arrays it is."""
+    return jax.tree.map(lambda leaf: leaf[i], batch)
 
 
 def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:

@@ -11,115 +11,22 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-HIGHEST = jax.lax.Precision.HIGHEST  # GPUs would otherwise round the factors of a product to TF32
+from gmmjax._mixture import triangular
 
-
-@jax.custom_jvp
-def tril_inverse(lower: jax.Array) -> jax.Array:
-    """Inverse of lower-triangular matrices `(..., D, D)`; entries above the diagonal are not
-    read.
-    """
-    # Forward substitution, one row of all matrices at a time: no LAPACK call (two of which can
-    # deadlock on two cores), and a loop compiles in a quarter of the time of recursive halving.
-    dim = lower.shape[-1]
-    places = np.arange(dim).reshape((1,) * (lower.ndim - 2) + (dim,))
-
-    def row(j, inverse):
-        given = jax.lax.dynamic_slice_in_dim(lower, j, 1, axis=-2)[..., 0, :]
-        known = jnp.sum(jnp.where(places < j, given, 0.0)[..., None] * inverse, axis=-2)
-        pivot = jnp.sum(jnp.where(places == j, given, 0.0), axis=-1, keepdims=True)
-        solved = ((places == j).astype(lower.dtype) - known) / pivot
-        return jax.lax.dynamic_update_slice_in_dim(inverse, solved[..., None, :], j, axis=-2)
-
-    return jax.lax.fori_loop(0, dim, row, jnp.zeros_like(lower))
+HIGHEST = triangular.HIGHEST
+matmul = triangular.matmul
 
 
-@tril_inverse.defjvp
-def _tril_inverse_jvp(primals, tangents):
-    inverse = tril_inverse(*primals)
-    product = jnp.matmul(jnp.tril(tangents[0]), inverse, precision=HIGHEST)
-    return inverse, -jnp.matmul(inverse, product, precision=HIGHEST)
-
-
-@jax.custom_jvp
-def cholesky(matrix: jax.Array) -> jax.Array:
-    """Lower Cholesky factors of matrices `(..., D, D)`, NaN where one is not positive definite; no
-    LAPACK call.
-    """
-    # One column of all matrices at a time: the batch is the long axis here, not D.
-    dim = matrix.shape[-1]
-
-    def column(j, state):
-        rest, lower = state
-        pivot = jax.lax.dynamic_slice_in_dim(rest, j, 1, axis=-1)[..., 0]
-        here = (jnp.arange(dim) == j).reshape((1,) * (matrix.ndim - 2) + (dim,))
-        below = (jnp.arange(dim) >= j).reshape(here.shape)
-        root = jnp.sqrt(jnp.sum(jnp.where(here, pivot, 0.0), axis=-1, keepdims=True))
-        pivot = jnp.where(below, pivot, 0.0) / root
-        return rest - pivot[..., :, None] * pivot[..., None, :], jnp.where(
-            here[..., None, :], pivot[..., None], lower
-        )
-
-    return jax.lax.fori_loop(0, dim, column, (matrix, jnp.zeros_like(matrix)))[1]
-
-
-@cholesky.defjvp
-def _cholesky_jvp(primals, tangents):
-    lower = cholesky(*primals)
-    inverse = tril_inverse(lower)
-    half = jnp.matmul(
-        jnp.matmul(inverse, tangents[0] / 2, precision=HIGHEST), inverse.mT, precision=HIGHEST
-    )
-    return lower, _factor_tangent(lower, half)
-
-
-@jax.custom_jvp
-def lower_factor(rows: jax.Array) -> jax.Array:
-    """The lower-triangular L with L Lᵀ = B Bᵀ and a positive diagonal, for B `(..., E, D)` of rank
-    E ≤ D.
-    """
-    # Modified Gram–Schmidt on the rows. Its triangular factor is as accurate as Householder's
-    # (Björck 1967), and forming B Bᵀ would square the condition number.
-    count = rows.shape[-2]
-
-    def column(j, state):
-        rest, lower = state
-        here = (jnp.arange(count) == j).reshape((1,) * (rows.ndim - 2) + (count,))
-        below = (jnp.arange(count) >= j).reshape(here.shape)
-        row = jax.lax.dynamic_slice_in_dim(rest, j, 1, axis=-2)
-        unit = row / jnp.sqrt(jnp.sum(row * row, axis=-1, keepdims=True))
-        along = jnp.where(below, jnp.sum(rest * unit, axis=-1), 0.0)
-        return rest - along[..., None] * unit, jnp.where(
-            here[..., None, :], along[..., None], lower
-        )
-
-    square = jnp.zeros((*rows.shape[:-1], count), rows.dtype)
-    return jax.lax.fori_loop(0, count, column, (rows, square))[1]
-
-
-@lower_factor.defjvp
-def _lower_factor_jvp(primals, tangents):
-    lower = lower_factor(*primals)
-    inverse = tril_inverse(lower)
-    orthogonal = jnp.matmul(inverse, primals[0], precision=HIGHEST)
-    half = jnp.matmul(
-        jnp.matmul(inverse, tangents[0], precision=HIGHEST), orthogonal.mT, precision=HIGHEST
-    )
-    return lower, _factor_tangent(lower, half)
-
-
-def _factor_tangent(lower, half):
-    """The tangent of L where that of L Lᵀ is L (H + Hᵀ) Lᵀ."""
-    inner = jnp.tril(half + half.mT)
-    diagonal = np.eye(inner.shape[-1]).reshape((1,) * (inner.ndim - 2) + inner.shape[-2:])
-    return jnp.matmul(lower, inner * (1 - 0.5 * diagonal).astype(inner.dtype), precision=HIGHEST)
+def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """The quotient, and 0 where the denominator is 0; no gradient passes there."""
+    divisible = denominator != 0
+    return jnp.where(divisible, numerator / jnp.where(divisible, denominator, 1), 0)
 
 
 def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
     """The inverse of each factor, in the same structure."""
-    return tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
+    return triangular.tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
 
 
 def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
@@ -199,7 +106,7 @@ def _rates(scale):
 def _whiten(inverse, means, x):
     # Centred before the product: the expanded form loses all digits in float32 when data lie far
     # from 0.
-    return jnp.matmul(inverse, x[None] - means[:, :, None], precision=HIGHEST)
+    return matmul(inverse, x[None] - means[:, :, None])
 
 
 @functools.partial(_whiten.defjvp, symbolic_zeros=True)
@@ -228,13 +135,13 @@ def is_zero(tangent):
 
 def _flat_product(matrices, x):
     """M_k x_i for `(K, E, D)` as `(K, E, n)` through one `(K·E, D) @ (D, n)` product."""
-    product = jnp.matmul(matrices.reshape(-1, matrices.shape[2]), x, precision=HIGHEST)
+    product = matmul(matrices.reshape(-1, matrices.shape[2]), x)
     return product.reshape(*matrices.shape[:2], x.shape[1])
 
 
 def _pointwise_product(matrices, vectors):
     """M_k v_k as `(K, D)`."""
-    return jnp.matmul(matrices, vectors[:, :, None], precision=HIGHEST)[:, :, 0]
+    return matmul(matrices, vectors[:, :, None])[:, :, 0]
 
 
 def least(table: jax.Array, axis: int) -> jax.Array:
@@ -250,7 +157,7 @@ def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
     """Covariance matrices `(K, D, D)` of any scale."""
     count, dim = means.shape
     if scale.ndim > means.ndim:
-        dense = jnp.matmul(scale, scale.mT, precision=HIGHEST)
+        dense = matmul(scale, scale.mT)
     else:
         variances = jnp.broadcast_to(
             (scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim)

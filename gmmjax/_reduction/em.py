@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import density, linalg
+from gmmjax._mixture import density, linalg, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._sampling import allocation
@@ -42,7 +42,7 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     chosen = allocation.choose(owned, (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points)
     share = owned.upper - owned.lower
     rate = jax.nn.softmax(p.logits) / (share + (share == 0))
-    weight = weight * jnp.matmul(rate, chosen, precision=linalg.HIGHEST)[None]
+    weight = weight * linalg.matmul(rate, chosen)[None]
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
     prepared = density.precision(p)
 
@@ -159,7 +159,7 @@ def _step(g, c, floor, num_blocks):
     shift = first / safe[:, None]
     if full:
         covariance = second / safe[:, None, None] - shift[:, :, None] * shift[:, None, :]
-        scale = linalg.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
+        scale = triangular.cholesky(covariance + floor * jnp.eye(g.dim, dtype=floor.dtype)[None])
     else:
         variance = second / safe[:, None] - shift**2 + floor
         scale = jnp.sqrt(variance if g.scale.ndim == g.means.ndim else jnp.mean(variance, axis=1))

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, as_float, covariance
+from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.moments import covariance
 
 
 class Parts(NamedTuple):
@@ -30,7 +31,7 @@ def from_parts(c: Parts) -> GMM:
     """A full mixture of parts; weight 0 is absent."""
     present = c.weights > 0
     logits = jnp.where(present, jnp.log(jnp.where(present, c.weights, 1.0)), -jnp.inf)
-    return GMM(logits, c.means, linalg.cholesky(c.covariances))
+    return GMM(logits, c.means, triangular.cholesky(c.covariances))
 
 
 def runnalls(p: GMM, i) -> jax.Array:
@@ -222,12 +223,12 @@ def _cheapest(table: Sequence[jax.Array], left: jax.Array):
 
 
 def _log_det(matrices):
-    return 2 * jnp.sum(jnp.log(linalg.diagonal(linalg.cholesky(matrices))), axis=-1)
+    return 2 * jnp.sum(jnp.log(linalg.diagonal(triangular.cholesky(matrices))), axis=-1)
 
 
 def _mahalanobis(matrices, vectors):
-    inverse = linalg.tril_inverse(linalg.cholesky(matrices))
-    white = jnp.matmul(inverse, vectors[:, :, None], precision=linalg.HIGHEST)[:, :, 0]
+    inverse = triangular.tril_inverse(triangular.cholesky(matrices))
+    white = linalg.matmul(inverse, vectors[:, :, None])[:, :, 0]
     return jnp.sum(white * white, axis=1)
 
 

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, as_float, covariance, mean
+from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.moments import covariance, mean
 from gmmjax._reduction import merge
 from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
@@ -85,9 +86,9 @@ def moment_start(key, p: GMM, num_components: int) -> GMM:
     """
     num_components = check_count("num_components", num_components)
     p = as_float("p", p)
-    factor = linalg.cholesky(covariance(p)[None])
+    factor = triangular.cholesky(covariance(p)[None])
     z = jax.random.normal(key, (num_components, p.dim), p.means.dtype)
-    means = mean(p)[None] + jnp.matmul(z, factor[0].T, precision=linalg.HIGHEST)
+    means = mean(p)[None] + linalg.matmul(z, factor[0].T)
     return _equal(means, factor)
 
 
@@ -118,7 +119,7 @@ def random_start(key, p: GMM, num_components: int) -> GMM:
     """
     num_components = check_count("num_components", num_components)
     p = as_float("p", p)
-    factor = linalg.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
+    factor = triangular.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
     return _equal(sample(key, p, num_components), factor)
 
 
@@ -158,9 +159,8 @@ def kmeans_start(key, p: GMM, num_components: int) -> GMM:
 @jax.jit(static_argnums=2)
 def _kmeans_start(key, p, count):
     key_draws, key_choice = jax.random.split(key)
-    factor = linalg.cholesky(covariance(p)[None])
-    white = jnp.matmul(sample(key_draws, p, _DRAWS) - mean(p)[None], linalg.tril_inverse(factor)[0].T,
-                       precision=linalg.HIGHEST)  # fmt: skip
+    factor = triangular.cholesky(covariance(p)[None])
+    white = linalg.matmul(sample(key_draws, p, _DRAWS) - mean(p)[None], triangular.tril_inverse(factor)[0].T)  # fmt: skip
     far = lambda centre: jnp.sum((white - centre[None]) ** 2, axis=1)
 
     def add(nearest: jax.Array, key):
@@ -176,13 +176,13 @@ def _kmeans_start(key, p, count):
     )
     mass = jnp.sum(member, axis=1)
     share = member / jnp.maximum(mass, 1.0)[:, None]
-    means = jnp.matmul(share, white, precision=linalg.HIGHEST)
+    means = linalg.matmul(share, white)
     apart = white.T[None] - means[:, :, None]
-    spread = jnp.matmul(apart * share[:, None, :], apart.mT, precision=linalg.HIGHEST)
-    lower = linalg.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
+    spread = linalg.matmul(apart * share[:, None, :], apart.mT)
+    lower = triangular.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
     logits = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, 1.0)), -jnp.inf)
-    means = mean(p)[None] + jnp.matmul(means, factor[0].T, precision=linalg.HIGHEST)
-    return GMM(logits, means, jnp.matmul(factor, lower, precision=linalg.HIGHEST))
+    means = mean(p)[None] + linalg.matmul(means, factor[0].T)
+    return GMM(logits, means, linalg.matmul(factor, lower))
 
 
 def _equal(means, factor):

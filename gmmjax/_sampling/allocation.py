@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.linalg import HIGHEST
 
 
 class Allocation(NamedTuple):
@@ -94,7 +94,7 @@ def _rank(values):
 
 def _cumulative(values, rank, last):
     """Sum of the values of rank up to each of the last ones."""
-    return jnp.matmul((rank[None] <= last[:, None]).astype(values.dtype), values, precision=HIGHEST)
+    return linalg.matmul((rank[None] <= last[:, None]).astype(values.dtype), values)
 
 
 def choose(allocation: Allocation, position: jax.Array) -> jax.Array:
@@ -115,19 +115,19 @@ def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -
         diagonal = scale.reshape(scale.shape[0], -1).T
         spread = (diagonal if len(scale) == 1 else pick(diagonal, choice))[:, :, None] * z
     elif len(scale) == 1:
-        spread = jnp.matmul(scale[0], z.reshape(dim, -1), precision=HIGHEST).reshape(z.shape)
+        spread = linalg.matmul(scale[0], z.reshape(dim, -1)).reshape(z.shape)
     elif together > 1:
         factors = pick(scale.reshape(-1, dim * dim).T, choice).reshape(dim, dim, -1)
-        spread = jnp.einsum("dec,ecm->dcm", factors, z, precision=HIGHEST)
+        spread = jnp.einsum("dec,ecm->dcm", factors, z, precision=linalg.HIGHEST)
     else:
         # One product with (choice ⊗ z) gathers nothing: a (D, D) matrix per point would be n·D²
         # numbers.
         spread = (choice[:, None, :] * z[None, :, :, 0]).reshape(len(scale) * dim, -1)
         flat = scale.transpose(1, 0, 2).reshape(dim, len(scale) * dim)
-        spread = jnp.matmul(flat, spread, precision=HIGHEST)[:, :, None]
+        spread = linalg.matmul(flat, spread)[:, :, None]
     return (located + spread).reshape(dim, -1)
 
 
 def pick(table: jax.Array, choice: jax.Array) -> jax.Array:
     """Each point's entry of `(m, K)` tables, by its one-hot choice `(K, n)`."""
-    return jnp.matmul(table, choice, precision=HIGHEST)
+    return linalg.matmul(table, choice)

@@ -103,7 +103,7 @@ def replicates(
         # What would be averaged at the means of the spikes, as points of each component.
         residuals = values[None, g.num_components :] - b.constant[:, None]
         for slopes, table in zip(b.slopes, features, strict=True):
-            residuals -= jnp.matmul(slopes, table[:, g.num_components :], precision=linalg.HIGHEST)
+            residuals -= linalg.matmul(slopes, table[:, g.num_components :])
         points = (a.upper - a.lower) * layout.replicates * n
         missed += unseen.variance(g, points, spikes, residuals)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, missed)

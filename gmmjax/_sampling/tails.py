@@ -45,23 +45,17 @@ def _directions(p, q):
     ratio = components.relative_scale(
         p.scale, p.means, linalg.inverse_scale(q.scale, q.means), q.means
     )
-    square = (
-        ratio * ratio if ratio.ndim == 3 else jnp.matmul(ratio.mT, ratio, precision=linalg.HIGHEST)
-    )
+    square = ratio * ratio if ratio.ndim == 3 else linalg.matmul(ratio.mT, ratio)
 
     def step(_, y):
-        y = (
-            square * y
-            if ratio.ndim == 3
-            else jnp.matmul(square, y[..., None], precision=linalg.HIGHEST)[..., 0]
-        )
+        y = square * y if ratio.ndim == 3 else linalg.matmul(square, y[..., None])[..., 0]
         return y / jnp.max(jnp.abs(y), axis=-1, keepdims=True)
 
     start = np.random.default_rng(p.dim).normal(size=p.dim).reshape(1, 1, p.dim)
     start = jnp.broadcast_to(jnp.asarray(start, ratio.dtype), (*ratio.shape[:2], p.dim))
     y = jax.lax.fori_loop(0, STEPS, step, start)
     if p.scale.ndim > p.means.ndim:
-        u = jnp.matmul(p.scale[:, None], y[..., None], precision=linalg.HIGHEST)[..., 0]
+        u = linalg.matmul(p.scale[:, None], y[..., None])[..., 0]
     else:
         u = p.scale.reshape(p.scale.shape[0], 1, -1) * y
     return u.reshape(-1, p.dim).T

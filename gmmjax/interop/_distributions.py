@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._mixture import triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import as_array, belongs_to, describe
 
@@ -67,7 +67,9 @@ def _scale(components):
             components, name
         ):
             covariance = getattr(components, name)
-            return linalg.cholesky(_matrices(covariance() if callable(covariance) else covariance))
+            return triangular.cholesky(
+                _matrices(covariance() if callable(covariance) else covariance)
+            )
     raise TypeError(
         "distribution: expected components that are Normal, Independent(Normal) or MultivariateNormal, "
         f"got {describe(components)}"

@@ -10,7 +10,7 @@ from cases import KINDS, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax._mixture import linalg
+from gmmjax._mixture import triangular
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -95,17 +95,19 @@ def test_factors_do_not_square_the_condition_number():
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     rows = np.geomspace(1, 1e-7, 5)[:, None] * rotation[:5]
-    factor = np.asarray(linalg.lower_factor(jnp.asarray(rotation[:5, :5] @ rows)))
+    factor = np.asarray(triangular.lower_factor(jnp.asarray(rotation[:5, :5] @ rows)))
     expected = np.linalg.qr((rotation[:5, :5] @ rows).T)[1].T
     np.testing.assert_allclose(factor, expected * np.sign(np.diagonal(expected))[None], rtol=1e-7)
     product = (rotation[:5, :5] @ rows) @ (rotation[:5, :5] @ rows).T
     with np.testing.assert_raises(AssertionError):  # the product has lost what the rows still hold
-        np.testing.assert_allclose(linalg.cholesky(jnp.asarray(product)), np.abs(factor), rtol=1e-3)
+        np.testing.assert_allclose(
+            triangular.cholesky(jnp.asarray(product)), np.abs(factor), rtol=1e-3
+        )
 
 
 def test_factors_have_derivatives_in_both_modes():
     rows = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)))
-    check_grads(jax.jit(linalg.lower_factor), (rows,), order=2, rtol=1e-5)
+    check_grads(jax.jit(triangular.lower_factor), (rows,), order=2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
