@@ -59,7 +59,7 @@ def gradient(
     """
     check_key(key)
     check_function("divergence", divergence)
-    sampling = settings.sampling(num_samples, num_replicates, sobol)
+    sampling = settings.check_sampling(num_samples, num_replicates, sobol)
     chosen = argnums if isinstance(argnums, int) else tuple(argnums)
     for position in [chosen] if isinstance(chosen, int) else chosen:
         if not -len(mixtures) <= position < len(mixtures):

@@ -13,7 +13,7 @@ from jax.core import Tracer
 from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._progress import bar
 from gmmjax._sampling import settings
-from gmmjax._sampling.blocks import pairs_together
+from gmmjax._sampling.blocks import num_pairs
 from gmmjax._validate import check_count, check_function, check_key
 
 # The functions of this package that are 0 where both mixtures are the same, and those that do not
@@ -135,9 +135,7 @@ def pairwise(
 def _chunk(key, ps):
     """As many pairs as a cache holds: tables of points, or of pairs of components."""
     return (
-        pairs_together(*ps.means.shape[-2:])
-        if key is not None or jax.default_backend() != "cpu"
-        else 4
+        num_pairs(*ps.means.shape[-2:]) if key is not None or jax.default_backend() != "cpu" else 4
     )
 
 
@@ -207,7 +205,7 @@ def _row(call, row, qs, arrays):
     @jax.checkpoint
     def block(columns):
         some = jax.tree.map(lambda leaf: leaf[columns], qs)
-        with settings.together(len(columns)):
+        with settings.sharing(len(columns)):
             return jax.vmap(lambda q: call(key, p, q, arrays))(some)
 
     return jax.lax.map(block, blocks)

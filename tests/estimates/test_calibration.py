@@ -127,7 +127,7 @@ def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
     )
 
     def forget():
-        for compiled in (gmmjax._estimates.log_ratios.estimate_logs, run):
+        for compiled in (gmmjax._estimates.log_ratios._estimate, run):
             compiled.clear_cache()
 
     def errors():
@@ -139,7 +139,9 @@ def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
     known = errors()
     assert (np.mean(known <= 2, axis=0) > 0.92).all()
     assert np.max(known) < 6
-    monkeypatch.setattr(gmmjax._sampling.unseen, "FEW", 0)  # the spread of the replicates alone
+    monkeypatch.setattr(
+        gmmjax._sampling.unseen, "MIN_HITS", 0
+    )  # the spread of the replicates alone
     assert (np.max(errors(), axis=0) > 20).all()
 
 
