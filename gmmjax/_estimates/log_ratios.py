@@ -109,9 +109,11 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     found = replicates(key, terms, params, sampling, options.stick_the_landing)
     if not all(ratio.over == BLEND for ratio in ratios):
         return conclude(found)
-    # Divergences from a blend are at most this; few points may carry what is missing to it.
+    # Divergences from a blend are at most this; few points may carry what is missing to it. It is
+    # infinite where a mixture has no part in the blend.
     ceiling = _ceiling(ratios, params)
     missed = unseen.missed_point(ceiling - found.means, ceiling, sampling.num_samples)
+    missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
     return conclude(found, missed, bound=ceiling)
 
 
