@@ -198,8 +198,11 @@ def _estimate_bounded(key, p, q, function, sampling):
     found = _replicates(key, *prepare_pair(p, q), function, sampling)
     # A few points may carry all of it, or all that is missing to 1.
     few = unseen.missed_point(found.means, 1.0, sampling.num_samples)
-    few_missing = unseen.missed_point(1 - found.means, 1.0, sampling.num_samples)
-    return conclude(found, few, few_missing, bound=1.0)
+    missing = 1 - found.means
+    few_missing = unseen.missed_point(missing, 1.0, sampling.num_samples)
+    between = unseen.missed_between(missing, 1.0, sampling.num_samples)
+    one_point = functools.reduce(jnp.maximum, (few, few_missing, between))
+    return conclude(found, one_point, bound=1.0)
 
 
 def _replicates(key, p, q, function, sampling):

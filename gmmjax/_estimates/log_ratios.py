@@ -158,7 +158,12 @@ def _term(recipe, mixtures, prepared, params, options):
         expected = tuple(relation.expected_distances for relation in relations.values())
         control = Control(expected, functools.partial(_values, recipe))
     integrand = functools.partial(_integrand, recipe, options.control_variate)
-    return Term(p, integrand, _spikes(recipe, prepared, relations, params), control)
+    # An entropy is all of what components overlap; in a divergence it all but cancels.
+    own = None
+    if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
+        own = relations[recipe.densities[0]]
+    spikes = _spikes(recipe, prepared, relations, params)
+    return Term(p, integrand, spikes, control, own)
 
 
 def _spikes(recipe, prepared, relations, params):

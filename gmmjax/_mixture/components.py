@@ -21,7 +21,7 @@ class Relation(NamedTuple):
     @property
     def expected_distances(self) -> jax.Array:
         """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a, `(K_p, K_q)`."""
-        spread = _sum_coordinates(self.variances, self.shift.shape[-1])
+        spread = sum_coordinates(self.variances, self.shift.shape[-1])
         return spread + jnp.sum(self.shift**2, axis=-1)
 
 
@@ -91,7 +91,7 @@ def pairwise_log_integral(
     if ratio.ndim == 3:
         core = beta * ratio * ratio + alpha
         half_log_det, distances = (
-            0.5 * _sum_coordinates(jnp.log(core), p.dim),
+            0.5 * sum_coordinates(jnp.log(core), p.dim),
             jnp.sum(shift * shift / core, axis=-1),
         )
     else:
@@ -129,7 +129,7 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
         curvature: jax.Array = 1 + ratio * ratio - gamma * pick(ratio * ratio)
         finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
         curvature = jnp.where(finite[..., None], curvature, jnp.ones_like(curvature))
-        half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
+        half_log_det = 0.5 * sum_coordinates(jnp.log(curvature), p.dim)
         peak = slope / curvature
     else:
         gram = linalg.matmul(ratio.mT, ratio)
@@ -172,7 +172,7 @@ def is_indefinite(matrix: jax.Array) -> jax.Array:
     )
 
 
-def _sum_coordinates(values, dim):
+def sum_coordinates(values, dim):
     """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
     return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
@@ -27,6 +28,7 @@ class Term(NamedTuple):
     integrand: Callable
     spikes: Spikes  # components that f may show
     control: Control | None = None
+    own: Relation | None = None  # of the mixture to itself where f is −log of it
 
 
 class _Probe(NamedTuple):
@@ -75,6 +77,8 @@ def replicates(
         num_points = owned.share * layout.num_replicates * layout.per_replicate
         residuals = subtracted.residuals(*probe.at_spikes)
         hidden += unseen.narrow_modes(term.mixture, num_points, term.spikes, residuals)
+        if term.own is not None:
+            hidden += unseen.hidden_overlaps(term.mixture, num_points, term.own)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, hidden)
 
 

@@ -14,6 +14,8 @@ from gmmjax._mixture.gmm import GMM
 
 # With more expected hits than that the replicates show a narrow mode themselves.
 MIN_HITS = 32
+# With more expected points in the overlap of two components their error shows.
+MIN_OVERLAPS = 16
 # A mode that catches more of the points of a broad one at the same centre is not narrow.
 NARROW = 1 / 64
 # One replicate of R that carries more of a sum, in shares of 1/R, is the mark of a tail.
@@ -92,6 +94,35 @@ def narrow_modes(g: GMM, num_points: jax.Array, narrow: Spikes, residuals: jax.A
     return jax.lax.stop_gradient(variance)
 
 
+def hidden_overlaps(g: GMM, num_points: jax.Array, relation: Relation) -> jax.Array:
+    """The variance of −log p that comes from overlaps of its components which few points show.
+
+    Between components of the same covariance a fraction h = ½ erfc(√B) of the points of one lies
+    nearer to the other, with B their Bhattacharyya distance. Where components are apart, −log p is
+    that of its own component but for such points, of which it takes about 1. Where few are
+    expected, the variance w_k² h / n is added.
+
+    Args:
+      g: the sampled mixture.
+      num_points: `(K,)` points of each of its components.
+      relation: of its components to each other.
+    """
+    variances = relation.variances
+    middle = 0.5 * (1 + variances)
+    spread = jnp.log(middle) - 0.5 * jnp.log(variances)
+    distance = 0.125 * jnp.sum(relation.shift**2 / middle, axis=-1) + 0.5 * (
+        components.sum_coordinates(spread, g.dim)
+    )
+    hit = 0.5 * jax.lax.erfc(jnp.sqrt(jnp.maximum(distance, 0.0)))
+    num_points = num_points[:, None]
+    others = np.eye(g.num_components) == 0
+    present = g.logits > -jnp.inf
+    hidden = others & (present[:, None] & present[None]) & (hit * num_points < MIN_OVERLAPS)
+    weights = jax.nn.softmax(g.logits)[:, None]
+    variance = jnp.where(hidden, weights**2 * hit / jnp.where(hidden, num_points, 1.0), 0.0)
+    return jax.lax.stop_gradient(jnp.sum(variance))
+
+
 def missed_point(parts: jax.Array, largest: jax.typing.ArrayLike, num_points: int) -> jax.Array:
     """The variance of one more point, `largest`, among so many: added where a few carry the sum.
 
@@ -105,9 +136,30 @@ def missed_point(parts: jax.Array, largest: jax.typing.ArrayLike, num_points: in
       num_points: among how many points the sum is averaged.
     """
     parts = jax.lax.stop_gradient(parts)
+    largest = jax.lax.stop_gradient(jnp.asarray(largest, parts.dtype))
     most = jnp.max(parts)
     few = ~jnp.isfinite(most) | (most > LARGEST_SHARE * jnp.mean(parts))
-    return jnp.where(few, jax.lax.stop_gradient(largest / num_points) ** 2, 0.0)
+    # A third of the replicates may carry it alike. That is weaker evidence: enough to add a point,
+    # not to call an error infinite.
+    carrying = jnp.sum(parts) ** 2 < len(parts) / 3 * jnp.sum(parts**2)
+    few |= jnp.isfinite(largest) & carrying
+    return jnp.where(few, (largest / num_points) ** 2, 0.0)
+
+
+def missed_between(missing: jax.Array, largest: float, num_points: int) -> jax.Array:
+    """The variance of one more point where no more than a few are missing to the largest value.
+
+    What two mixtures far apart have in common lies between them, where hardly a point falls, and
+    perhaps none has.
+
+    Args:
+      missing: `(R,)` what each replicate lacks.
+      largest: what a single point may be at most.
+      num_points: among how many points the sum is averaged.
+    """
+    point = largest / num_points
+    few = jax.lax.stop_gradient(jnp.mean(missing)) < 4 * point
+    return jnp.where(few, point**2, 0.0)
 
 
 def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ def over_keys(divergence, count, *args):
 
 def test_js_of_digits():
     """Classes 1 and 2 hardly overlap: JS is log 2 to more digits than an estimate has."""
-    js = functools.partial(gmmjax.js_divergence, num_samples=4096)
+    js = functools.partial(gmmjax.js_divergence, num_samples=2048)
     value, stderr = over_keys(js, 200, digit(1), digit(2))
     assert (stderr <= 0.01).all()
     assert (np.abs(value - np.log(2)) <= 2 * stderr).mean() > 0.92
