@@ -25,8 +25,9 @@ def kl_to_density(
     points=sobol,
     stick_the_landing: bool = True,
 ) -> Estimate:
-    r"""KL from a mixture to an unnormalised density, :math:`\mathbb E_q[\log q - \log \tilde\pi]`;
-    an estimate.
+    r"""KL from a mixture to an unnormalised density; an estimate.
+
+    .. math:: \mathbb E_q[\log q - \log \tilde\pi]
 
     With :math:`\tilde\pi = Z \pi` this is :math:`\mathrm{KL}(q \| \pi) - \log Z`, the negative
     evidence lower bound, in nats: minimise it with `gmmjax.fit` for variational inference.
@@ -62,7 +63,8 @@ def kl_to_density(
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
       >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
-      >>> value, stderr = gmmjax.kl_to_density(jax.random.key(0), q, lambda x: -0.5 * jnp.sum(x**2, axis=1))
+      >>> log_density = lambda x: -0.5 * jnp.sum(x**2, axis=1)
+      >>> value, stderr = gmmjax.kl_to_density(jax.random.key(0), q, log_density)
       >>> print(f"{value:.4f}")  # −log Z, Z = 2π
       -1.8379
     """

@@ -78,8 +78,9 @@ def cross_entropy(
     points=sobol,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Cross-entropy, :math:`H(p, q) = -\mathbb E_p[\log q] = H(p) + \mathrm{KL}(p \| q)`, in nats;
-    an estimate.
+    r"""Cross-entropy, in nats; an estimate.
+
+    .. math:: H(p, q) = -\mathbb E_p[\log q] = H(p) + \mathrm{KL}(p \| q)
 
     The expected negative log-likelihood of `q` on data from `p`. Unbiased, as is its gradient in
     all leaves of `p` and `q`; exact to rounding for single Gaussians.
@@ -130,8 +131,9 @@ def mutual_information(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Mutual information of a point and its component, :math:`I = H(p) - \sum_k w_k H(\mathcal
-    N_k)`; an estimate.
+    r"""Mutual information of a point and its component; an estimate.
+
+    .. math:: I = H(p) - \sum_k w_k H(\mathcal N_k)
 
     In nats, between 0 (components that coincide) and the entropy of the weights (components far
     apart). Unbiased, as is its gradient in all leaves of `p`; never clamped.

@@ -19,8 +19,9 @@ from gmmjax._validate import check_function, keyed
 def expectation(
     key, fn: Callable, p: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Expectation of a function under a mixture, :math:`\mathbb E_p[f] = \sum_k w_k\, \mathbb
-    E_z[f(\mu_k + L_k z)]`.
+    r"""Expectation of a function under a mixture.
+
+    .. math:: \mathbb E_p[f] = \sum_k w_k\, \mathbb E_z[f(\mu_k + L_k z)]
 
     An unbiased estimate whose gradient is unbiased too, in all leaves of `p` and in everything that
     `fn` closes over: weights stay outside the sampler, and points move with means and scales.

@@ -1,5 +1,4 @@
-"""Divergences that are functions of the log-ratio t = log p − log q, sampled from the balanced
-mixture ½(p + q).
+"""Divergences that are functions of the log-ratio t = log p − log q, sampled from ½(p + q).
 
 Under it the ratios p/m = 2σ(t) and q/m = 2σ(−t) lie between 0 and 2, wherever a point falls. It is
 the average of two expectations, one under each mixture, over common points.
@@ -25,8 +24,9 @@ from gmmjax._validate import check_function, keyed
 def total_variation(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Total variation distance, :math:`\tfrac12 \int |p - q| = \mathbb E_m |\tanh(t/2)|`; an
-    estimate.
+    r"""Total variation distance; an estimate.
+
+    .. math:: \tfrac12 \int |p - q| = \mathbb E_m |\tanh(t/2)|
 
     Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1].
     Unbiased, and so is its gradient in all leaves of `p` and `q` unless p = q, where the distance
@@ -47,6 +47,7 @@ def total_variation(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
+
     Reference:
       Nielsen and Sun (2018), "Guaranteed deterministic bounds on the total variation distance
       between univariate mixtures", equation 1.
@@ -66,8 +67,9 @@ def total_variation(
 def squared_hellinger(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Squared Hellinger distance, :math:`1 - \int \sqrt{pq} = \mathbb E_m[\tanh(t/4) \tanh(t/2)]`;
-    an estimate.
+    r"""Squared Hellinger distance; an estimate.
+
+    .. math:: 1 - \int \sqrt{pq} = \mathbb E_m[\tanh(t/4) \tanh(t/2)]
 
     Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`; without units, in [0, 1]:
     others multiply it by 2. Unbiased, as is its gradient in all leaves of `p` and `q`; never
@@ -88,6 +90,7 @@ def squared_hellinger(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
+
     Reference:
       Liese and Vajda (2006), "On divergences and informations in statistics and information
       theory", equation 9.
@@ -114,8 +117,9 @@ def f_divergence(
     num_replicates: int = 32,
     points=sobol,
 ) -> Estimate:
-    r"""f-divergence, :math:`D_f(p \| q) = \int q\, f(p/q) = \mathbb E_m[2 \sigma(-t)\, f(e^t)]`; an
-    estimate.
+    r"""f-divergence; an estimate.
+
+    .. math:: D_f(p \| q) = \int q\, f(p/q) = \mathbb E_m[2 \sigma(-t)\, f(e^t)]
 
     Here :math:`t = \log p - \log q` and :math:`m = \tfrac12 (p + q)`, in the units of f. Unbiased,
     as is its gradient in all leaves of `p` and `q` where f is differentiable. Beyond half the range
@@ -152,7 +156,7 @@ def f_divergence(
       >>> import gmmjax, jax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
       >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
-      >>> triangular = lambda t: jnp.expm1(t) * jnp.tanh(t / 2)  # f(u) = (u − 1)² / (u + 1), of u = eᵗ
+      >>> triangular = lambda t: jnp.expm1(t) * jnp.tanh(t / 2)  # f(u) = (u − 1)² / (u + 1)
       >>> value, stderr = gmmjax.f_divergence(jax.random.key(0), p, q, triangular)
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.11 True

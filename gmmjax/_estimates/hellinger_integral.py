@@ -1,8 +1,8 @@
 """The Hellinger integral ∫ p^α q^(1−α) of order α, and what divergences make of it.
 
 It is written in two forms, one for p ≈ q and one for large ratios. All of it are functions of
-t = log p − log q and of the order, smooth through α = 1, where the derivative of the integral is KL.
-The name is that of Liese and Vajda (2006).
+t = log p − log q and of the order, smooth through α = 1, where its derivative is KL. The name is
+that of Liese and Vajda (2006).
 """
 
 from typing import NamedTuple

@@ -27,8 +27,9 @@ def js_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = False,
 ) -> Estimate:
-    r"""Jensen–Shannon divergence, :math:`(1 - w) \mathrm{KL}(p \| m) + w \mathrm{KL}(q \| m)`; an
-    estimate in nats.
+    r"""Jensen–Shannon divergence; an estimate in nats.
+
+    .. math:: (1 - w) \mathrm{KL}(p \| m) + w \mathrm{KL}(q \| m)
 
     Here :math:`m = (1 - w) p + w q`, by default the even mixture, and then the truth lies in [0,
     log 2]. Unbiased, as is its gradient in all leaves of `p` and `q`, weights included; symmetric
@@ -46,9 +47,8 @@ def js_divergence(
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the scores, whose means cancel: less noise, none
-        at all where p = q. With
-        False the gradient is the derivative of the returned value for this key, as line searches
-        and second derivatives need.
+        at all where p = q. With False the gradient is the derivative of the returned value for this
+        key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
         mean (little gain was measured here).
 
@@ -91,8 +91,9 @@ def generalised_js_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = False,
 ) -> Estimate:
-    r"""Jensen–Shannon divergence of several mixtures, :math:`\sum_j \pi_j \mathrm{KL}(p_j \| m)`;
-    an estimate.
+    r"""Jensen–Shannon divergence of several mixtures; an estimate.
+
+    .. math:: \sum_j \pi_j \mathrm{KL}(p_j \| m)
 
     Here :math:`m = \sum_j \pi_j p_j`. In nats, between 0 and the entropy of the weights π: the
     mutual information between a point and the mixture it came from. Unbiased, as is its gradient in
@@ -126,7 +127,8 @@ def generalised_js_divergence(
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
-      >>> ends = [gmmjax.GMM(jnp.zeros(1), jnp.full((1, 1), m), jnp.ones(1)) for m in (-9.0, 0.0, 9.0)]
+      >>> at = lambda mean: gmmjax.GMM(jnp.zeros(1), jnp.full((1, 1), mean), jnp.ones(1))
+      >>> ends = [at(-9.0), at(0.0), at(9.0)]
       >>> value, stderr = gmmjax.generalised_js_divergence(jax.random.key(0), ends)
       >>> print(f"{value:.4f}", f"{jnp.log(3.0):.4f}")
       1.0986 1.0986

@@ -1,6 +1,4 @@
-"""Divergences of Kullback and Leibler's kind: E_p[log p − log q], both ways, and against a
-blend.
-"""
+"""Divergences of Kullback and Leibler's kind, E_p[log p − log q]: both ways, and to a blend."""
 
 import jax
 
@@ -28,8 +26,9 @@ def kl_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`, in
-    nats; an estimate.
+    r"""Kullback–Leibler divergence, in nats; an estimate.
+
+    .. math:: \mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]
 
     Unbiased, as is its gradient in all leaves of `p` and `q`, weights included. It can come out
     below 0 when the truth is within a few `stderr` of it; it is never clamped. For single Gaussians
@@ -44,9 +43,8 @@ def kl_divergence(
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise,
-        none at all for `p` where p = q. With
-        False the gradient is the derivative of the returned value for this key, as line searches
-        and second derivatives need.
+        none at all for `p` where p = q. With False the gradient is the derivative of the returned
+        value for this key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
         mean.
 
@@ -89,8 +87,9 @@ def jeffreys_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Jeffreys divergence, :math:`\mathrm{KL}(p \| q) + \mathrm{KL}(q \| p)`, in nats; an
-    estimate.
+    r"""Jeffreys divergence, in nats; an estimate.
+
+    .. math:: \mathrm{KL}(p \| q) + \mathrm{KL}(q \| p)
 
     Unbiased, as is its gradient in all leaves of `p` and `q`; symmetric for one key up to the order
     of sums; never clamped.
@@ -105,8 +104,7 @@ def jeffreys_divergence(
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the scores of the sampled mixtures, whose mean is
         zero: less noise. With False the gradient is the derivative of the returned value for this
-          key, as line searches and
-        second derivatives need.
+        key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
         mean.
 
@@ -148,8 +146,9 @@ def skew_kl_divergence(
     stick_the_landing: bool = True,
     control_variate: bool = True,
 ) -> Estimate:
-    r"""Skew KL divergence, :math:`\mathrm{KL}(p \| (1 - \alpha) p + \alpha q)`, in nats; an
-    estimate.
+    r"""Skew KL divergence, in nats; an estimate.
+
+    .. math:: \mathrm{KL}(p \| (1 - \alpha) p + \alpha q)
 
     Finite for every pair, at most :math:`-\log(1 - \alpha)`; α = 1 is `kl_divergence`. Unbiased, as
     is its gradient in all leaves of `p` and `q`; never clamped.

@@ -1,6 +1,4 @@
-"""Divergences that are functions of the power integral ∫ p^α q^(1−α): Rényi, Tsallis, χ²,
-Bhattacharyya.
-"""
+"""Functions of the Hellinger integral ∫ p^α q^(1−α): Rényi, Tsallis, χ², Bhattacharyya."""
 
 import functools
 
@@ -22,8 +20,9 @@ from gmmjax._validate import check_between, keyed
 def renyi_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Rényi divergence, :math:`\frac{1}{\alpha - 1} \log \int p^\alpha q^{1-\alpha}`, in nats; an
-    estimate.
+    r"""Rényi divergence, in nats; an estimate.
+
+    .. math:: \frac{1}{\alpha - 1} \log \int p^\alpha q^{1-\alpha}
 
     Consistent: a logarithm of a mean is biased by about half its squared relative error, as is its
     gradient. At α = 1 it is KL(p‖q). For α > 1 it is infinite where α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not
@@ -47,6 +46,7 @@ def renyi_divergence(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1; `alpha` is not above 0.
+
     Reference:
       Rényi (1961), "On measures of entropy and information", equation 3.3; van Erven and Harremoës
       (2014), "Rényi divergence and Kullback-Leibler divergence", equation 9.
@@ -73,8 +73,9 @@ def renyi_divergence(
 def tsallis_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Tsallis divergence, :math:`\frac{1}{\alpha - 1} \left(\int p^\alpha q^{1-\alpha} -
-    1\right)`; an estimate.
+    r"""Tsallis divergence; an estimate.
+
+    .. math:: \frac{1}{\alpha - 1} \left(\int p^\alpha q^{1-\alpha} - 1\right)
 
     Without units. Divided by α it is Cressie and Read's power divergence, Amari's α-divergence up
     to notation. Unbiased, as is its gradient in all leaves of `p` and `q`. At α = 1 it is KL(p‖q).
@@ -98,6 +99,7 @@ def tsallis_divergence(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1; `alpha` is not above 0.
+
     Reference:
       Tsallis (1998), "Generalized entropy-based criterion for consistent testing", equation 6.
 
@@ -147,6 +149,7 @@ def chi2_divergence(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
+
     Reference:
       Nielsen and Nock (2014), "On the chi square and higher-order chi distances for approximating
       f-divergences", equation 2.
@@ -194,6 +197,7 @@ def bhattacharyya_distance(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1.
+
     Reference:
       Bhattacharyya (1943), "On a measure of divergence between two statistical populations".
 

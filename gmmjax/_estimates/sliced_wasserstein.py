@@ -1,6 +1,4 @@
-"""Sliced Wasserstein distance: random directions, and along each of them one random level of both
-quantiles.
-"""
+"""Sliced Wasserstein distance: random directions, and along each one random level of quantiles."""
 
 import functools
 from typing import NamedTuple
@@ -23,8 +21,9 @@ from gmmjax._validate import keyed
 def sliced_w2_squared(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
 ) -> Estimate:
-    r"""Squared sliced Wasserstein distance, :math:`\mathbb E_\theta[W_2^2(\theta^\top p,
-    \theta^\top q)]`; an estimate.
+    r"""Squared sliced Wasserstein distance; an estimate.
+
+    .. math:: \mathbb E_\theta[W_2^2(\theta^\top p, \theta^\top q)]
 
     The direction :math:`\theta` is uniform on the sphere (no factor D), and along it
     :math:`W_2^2 = \int_0^1 (F_p^{-1}(u) - F_q^{-1}(u))^2\, du` of the two projected mixtures. Each
@@ -126,9 +125,7 @@ def _squared_gap_jvp(primals, tangents):
 
 
 def _quantile_tangent(p, moved, x):
-    """How the quantiles x of fixed levels follow means and deviations: each component's by its
-    responsibility.
-    """
+    """How quantiles x of fixed levels follow means and deviations: each by its responsibility."""
     z = (x[None] - p.means) / p.deviations
     shares = jax.nn.softmax(
         jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0
@@ -142,9 +139,7 @@ def _quantile_tangent(p, moved, x):
 
 
 def _weight_tangent(p, q, moved, level):
-    """Unbiased for −∫ 2(s − T(s)) Σ_k dw_k Φ_k(s) ds, T the optimal map: s is drawn so as to cover
-    the gaps of p.
-    """
+    """Unbiased for −∫ 2(s − T(s)) Σ_k dw_k Φ_k(s) ds, T the optimal map: s covers the gaps of p."""
     # Along quantiles this integrand would be divided by the density at s, which vanishes between
     # the modes.
     present = (p.weights > 0)[:, None]
@@ -180,9 +175,7 @@ def _score(p, x):
 
 
 def _quantile(p, score):
-    """The x with F_p(x) = Φ(score), by Newton's method on the score inside a bracket that
-    shrinks.
-    """
+    """The x with F_p(x) = Φ(score), by Newton's method inside a bracket that shrinks."""
     present = (p.weights > 0)[:, None]
     # the quantile of a mixture lies among those of its components
     each = p.means + p.deviations * score[None]

@@ -156,7 +156,8 @@ def affine(g: GMM, A, b=0.0) -> GMM:
         A.ndim == 2 and 1 <= A.shape[0] <= A.shape[1] == g.dim
     ):
         raise ValueError(
-            f"A: expected a number, ({g.dim},) or (E, {g.dim}) with E ≤ {g.dim}, got shape {A.shape}"
+            f"A: expected a number, ({g.dim},) or (E, {g.dim}) with E ≤ {g.dim}, "
+            f"got shape {A.shape}"
         )
     size = A.shape[0] if A.ndim == 2 else g.dim
     if b.shape not in ((), (size,)):

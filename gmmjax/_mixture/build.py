@@ -1,6 +1,4 @@
-"""Mixtures from what people have: weights, means and covariances, or several mixtures to be handled
-as one.
-"""
+"""Mixtures from weights, means and covariances, and several mixtures as one batch."""
 
 from collections.abc import Sequence
 
@@ -100,9 +98,8 @@ def _stack(mixtures):
 def check_mixtures(mixtures):
     """Several mixtures of one space."""
     if isinstance(mixtures, GMM) or not len(mixtures):
-        raise ValueError(
-            f"mixtures: expected at least one GMM in a sequence, got {'a GMM' if len(mixtures) else 'none'}"
-        )
+        found = "a GMM" if len(mixtures) else "none"
+        raise ValueError(f"mixtures: expected at least one GMM in a sequence, got {found}")
     checked = [as_float(f"mixtures[{i}]", g) for i, g in enumerate(mixtures)]
     dims = [g.dim for g in checked]
     if len(set(dims)) > 1:
@@ -111,9 +108,7 @@ def check_mixtures(mixtures):
 
 
 def concatenate(mixtures: Sequence[GMM]) -> GMM:
-    """The components of checked mixtures side by side, each with its log-weight in its own
-    mixture.
-    """
+    """The components of checked mixtures side by side, with their log-weights in their own."""
     rank = max(g.scale.ndim for g in mixtures)
     alike = [pad(g, g.num_components, rank, g.num_components) for g in mixtures]
     alike = [g._replace(logits=jax.nn.log_softmax(g.logits)) for g in alike]
@@ -121,9 +116,7 @@ def concatenate(mixtures: Sequence[GMM]) -> GMM:
 
 
 def pad(g, count, rank, scale_count):
-    """`g` with absent components up to `count`, and its scale of a rank and a leading length that
-    hold it.
-    """
+    """Add absent components up to `count`, and store the scale in a larger structure."""
     scale = g.scale
     if scale.ndim < rank:
         scale = jnp.broadcast_to(scale.reshape(scale.shape[0], -1), (scale.shape[0], g.dim))
@@ -183,9 +176,7 @@ def check_weights(weights):
 
 
 def checked_factor(covariances, means_ndim):
-    """Cholesky factors or standard deviations of concrete covariances, which must be positive
-    definite.
-    """
+    """Cholesky factors or standard deviations of concrete, positive definite covariances."""
     if covariances.ndim <= means_ndim:
         if not (covariances > 0).all():
             raise ValueError(f"covariances: expected positive variances, got {covariances.min()}")
@@ -203,6 +194,7 @@ def checked_factor(covariances, means_ndim):
         except np.linalg.LinAlgError:
             smallest = np.linalg.eigvalsh(matrix)[0]
             raise ValueError(
-                f"covariances: matrix {k} is not positive definite, its smallest eigenvalue is {smallest:.3g}"
+                f"covariances: matrix {k} is not positive definite, "
+                f"its smallest eigenvalue is {smallest:.3g}"
             ) from None
     return factors

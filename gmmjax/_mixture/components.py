@@ -65,9 +65,7 @@ def entropies(p: GMM) -> jax.Array:
 
 
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
-    """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no
-    part.
-    """
+    """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`, without weights."""
     log_dets = (
         linalg.log_abs_det(q.scale, q.means)[None] - linalg.log_abs_det(p.scale, p.means)[:, None]
     )
@@ -77,8 +75,9 @@ def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
 def pairwise_log_integral(
     p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
 ) -> jax.Array:
-    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`; NaN where it is infinite, which
-    needs α or β < 0.
+    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`.
+
+    NaN where it is infinite, which needs α or β < 0.
 
     With α = β = 1 these are the products, ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1
     minus the Chernoff distances.
@@ -106,8 +105,7 @@ def pairwise_log_integral(
 
 
 def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, for a component c of q for each of p,
-    `nearest`.
+    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, with `nearest` the c of each a.
 
     `(K_p, K_q)`, +inf where it is infinite.
     """
@@ -151,8 +149,9 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
 
 
 def relative_scale(scale, means, inverse, other_means):
-    """M_b L_a of factors L_a and inverse factors M_b: `(K_a|1, K_b|1, D, D)`, or `(…, D|1)` where
-    both are diagonal.
+    """M_b L_a of factors L_a and inverse factors M_b, `(K_a|1, K_b|1, D, D)`.
+
+    Where both are diagonal it is `(K_a|1, K_b|1, D|1)`.
     """
     if scale.ndim > means.ndim and inverse.ndim > other_means.ndim:
         return linalg.matmul(inverse[None], scale[:, None])

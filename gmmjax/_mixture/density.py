@@ -55,8 +55,9 @@ def evaluate(d: Density, x: jax.Array) -> jax.Array:
 
 
 def log_prob(g: GMM, x) -> jax.Array:
-    r"""Log-density of a mixture, :math:`\log p(x) = \log \sum_k w_k\, \mathcal N(x; \mu_k,
-    \Sigma_k)`; exact, in nats.
+    r"""Log-density of a mixture; exact, in nats.
+
+    .. math:: \log p(x) = \log \sum_k w_k\, \mathcal N(x; \mu_k, \Sigma_k)
 
     Args:
       g: a mixture in D dimensions.
@@ -79,8 +80,9 @@ def log_prob(g: GMM, x) -> jax.Array:
 
 
 def component_log_prob(g: GMM, x) -> jax.Array:
-    r"""Log-density of each component, :math:`\log w_k + \log \mathcal N(x; \mu_k, \Sigma_k)`;
-    exact, in nats.
+    r"""Log-density of each component; exact, in nats.
+
+    .. math:: \log w_k + \log \mathcal N(x; \mu_k, \Sigma_k)
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -103,8 +105,9 @@ def component_log_prob(g: GMM, x) -> jax.Array:
 
 
 def responsibilities(g: GMM, x) -> jax.Array:
-    r"""Posterior probability of each component, :math:`r_k(x) = w_k\, \mathcal N(x; \mu_k,
-    \Sigma_k) / p(x)`; exact.
+    r"""Posterior probability of each component; exact.
+
+    .. math:: r_k(x) = w_k\, \mathcal N(x; \mu_k, \Sigma_k) / p(x)
 
     Args:
       g: a mixture of K components in D dimensions.

@@ -12,8 +12,9 @@ _ARRAYS = ("weights", "means", "covariances")
 
 
 def save(path, g: GMM) -> None:
-    r"""Write a mixture to an .npz file of `weights`, `means`, `covariances` and `covariance_type`;
-    never pickle.
+    """Write a mixture to an .npz file in scikit-learn's words; never pickle.
+
+    It holds `weights`, `means`, `covariances` and `covariance_type`.
 
     The arrays are float64 whatever the dtype of the mixture, with scikit-learn's names and shapes:
     'full' `(K, D, D)`, 'tied' `(D, D)`, 'diag' `(K, D)` variances, 'spherical' `(K,)` variances; a
@@ -47,8 +48,7 @@ def save(path, g: GMM) -> None:
 
 
 def load(path) -> GMM:
-    r"""Read a mixture from an .npz file, written by `gmmjax.save` or by anyone who keeps to its
-    names; exact.
+    """Read a mixture from an .npz file, of `gmmjax.save` or with its names; exact.
 
     Args:
       path: a file with arrays `weights`, `means` and `covariances`, shaped as `gmmjax.save` says.
@@ -87,15 +87,14 @@ def load(path) -> GMM:
 
 
 def to_arrays(g: GMM) -> dict:
-    """The numpy arrays of a file, in float64; `covariances` and `covariance_type` as scikit-learn
-    has them.
-    """
+    """The NumPy arrays of a file, in float64, with scikit-learn's names and shapes."""
     # In numpy, which has float64 whatever JAX is set to: L Lᵀ in float32 need not be positive
     # definite.
     logits, means, scale = (np.asarray(leaf, np.float64) for leaf in as_float("g", g))
     if not np.isfinite(logits.max()):
         raise ValueError(
-            f"g.logits: expected −inf or finite values, not all −inf, got a maximum of {logits.max()}"
+            "g.logits: expected −inf or finite values, not all −inf, "
+            f"got a maximum of {logits.max()}"
         )
     weights = np.exp(logits - logits.max())
     kind = covariance_type(g)
@@ -126,8 +125,8 @@ def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
     if covariance_type is None:
         if covariances.shape == (dim, dim) == (count, dim) != (1, 1):
             raise ValueError(
-                f"covariances: shape {covariances.shape} is 'diag' or 'tied' for means of shape {means.shape}; "
-                "say which in covariance_type"
+                f"covariances: shape {covariances.shape} is 'diag' or 'tied' "
+                f"for means of shape {means.shape}; say which in covariance_type"
             )
         return from_covariances(weights, means, covariances)
     shapes = {
@@ -143,8 +142,8 @@ def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
     if covariances.shape not in shapes[covariance_type]:
         expected = " or ".join(map(str, shapes[covariance_type]))
         raise ValueError(
-            f"covariances: expected shape {expected} for covariance_type {covariance_type!r} and means "
-            f"{means.shape}, got {covariances.shape}"
+            f"covariances: expected shape {expected} for covariance_type {covariance_type!r} "
+            f"and means {means.shape}, got {covariances.shape}"
         )
     return from_covariances(
         weights, means, covariances[None] if covariance_type == "tied" else covariances
@@ -159,9 +158,7 @@ def covariance_type(g: GMM) -> str:
 
 
 def write_arrays(path, arrays: dict) -> None:
-    """An .npz file that appears whole or not at all, also when the process is killed or the disk is
-    full.
-    """
+    """Write an .npz file whole or not at all, though the process be killed or the disk full."""
     path = os.path.abspath(path)
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
     if not os.path.isdir(os.path.dirname(path)):

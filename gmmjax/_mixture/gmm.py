@@ -1,6 +1,4 @@
-"""The model: a Gaussian mixture is a NamedTuple of three arrays, and everything else is a function
-of it.
-"""
+"""The model: a Gaussian mixture is a NamedTuple of three arrays."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,12 +47,14 @@ class GMM(NamedTuple):
 
 
 def as_float(name: str, g: GMM) -> GMM:
-    """`g` with floating leaves of one dtype, its shapes checked; `name` is the argument to complain
-    about.
+    """Check the shapes of a mixture, and give its leaves one floating dtype.
+
+    Errors name the argument `name`.
     """
     if not isinstance(g, GMM):
         raise TypeError(
-            f"{name}: expected a gmmjax.GMM, got {type(g).__name__} (gmmjax.interop.as_gmm converts other packages')"
+            f"{name}: expected a gmmjax.GMM, got {type(g).__name__} "
+            "(gmmjax.interop.as_gmm converts other packages')"
         )
     leaves = [jnp.asarray(leaf) for leaf in g]
     dtype = jnp.result_type(*leaves)
@@ -69,9 +69,7 @@ def as_float(name: str, g: GMM) -> GMM:
 
 @jax.jit
 def _canonical(means, scale):
-    """Factors without what stands above their diagonal, which is not theirs, and NaN for what is
-    infinite.
-    """
+    """Drop what stands above the diagonal of factors, and make NaN of what is infinite."""
     # A component at infinity has no density; without this it would just be left out of some
     # results.
     lower = jnp.tril(scale) if scale.ndim > means.ndim else scale
@@ -115,9 +113,7 @@ def index(batch, i):
 
 
 def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:
-    """Refuse shapes that are not those of one mixture; `names` are what the three arrays are
-    called.
-    """
+    """Refuse shapes that are not those of one mixture; the arrays are called `names`."""
     if len(logits) > 1 and len(means) == len(logits) + 1:
         raise ValueError(
             f"{names[1]}: is a batch of mixtures, of shape {means} with {names[0]} {logits}; "
@@ -133,6 +129,6 @@ def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple
     allowed = {(k, *rest) for k in (count, 1) for rest in ((dim, dim), (dim,), ())}
     if scale not in allowed:
         raise ValueError(
-            f"{names[2]}: expected ({count}, {dim}, {dim}) full, ({count}, {dim}) diagonal or ({count},) "
-            f"spherical, or a leading 1 for tied, to match means {means}, got {scale}"
+            f"{names[2]}: expected ({count}, {dim}, {dim}) full, ({count}, {dim}) diagonal "
+            f"or ({count},) spherical, or a leading 1 for tied, to match means {means}, got {scale}"
         )

@@ -57,18 +57,14 @@ def squared_distances(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax
 
 
 def cuts(dim: int) -> list[tuple[int, int]]:
-    """Where to cut the coordinates of lower-triangular factors, whose upper right quarter is
-    zero.
-    """
+    """Where to cut the coordinates of triangular factors, whose upper right quarter is zero."""
     # Products take the time in many dimensions. XLA also turns a sum over more than 32 numbers into
     # two passes.
     return [(0, dim // 2), (dim // 2, dim)] if dim >= 16 else [(0, dim)]
 
 
 def row_blocks(inverse: jax.Array, means: jax.Array) -> tuple[jax.Array, ...]:
-    """What `squared_norms` needs of inverse factors: rows `(K, E, known)` without the zeros that
-    all of them end in.
-    """
+    """Blocks of rows of inverse factors, `(K, E, known)`, without the zeros that all end in."""
     return (
         tuple(inverse[:, a:b, :b] for a, b in cuts(means.shape[1]))
         if inverse.ndim > means.ndim
@@ -145,8 +141,9 @@ def _pointwise_product(matrices, vectors):
 
 
 def least(table: jax.Array, axis: int) -> jax.Array:
-    """The minimum along an axis, with the gradient of its first place: XLA may round what it
-    compares differently.
+    """The minimum along an axis, with the gradient of its first place.
+
+    XLA may round what it compares differently, and a gradient would be shared or lost.
     """
     return jnp.take_along_axis(
         table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis

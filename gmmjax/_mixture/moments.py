@@ -30,8 +30,9 @@ def weights(g: GMM) -> jax.Array:
 
 
 def covariances(g: GMM) -> jax.Array:
-    r"""Covariance matrices of the components, :math:`\Sigma_k = L_k L_k^\top`, whatever their
-    structure; exact.
+    r"""Covariance matrices of the components, whatever their structure; exact.
+
+    .. math:: \Sigma_k = L_k L_k^\top
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -77,8 +78,9 @@ def mean(g: GMM) -> jax.Array:
 
 
 def covariance(g: GMM) -> jax.Array:
-    r"""Covariance of the mixture, :math:`\sum_k w_k (\Sigma_k + (\mu_k - \bar\mu)(\mu_k -
-    \bar\mu)^\top)`; exact.
+    r"""Covariance of the mixture; exact.
+
+    .. math:: \sum_k w_k (\Sigma_k + (\mu_k - \bar\mu)(\mu_k - \bar\mu)^\top)
 
     Args:
       g: a mixture in D dimensions.
@@ -117,9 +119,7 @@ def _covariance(g):
 
 
 def recentred(*mixtures: GMM) -> tuple[GMM, ...]:
-    """All mixtures moved so that the first has its mean at 0, which changes no divergence between
-    them.
-    """
+    """Move all mixtures so that the first has its mean at 0, which changes no divergence."""
     # float32 has no digits to spare for an offset.
     origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
     return tuple(g._replace(means=g.means - origin) for g in mixtures)

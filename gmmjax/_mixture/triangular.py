@@ -18,9 +18,7 @@ def matmul(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> jax.Array:
 
 @jax.custom_jvp
 def tril_inverse(lower: jax.Array) -> jax.Array:
-    """Inverse of lower-triangular matrices `(..., D, D)`; entries above the diagonal are not
-    read.
-    """
+    """Inverse of lower-triangular `(..., D, D)`; entries above the diagonal are not read."""
     # Forward substitution, one row of all matrices at a time: no LAPACK call (two of which can
     # deadlock on two cores), and a loop compiles in a quarter of the time of recursive halving.
     dim = lower.shape[-1]
@@ -45,9 +43,7 @@ def _tril_inverse_jvp(primals, tangents):
 
 @jax.custom_jvp
 def cholesky(matrix: jax.Array) -> jax.Array:
-    """Lower Cholesky factors of matrices `(..., D, D)`, NaN where one is not positive definite; no
-    LAPACK call.
-    """
+    """Lower Cholesky factors of `(..., D, D)`, NaN where a matrix is not positive definite."""
     # One column of all matrices at a time: the batch is the long axis here, not D.
     dim = matrix.shape[-1]
 
@@ -75,9 +71,7 @@ def _cholesky_jvp(primals, tangents):
 
 @jax.custom_jvp
 def lower_factor(rows: jax.Array) -> jax.Array:
-    """The lower-triangular L with L Lᵀ = B Bᵀ and a positive diagonal, for B `(..., E, D)` of rank
-    E ≤ D.
-    """
+    """The lower L with L Lᵀ = B Bᵀ and a positive diagonal, for B `(..., E, D)` of rank E ≤ D."""
     # Modified Gram–Schmidt on the rows. Its triangular factor is as accurate as Householder's
     # (Björck 1967), and forming B Bᵀ would square the condition number.
     count = rows.shape[-2]

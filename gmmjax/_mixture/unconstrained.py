@@ -31,8 +31,9 @@ class Unconstrained(NamedTuple):
 
 
 def unconstrain(g: GMM) -> Unconstrained:
-    r"""Parameters without constraints, :math:`(\text{logits}, \mu, L \text{ with } \log|L_{ii}|)`;
-    exact.
+    r"""Parameters without constraints; exact.
+
+    .. math:: (\text{logits}, \mu, L \text{ with } \log|L_{ii}|)
 
     Args:
       g: a mixture. Columns of a full factor with a negative diagonal are flipped, which changes no

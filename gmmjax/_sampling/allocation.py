@@ -22,8 +22,9 @@ class Allocation(NamedTuple):
         return self.upper - self.lower
 
     def rates(self, logits: jax.Array) -> jax.Array:
-        """What one of n points of a component counts for in a sum over them, times n: w_k over its
-        share, and 0 for absent components, which own nothing.
+        """The weight of a component over its share: what each of n points counts for, times n.
+
+        It is 0 for absent components, which own nothing.
         """
         return linalg.safe_divide(jax.nn.softmax(logits), self.share)
 
@@ -72,9 +73,7 @@ def next_power_of_two(count: int) -> int:
 
 
 def _round_to_powers(share):
-    """Round each share down to a power of two; then double those that lost most, while the sum
-    stays at most 1.
-    """
+    """Round shares down to powers of two; double those that lost most, while the sum is ≤ 1."""
     power = _leading_bits(share, 0)
     rank = _rank(linalg.safe_divide(share, power))
     doubled = jnp.sum(power) + _cumulative(power, rank, rank) <= 1

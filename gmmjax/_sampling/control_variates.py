@@ -1,5 +1,4 @@
-"""Control variates: what of an integrand has a mean in closed form is subtracted, and only the rest
-is sampled.
+"""Control variates: subtract what has a mean in closed form, and sample only the rest.
 
 The logarithm of a mixture is a smooth function of the squared distances to its components, and
 linearised in them it is −½ Σ_b r_b ‖L_b⁻¹(x − μ_b)‖², with responsibilities r, which has a mean in
@@ -125,9 +124,7 @@ def _pilot(p, params, integrand, control):
 
 
 def _groups(count, dim):
-    """In how many groups to handle the fixed points around each component, and how many pairs are
-    in each.
-    """
+    """In how many groups to handle the pilot points, and how many pairs are in each."""
     # Many components need few points each, or these would outnumber those of the estimate.
     pairs = min(NUM_POINTS, max(8, 8192 // count)) // 2
     groups = min(pairs, -(-2 * pairs * count * count * dim // NUMBERS))

@@ -109,9 +109,7 @@ def _directions():
 
 
 def _sobol_integers(directions, start, count):
-    """Points start … start + count of the unscrambled sequence, bit-reversed, as `(dim, count)`
-    uint32.
-    """
+    """Points start … start + count of the plain sequence, bit-reversed, `(dim, count)` uint32."""
     bits = count.bit_length() - 1
     low = _combinations(directions[:, : bits // 2])
     high = _combinations(directions[:, bits // 2 : bits])
@@ -134,9 +132,7 @@ def _combinations(directions):
 
 
 def _seeds(key, replicates, dim):
-    """Two words for each coordinate and replicate, `(2, dim, R, 1)`, by a hash of two words of the
-    key.
-    """
+    """Two words for each coordinate and replicate, `(2, dim, R, 1)`, hashed from the key."""
     # A hash, for compiling the generator of JAX over a batch of keys takes longer than all that
     # follows.
     words = jax.random.bits(key, (2,), jnp.uint32)
@@ -146,9 +142,7 @@ def _seeds(key, replicates, dim):
 
 
 def _owen_hash(x, seed):
-    """A nested uniform scramble of bit-reversed integers: each bit is flipped by a hash of those
-    below it.
-    """
+    """A nested uniform scramble of bit-reversed integers: a hash of the bits below flips each."""
     x = x ^ (x * np.uint32(0x3D20ADEA))
     x = x + seed
     x = x * ((seed >> 16) | np.uint32(1))

@@ -11,8 +11,9 @@ from gmmjax._validate import check_count, keyed
 
 @keyed
 def sample(key, g: GMM, num_samples: int) -> jax.Array:
-    r"""Independent draws, :math:`x = \mu_k + L_k z` with :math:`k \sim w` and :math:`z \sim
-    \mathcal N(0, I)`.
+    r"""Independent draws with :math:`k \sim w` and :math:`z \sim \mathcal N(0, I)`.
+
+    .. math:: x = \mu_k + L_k z
 
     The draws are pathwise differentiable in `means` and `scale`. They carry NO gradient with
     respect to the weights, because the choice of a component is not differentiable: the gradient of

@@ -74,8 +74,8 @@ def narrow_modes(g: GMM, num_points: jax.Array, narrow: Spikes, residuals: jax.A
       g: the sampled mixture.
       num_points: `(K,)` points of each of its components.
       narrow: the modes.
-      residuals: r at the mean of each mode, `(K, K_l)`. Where p meets a mode with the mass a = w_k h
-        and the subtracted density holds the mass m there, its logarithm is on average at most
+      residuals: r at the mean of each mode, `(K, K_l)`. Where p meets a mode with the mass a = w_k
+        h and the subtracted density holds the mass m there, its logarithm is on average at most
         log(m/a) above that of p, by Jensen's inequality: −r is not taken to be more.
     """
     reach = g.dim + 3  # squared: points of a component lie √D deviations away from its mean
