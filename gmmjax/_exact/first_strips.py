@@ -34,8 +34,7 @@ def first_edges(plane: Plane, envelopes: Sequence[slice]) -> jax.Array:
         return _around_switches(plane, envelopes, (centre1, centre2), slope, width)
 
     first = plane.first
-    units = COMPONENT[None].astype(first.centres.dtype)
-    on_components = first.centres[:, None] + first.extents()[:, None] * units
+    on_components = _spread(first.centres, first.extents(), COMPONENT)
     on_ridges = jax.vmap(around_switches)(first.centres, plane.centres, plane.slopes, plane.widths)
     breakpoints = jnp.concatenate([on_components.reshape(-1), on_ridges.reshape(-1)])
     return _even_ranks(breakpoints, NUM_STRIPS)
@@ -52,7 +51,12 @@ def _around_switches(plane, envelopes, centre, slope, width):
     # Away from the ridge the switch moves along x₁, which blurs it once x₂ is integrated out.
     blur = width * (pull[switches.one, each] - pull[switches.other, each])
     scale = switches.scale * jnp.sqrt(1 + blur**2)
-    return x1[:, None] + scale[:, None] * SWITCH[None].astype(x1.dtype)
+    return _spread(x1, scale, SWITCH)
+
+
+def _spread(centres, scales, pattern):
+    """The pattern around each centre, in units of its scale, as a table."""
+    return centres[:, None] + scales[:, None] * pattern[None].astype(centres.dtype)
 
 
 def _even_ranks(breakpoints, count):

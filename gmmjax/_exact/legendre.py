@@ -3,22 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.polynomial import legendre
 
 from gmmjax._mixture import linalg
 
 ORDER = 10
-POINTS, WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
+POINTS, WEIGHTS = legendre.leggauss(ORDER)
 # From the terms of the rule to the coefficients of the Legendre series, times the panel's width.
-PROJECTION = np.polynomial.legendre.legvander(POINTS, ORDER - 1).T
-PROJECTION = PROJECTION * (2 * np.arange(ORDER)[:, None] + 1)
+NORMS = 2 * np.arange(ORDER) + 1
+PROJECTION = NORMS[:, None] * legendre.legvander(POINTS, ORDER - 1).T
 
 
 def nodes(low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Points and weights of panels, along a new last axis."""
     half_width = ((high - low) / 2)[..., None]
     shape = (1,) * low.ndim + (ORDER,)
-    points = POINTS.astype(half_width.dtype).reshape(shape)
-    weights = WEIGHTS.astype(half_width.dtype).reshape(shape)
+    points = POINTS.reshape(shape).astype(low.dtype)
+    weights = WEIGHTS.reshape(shape).astype(low.dtype)
     return low[..., None] + half_width * (1 + points), half_width * weights
 
 
@@ -30,4 +31,5 @@ def integral_and_error(terms: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Gauss's rule is exact to twice the degree: its error lies between the last coefficient and
     # its square.
     relative = tail / jnp.where(largest > 0, largest, 1)
-    return jnp.sum(terms), tail * jnp.sqrt(relative)
+    error = tail * jnp.sqrt(relative)
+    return jnp.sum(terms), error

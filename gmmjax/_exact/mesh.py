@@ -47,37 +47,53 @@ def build_mesh(line: Line, envelopes: Sequence[slice]) -> Mesh:
     knots = _knots(line, switches)
     middle = (knots[1:] + knots[:-1]) / 2
     width = knots[1:] - knots[:-1]
-    narrowest = jnp.minimum(_around_components(line, middle), _around_switches(switches, middle))
+    narrowest = jnp.minimum(
+        _around_components(line, middle),
+        _around_switches(switches, middle),
+    )
     # A gap between components gets one panel of its own.
     in_gap = jnp.where(width > 0, 1.0, 0.0)
     count = jnp.where(jnp.isfinite(narrowest), width / narrowest, in_gap)
-    cumulative = jnp.concatenate([jnp.zeros_like(count[:1]), jnp.cumsum(count)])
-    last = jnp.max(knots, initial=0.0, where=~jnp.isnan(knots))
-    return Mesh(jnp.where(jnp.isnan(knots), last, knots), cumulative)
+    none = jnp.zeros_like(count[:1])
+    cumulative = jnp.concatenate([none, jnp.cumsum(count)])
+    return Mesh(_filled(knots), cumulative)
 
 
-def _knots(line, switches):
+def _knots(line: Line, switches: Switches) -> jax.Array:
     """Places where the width of panels may change, in order; NaN last."""
+    inner, outer = RINGS
+    rings = np.array([-inner, -outer, inner, outer], switches.x.dtype)
+    around_switches = switches.x[:, None] + switches.scale[:, None] * rings[None]
     extents = line.extents()
-    rings = np.array([-RINGS[0], -RINGS[1], *RINGS], switches.x.dtype)[None]
-    around = switches.x[:, None] + switches.scale[:, None] * rings
-    ends = [line.centres - extents, line.centres + extents]
-    return jnp.sort(jnp.concatenate([*ends, around.reshape(-1)]))
+    parts = [
+        line.centres - extents,
+        line.centres + extents,
+        around_switches.reshape(-1),
+    ]
+    return jnp.sort(jnp.concatenate(parts))
 
 
-def _around_components(line, x):
+def _filled(knots: jax.Array) -> jax.Array:
+    """Knots with the last of them in place of NaN."""
+    missing = jnp.isnan(knots)
+    last = jnp.max(knots, initial=0.0, where=~missing)
+    return jnp.where(missing, last, knots)
+
+
+def _around_components(line: Line, x: jax.Array) -> jax.Array:
     """The widest panels that components allow at x; inf where there is none."""
     extents = line.extents()[:, None]
-    inside = jnp.abs(x[None] - line.centres[:, None]) < extents
-    return jnp.min(jnp.where(inside, extents, jnp.inf), axis=0) / PER_COMPONENT
+    distance = jnp.abs(x[None] - line.centres[:, None])
+    narrowest = jnp.min(jnp.where(distance < extents, extents, jnp.inf), axis=0)
+    return narrowest / PER_COMPONENT
 
 
-def _around_switches(switches: Switches, x):
+def _around_switches(switches: Switches, x: jax.Array) -> jax.Array:
     """The widest panels that switches allow at x; inf where there is none."""
     scale = switches.scale[:, None]
     distance = jnp.abs(x[None] - switches.x[:, None]) / scale
-    within = [
+    inner, outer = [
         jnp.min(panel * scale, axis=0, where=distance < ring, initial=jnp.inf)
         for ring, panel in zip(RINGS, PANELS, strict=True)
     ]
-    return jnp.minimum(*within)
+    return jnp.minimum(inner, outer)

@@ -39,15 +39,17 @@ def find_switches(line: Line, envelopes: Sequence[slice]) -> Switches:
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
 
 
-def _switches_among(line, rows):
-    envelope = index(line, rows)
+def _switches_among(line: Line, rows: slice) -> Switches:
+    envelope: Line = index(line, rows)
     ratios = _log_ratios(envelope)
     lows, highs = _interval_above(envelope, ratios)
     # A component is above a wider one between two roots, and so it is the largest, if at all,
     # between the last of its left roots and the first of its right ones.
-    u = jnp.concatenate([jnp.max(lows, axis=1), jnp.min(highs, axis=1)])
+    start, end = jnp.max(lows, axis=1), jnp.min(highs, axis=1)
+    before, after = jnp.argmax(lows, axis=1), jnp.argmin(highs, axis=1)
+    u = jnp.concatenate([start, end])
     one = np.tile(np.arange(len(lows)), 2)
-    other = jnp.concatenate([jnp.argmax(lows, axis=1), jnp.argmin(highs, axis=1)])
+    other = jnp.concatenate([before, after])
     x = envelope.centres[one] + u
     c2 = ratios.c2[one, other]
     slope = ratios.c1[one, other] + 2 * c2 * u
@@ -56,7 +58,12 @@ def _switches_among(line, rows):
     inside = jnp.any(line.squared_distances(x) <= line.reach[:, None], axis=0)
     near_top = _depth(envelope, one, x) < KINK_ENDS
     matters = jnp.isfinite(x) & jnp.isfinite(scale) & near_top & inside
-    return Switches(jnp.where(matters, x, jnp.nan), scale, rows.start + one, rows.start + other)
+    return Switches(
+        x=jnp.where(matters, x, jnp.nan),
+        scale=scale,
+        one=rows.start + one,
+        other=rows.start + other,
+    )
 
 
 def _log_ratios(line):
@@ -76,10 +83,14 @@ def _interval_above(line, ratios):
     a, b = _rows_and_columns(line)
     number = np.arange(len(line.centres))
     later = number[None] > number[:, None]
-    wider = (b.widths > a.widths) | ((b.widths == a.widths) & later)
-    # NaN: identical up to weight, so they never cross
-    rivals = wider & (b.log_peaks > -jnp.inf) & ~jnp.isnan(high)
-    return jnp.where(rivals, low, -jnp.inf), jnp.where(rivals, high, jnp.inf)
+    tied = (b.widths == a.widths) & later
+    wider = (b.widths > a.widths) | tied
+    present = b.log_peaks > -jnp.inf
+    # NaN: identical up to weight, so they never cross.
+    rivals = wider & present & ~jnp.isnan(high)
+    lows = jnp.where(rivals, low, -jnp.inf)
+    highs = jnp.where(rivals, high, jnp.inf)
+    return lows, highs
 
 
 def _roots(ratios):
@@ -90,7 +101,8 @@ def _roots(ratios):
     c0, c1, c2 = ratios
     discriminant = c1**2 - 4 * c2 * c0
     root = jnp.sqrt(jnp.maximum(discriminant, 0))
-    far = -0.5 * (c1 + jnp.where(c1 < 0, -1, 1) * root)
+    sign = jnp.where(c1 < 0, -1, 1)
+    far = -0.5 * (c1 + sign * root)
     one = far / c2
     other = jnp.where(discriminant < 0, one, c0 / far)
     return jnp.minimum(one, other), jnp.maximum(one, other)
@@ -99,9 +111,12 @@ def _roots(ratios):
 def _depth(line, which, x):
     """How far component `which[i]` is below the largest one at `x[i]`, in log-density."""
     table = line.component_log_prob(x)
-    return jnp.max(table, axis=0) - table[which, np.arange(x.size)]
+    own = table[which, np.arange(x.size)]
+    return jnp.max(table, axis=0) - own
 
 
 def _rows_and_columns(line):
     """The components along the first and along the second axis of a table of pairs."""
-    return jax.tree.map(lambda leaf: leaf[:, None], line), index(line, None)
+    rows = jax.tree.map(lambda leaf: leaf[:, None], line)
+    columns = index(line, None)
+    return rows, columns
