@@ -214,8 +214,9 @@ def _one_component(p, q):
 
 def _check_order(alpha):
     is_scalar = jnp.ndim(alpha) == 0
-    if is_scalar and (isinstance(alpha, Tracer) or (0 < alpha < jnp.inf and alpha != 1)):
+    if is_scalar and isinstance(alpha, Tracer):
         return
-    raise ValueError(
-        f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}"
-    )
+    if not is_scalar or alpha == 1 or not 0 < alpha < jnp.inf:
+        raise ValueError(
+            f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}"
+        )

@@ -148,16 +148,19 @@ def _mw2_coupling(p, q):
 
 def _transport_problem(p, q):
     """Costs, supply and demand of mass between the components of two mixtures."""
-    return pairwise_w2_squared(p, q), jax.nn.softmax(p.logits), jax.nn.softmax(q.logits)
+    cost = pairwise_w2_squared(p, q)
+    supply = jax.nn.softmax(p.logits)
+    demand = jax.nn.softmax(q.logits)
+    return cost, supply, demand
 
 
 def pairwise_w2_squared(p: GMM, q: GMM) -> jax.Array:
-    """W₂²(p_a, q_b) of the components of two checked mixtures, `(K_p, K_q)`, whatever weights."""
+    """W₂²(p_a, q_b) between the components of two checked mixtures, `(K_p, K_q)`."""
     unit = jnp.ones(1, q.means.dtype)
     distances = linalg.squared_distances(unit, q.means, p.means.T).T
-    full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
-    bures = _bures_full(p, q) if full else _bures_diagonal(p, q)
-    return distances + bures
+    any_full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
+    bures = _bures_full if any_full else _bures_diagonal
+    return distances + bures(p, q)
 
 
 def _bures_diagonal(p, q):
@@ -176,8 +179,9 @@ def _bures_full(p, q):
     inverses_q = triangular.tril_inverse(factors_q)
 
     def row(factor):
+        inverse_p = triangular.tril_inverse(factor)
         product = linalg.matmul(factor.mT[None], factors_q)
-        inverse = linalg.matmul(inverses_q, triangular.tril_inverse(factor).mT[None])
+        inverse = linalg.matmul(inverses_q, inverse_p.mT[None])
         rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
         residual = linalg.matmul(factor[None], rotation) - factors_q
         return jnp.sum(residual**2, axis=(-2, -1))
@@ -195,18 +199,20 @@ def _polar(matrix, inverse):
     norm = _frobenius_norm(matrix)
     low = 1 / (norm * _frobenius_norm(inverse))
 
-    def is_rough(state):
-        return jnp.any(state[1] < 1 - 4 * eps)
+    def unfinished(state):
+        _, low = state
+        return jnp.any(low < 1 - 4 * eps)
 
     def sharpen(state):
         x, low = state
         rho = jnp.minimum(1.5, jnp.sqrt(3 / (1 + low + low**2)))
-        y = rho[:, None, None] * x
-        y = 1.5 * y - 0.5 * linalg.matmul(y, linalg.matmul(y.mT, y))
-        return y, 0.5 * rho * low * (3 - (rho * low) ** 2)
+        scaled = rho[:, None, None] * x
+        gram = linalg.matmul(scaled.mT, scaled)
+        sharper = 1.5 * scaled - 0.5 * linalg.matmul(scaled, gram)
+        return sharper, 0.5 * rho * low * (3 - (rho * low) ** 2)
 
-    start = matrix / norm[:, None, None], jnp.maximum(low, eps**2)
-    rotation, _ = jax.lax.while_loop(is_rough, sharpen, start)
+    start = (matrix / norm[:, None, None], jnp.maximum(low, eps**2))
+    rotation, _ = jax.lax.while_loop(unfinished, sharpen, start)
     return rotation
 
 
