@@ -35,16 +35,28 @@ def integrate(fn: Callable, mixtures: Sequence[GMM], joint: bool = False) -> jax
     densities.
     """
     dim = mixtures[0].dim
-    ends = np.cumsum([0] + [g.num_components for g in mixtures])
-    rows = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
-    envelopes = [*rows, slice(0, ends[-1])] if joint else rows
+    rows = _rows_of_each(mixtures)
+    every_row = slice(0, rows[-1].stop)
     params, restore = ravel_pytree(_side_by_side(recentred(*mixtures)))
-    integrand = _Integrand(fn, restore, rows, envelopes, FINENESS[dim])
+    integrand = _Integrand(
+        fn=fn,
+        restore=restore,
+        mixtures=rows,
+        envelopes=[*rows, every_row] if joint else rows,
+        fineness=FINENESS[dim],
+    )
     integral = _line_integral if dim == 1 else _plane_integral
     value = integral(integrand, params)
     # NaN parameters would give an empty mesh and a 0: return NaN instead.
-    factor = jnp.where(jnp.any(jnp.isnan(params)), jnp.nan, 1.0)
-    return value * factor.astype(value.dtype)
+    one_or_nan = jnp.where(jnp.any(jnp.isnan(params)), jnp.nan, 1.0)
+    return value * one_or_nan.astype(value.dtype)
+
+
+def _rows_of_each(mixtures):
+    """Which of all components, side by side, make up each mixture."""
+    ends = np.cumsum([g.num_components for g in mixtures])
+    starts = [0, *ends[:-1]]
+    return [slice(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def _side_by_side(mixtures):
@@ -64,7 +76,7 @@ class _StripMesh(NamedTuple):
 class _Integrand(NamedTuple):
     """A function of log-densities, and how a vector of parameters describes the components.
 
-    A line counts as a strip of its own, whatever the bounds of that strip.
+    In one dimension there is one line, which counts as a strip.
     """
 
     fn: Callable
@@ -93,11 +105,17 @@ class _Integrand(NamedTuple):
         lines, weights = self.lines(params, strip)
         steps = step * PART + jnp.arange(PART + 1)
         edges = jax.vmap(lambda on_line: on_line.edges(steps, mesh.count))(mesh.meshes)
-        x, panel_weights = nodes(edges[:, :-1], edges[:, 1:])
-        table = jax.vmap(Line.component_log_prob)(lines, x.reshape(len(edges), -1))
-        logs = [jax.nn.logsumexp(table[:, rows], axis=1) for rows in self.mixtures]
-        terms = panel_weights.reshape(len(edges), -1) * self.fn(*logs)
+        x, point_weights = nodes(edges[:, :-1], edges[:, 1:])
+        all_points = (len(edges), -1)
+        values = self.values(lines, x.reshape(all_points))
+        terms = point_weights.reshape(all_points) * values
         return weights * jnp.sum(terms, axis=1)
+
+    def values(self, lines, x):
+        """The function at some points on each line."""
+        table = jax.vmap(Line.component_log_prob)(lines, x)
+        logs = [jax.nn.logsumexp(table[:, rows], axis=1) for rows in self.mixtures]
+        return self.fn(*logs)
 
     def partial_integral(self, params, strip, mesh, step):
         """What one part of all lines of a strip adds."""
@@ -134,7 +152,8 @@ def _sum_strips_jvp(integrand, term, primals, tangents):
     # The trip count is traced, so reverse mode cannot cross the loop: each part is differentiated
     # inside it.
     value, jacobian = _sum_strips(integrand, _value_and_jacobian(term), *primals)
-    return value, jax.tree.map(lambda leaf: linalg.matmul(leaf, tangents[0]), jacobian)
+    tangent, *_ = tangents
+    return value, jax.tree.map(lambda leaf: linalg.matmul(leaf, tangent), jacobian)
 
 
 def _value_and_jacobian(term):
@@ -152,18 +171,21 @@ def _value_and_jacobian(term):
 
 
 def _line_integral(integrand, params):
+    """The integral over the one strip there is."""
     whole = jnp.array([[0.0, 1.0]], params.dtype)
     return _sum_strips(integrand, integrand.partial_integral, params, whole, jnp.asarray(1))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _plane_integral(integrand, params):
+    """The integral over strips that are bisected until all have converged."""
     return jnp.sum(_converged_strips(integrand, params).integrals)
 
 
 @_plane_integral.defjvp
 def _plane_integral_jvp(integrand, primals, tangents):
-    strips = _converged_strips(integrand, jax.lax.stop_gradient(primals[0]))
+    (params,) = primals
+    strips = _converged_strips(integrand, jax.lax.stop_gradient(params))
 
     def total(params):
         term = integrand.partial_integral

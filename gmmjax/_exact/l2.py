@@ -52,7 +52,7 @@ def _ise(p, q):
 
 
 def normalised_ise(p: GMM, q: GMM) -> jax.Array:
-    r"""Integrated squared error relative to both mixtures' own; exact, in [0, 1], no unit.
+    r"""Normalised integrated squared error; exact, in [0, 1], no unit.
 
     .. math:: \int (p - q)^2 \,/\, \big(\int p^2 + \int q^2\big)
 
