@@ -10,7 +10,7 @@ import numpy as np
 from gmmjax._exact.legendre import integral_and_error
 
 NUM_BISECTED = 8  # strips at a time
-ROUNDS = 24  # of bisection, as many as there is room for at least
+MIN_ROUNDS = 24  # of bisection, for which there is room
 
 
 class Strips(NamedTuple):
@@ -50,7 +50,7 @@ def refine(terms: Callable, edges: jax.Array) -> Strips:
 def _unseen_strips(edges):
     """Strips between edges, in a table with room for their halves."""
     count = edges.size - 1
-    room = 2 * count + NUM_BISECTED * ROUNDS
+    room = 2 * count + NUM_BISECTED * MIN_ROUNDS
     bounds = jnp.zeros((room, 2), edges.dtype)
     bounds = bounds.at[:count].set(jnp.stack([edges[:-1], edges[1:]], axis=1))
     errors = jnp.where(np.arange(room) < count, jnp.inf, 0.0).astype(edges.dtype)
