@@ -9,11 +9,11 @@ from gmmjax._mixture.gmm import GMM, common_float
 
 
 def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
-    r"""Kullback–Leibler divergence of two Gaussians, :math:`\mathbb E_p[\log p - \log q]`; exact,
-    in nats.
+    r"""Kullback–Leibler divergence of two Gaussians; exact, in nats.
 
-    .. math:: \tfrac12 \big(\mathrm{tr}\, \Sigma_q^{-1} \Sigma_p - D + \log
-    \tfrac{|\Sigma_q|}{|\Sigma_p|}
+    .. math::
+      \mathbb E_p[\log p - \log q] = \tfrac12 \big(\mathrm{tr}\, \Sigma_q^{-1} \Sigma_p - D
+      + \log \tfrac{|\Sigma_q|}{|\Sigma_p|}
       + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q)\big)
 
     Args:
@@ -40,8 +40,9 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
 
 
 def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
-    r"""Rényi divergence of two Gaussians, :math:`\tfrac1{\alpha-1} \log \int p^\alpha
-    q^{1-\alpha}`; exact, in nats.
+    r"""Rényi divergence of two Gaussians; exact, in nats.
+
+    .. math:: \tfrac1{\alpha-1} \log \int p^\alpha q^{1-\alpha}
 
     For α > 1 it is +inf (with gradient 0) unless :math:`\alpha \Sigma_q + (1 - \alpha) \Sigma_p` is
     positive definite. It rises with α, and tends to `gaussian_kl` as α tends to 1, where it loses
@@ -71,21 +72,17 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
       1.0
     """
     p, q = _one_component(p, q)
-    if jnp.ndim(alpha) != 0 or not (
-        isinstance(alpha, Tracer) or (0 < alpha < jnp.inf and alpha != 1)
-    ):
-        raise ValueError(
-            f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}"
-        )
+    _check_order(alpha)
     return _renyi(p, q, jnp.asarray(alpha, p.means.dtype))
 
 
 def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     r"""Bhattacharyya distance of two Gaussians, :math:`-\log \int \sqrt{pq}`; exact, in nats.
 
-    .. math:: \tfrac18 (\mu_p - \mu_q)^\top \Sigma^{-1} (\mu_p - \mu_q)
-      + \tfrac12 \log \frac{|\Sigma|}{\sqrt{|\Sigma_p| |\Sigma_q|}}, \quad \Sigma = \tfrac12
-      (\Sigma_p + \Sigma_q)
+    .. math::
+      \tfrac18 (\mu_p - \mu_q)^\top \Sigma^{-1} (\mu_p - \mu_q)
+      + \tfrac12 \log \frac{|\Sigma|}{\sqrt{|\Sigma_p| |\Sigma_q|}},
+      \quad \Sigma = \tfrac12 (\Sigma_p + \Sigma_q)
 
     Args:
       p: a mixture of one component.
@@ -111,8 +108,9 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
 
 
 def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
-    r"""Squared Hellinger distance of two Gaussians, :math:`1 - \int \sqrt{pq}`; exact, in [0, 1],
-    no unit.
+    r"""Squared Hellinger distance of two Gaussians; exact, in [0, 1], no unit.
+
+    .. math:: 1 - \int \sqrt{pq}
 
     Args:
       p: a mixture of one component.
@@ -131,7 +129,8 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
     Example:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
-      >>> print(gmmjax.gaussian_squared_hellinger(p, p._replace(means=jnp.full((1, 1), 2.0))).round(4))
+      >>> q = p._replace(means=jnp.full((1, 1), 2.0))
+      >>> print(gmmjax.gaussian_squared_hellinger(p, q).round(4))
       0.3935
     """
     return -jnp.expm1(-_bhattacharyya(*_one_component(p, q)))
@@ -168,7 +167,8 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
     p, q = _one_component(p, q)
     exponent: jax.Array = _renyi(p, q, jnp.asarray(2.0, p.means.dtype))
     overflows = exponent > jnp.log(jnp.finfo(exponent.dtype).max)
-    return jnp.where(overflows, jnp.inf, jnp.expm1(jnp.where(overflows, 0.0, exponent)))
+    safe_exponent = jnp.where(overflows, 0.0, exponent)
+    return jnp.where(overflows, jnp.inf, jnp.expm1(safe_exponent))
 
 
 @jax.jit
@@ -183,21 +183,22 @@ def _bhattacharyya(p, q):
 
 @jax.jit
 def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
+    infinite = _is_infinite(p, q, alpha)
     # Where the integral is infinite, order ½ takes its place: a value that is not used, whose
     # gradient is finite.
+    order = jnp.where(infinite, 0.5, alpha)
+    log_integral = components.pairwise_log_integral(p, q, order, 1 - order)[0, 0]
+    return jnp.where(infinite, jnp.inf, log_integral / (order - 1))
+
+
+def _is_infinite(p, q, alpha):
+    """Whether α Σ_q + (1 − α) Σ_p is not positive definite, which makes ∫ p^α q^(1−α) infinite."""
     inverse = linalg.inverse_scale(q.scale, q.means)
     ratio = components.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]
     if ratio.ndim == 1:
-        infinite = jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
-    else:
-        core = (1 - alpha) * linalg.matmul(ratio, ratio.T)
-        infinite = components.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
-    order = jnp.where(infinite, 0.5, alpha)
-    return jnp.where(
-        infinite,
-        jnp.inf,
-        components.pairwise_log_integral(p, q, order, 1 - order)[0, 0] / (order - 1),
-    )
+        return jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
+    core = (1 - alpha) * linalg.matmul(ratio, ratio.T)
+    return components.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
 
 
 def _one_component(p, q):
@@ -205,6 +206,17 @@ def _one_component(p, q):
     for name, g in zip("pq", mixtures, strict=True):
         if g.num_components != 1:
             raise ValueError(
-                f"{name}: has {g.num_components} components; this closed form is for one Gaussian each"
+                f"{name}: has {g.num_components} components; "
+                "this closed form is for one Gaussian each"
             )
     return mixtures
+
+
+def _check_order(alpha):
+    is_scalar = jnp.ndim(alpha) == 0
+    if is_scalar and isinstance(alpha, Tracer):
+        return
+    if not is_scalar or alpha == 1 or not 0 < alpha < jnp.inf:
+        raise ValueError(
+            f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}"
+        )

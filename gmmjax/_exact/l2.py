@@ -5,13 +5,14 @@ import jax.numpy as jnp
 
 from gmmjax._mixture import components, linalg, triangular
 from gmmjax._mixture.build import stack
-from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._mixture.gmm import GMM, as_float, common_float, index
 from gmmjax._validate import check_between
 
 
 def ise(p: GMM, q: GMM) -> jax.Array:
-    r"""Integrated squared error, :math:`\int (p - q)^2 = \int p^2 - 2 \int pq + \int q^2`; exact,
-    in units of density.
+    r"""Integrated squared error, :math:`\int (p - q)^2`; exact, in units of density.
+
+    .. math:: \int (p - q)^2 = \int p^2 - 2 \int pq + \int q^2
 
     Squared on purpose: its root has an infinite gradient at p = q, where this one is 0 with
     gradient 0. The three integrals are summed relative to the largest of their terms, and cancel:
@@ -51,8 +52,9 @@ def _ise(p, q):
 
 
 def normalised_ise(p: GMM, q: GMM) -> jax.Array:
-    r"""Integrated squared error in [0, 1], :math:`\int (p - q)^2 \,/\, (\int p^2 + \int q^2)`;
-    exact, no unit.
+    r"""Normalised integrated squared error; exact, in [0, 1], no unit.
+
+    .. math:: \int (p - q)^2 \,/\, \big(\int p^2 + \int q^2\big)
 
     It is 0 at p = q, with gradient 0, and 1 where the mixtures do not overlap. Good to a few units
     in the last place of 1, in any dimension.
@@ -88,8 +90,9 @@ def _normalised_ise(p, q):
 
 
 def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
-    r"""Cauchy–Schwarz divergence, :math:`-\log\big(\int pq \,/\, \sqrt{\int p^2 \int q^2}\big)`;
-    exact, in nats.
+    r"""Cauchy–Schwarz divergence; exact, in nats.
+
+    .. math:: -\log\big(\int pq \,/\, \sqrt{\int p^2 \int q^2}\big)
 
     It is 0 where p = q, with gradient 0, and symmetric. Logarithms of integrals to the end: it
     survives many dimensions, and is good to a few units in the last place of the largest of these
@@ -157,8 +160,9 @@ def _renyi2_entropy(p):
 
 
 def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
-    r"""Squared maximum mean discrepancy, :math:`\mathbb E[k(x, x') - 2 k(x, y) + k(y, y')]`; exact,
-    no unit.
+    r"""Squared maximum mean discrepancy; exact, no unit.
+
+    .. math:: \mathbb E[k(x, x') - 2 k(x, y) + k(y, y')]
 
     Here :math:`x, x' \sim p` and :math:`y, y' \sim q` are independent and the kernel is Gaussian,
     :math:`k(x, y) = \exp(-\|x - y\|^2 / 2h^2)`. Squared on purpose: the root has an infinite
@@ -195,7 +199,9 @@ def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
 def _mmd_squared(p, q, bandwidth):
     # k(x, y) = (2π)^(D/2) N(x; y, I) in units of h, and half of that noise goes to either side of a
     # product.
-    difference, _, log_unit = _squared_distance(_blurred(p, bandwidth), _blurred(q, bandwidth))
+    blurred_p = _blurred(p, bandwidth)
+    blurred_q = _blurred(q, bandwidth)
+    difference, _, log_unit = _squared_distance(blurred_p, blurred_q)
     return difference * jnp.exp(log_unit)
 
 
@@ -203,8 +209,8 @@ def _blurred(g, bandwidth):
     """The mixture in units of the bandwidth, convolved with N(0, I/2)."""
     scale = g.scale / bandwidth
     if scale.ndim > g.means.ndim:
-        covariances = linalg.matmul(scale, scale.mT)
-        scale = triangular.cholesky(covariances + 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None])
+        noise = 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None]
+        scale = triangular.cholesky(linalg.matmul(scale, scale.mT) + noise)
     else:
         scale = jnp.sqrt(scale * scale + 0.5)
     return GMM(g.logits, g.means / bandwidth, scale)
@@ -212,27 +218,30 @@ def _blurred(g, bandwidth):
 
 def _squared_distance(p, q):
     """∫ (p − q)² and ∫ p² + ∫ q² of (2π)^(D/4)-fold densities, both over exp of the third value."""
-    pp, pq, qq = _log_terms(p, q)
-    # ∫ pq is at most their mean
-    log_unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(pp), jnp.max(qq)))
-    pp, pq, qq = (jnp.sum(jnp.exp(terms - log_unit)) for terms in (pp, pq, qq))
+    log_pp, log_pq, log_qq = _log_terms(p, q)
+    # No unit is needed for ∫ pq, which is at most the mean of the other two.
+    log_unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(log_pp), jnp.max(log_qq)))
+    pp = jnp.sum(jnp.exp(log_pp - log_unit))
+    pq = jnp.sum(jnp.exp(log_pq - log_unit))
+    qq = jnp.sum(jnp.exp(log_qq - log_unit))
     return pp + qq - 2 * pq, pp + qq, log_unit
 
 
 def _log_terms(p, q):
+    """Log-terms of ∫ p², ∫ pq and ∫ q², `(3, K, K)`."""
     # In one batch: a third of the compilation, and the three agree to the last bit where p and q
     # do.
     both = stack([p, q])
-    left, right = (
-        jax.tree.map(lambda leaf, i=i: leaf[jnp.array(i)], both) for i in ([0, 0, 1], [0, 1, 1])
-    )
+    left = index(both, jnp.array([0, 0, 1]))
+    right = index(both, jnp.array([0, 1, 1]))
     return jax.vmap(_log_product_terms)(left, right)
 
 
 def _log_product_terms(p, q):
     """Log (2π)^(D/2) w_a v_b ∫ p_a q_b, `(K_p, K_q)`."""
-    weights = jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None]
-    return weights + components.pairwise_log_integral(p, q)
+    log_w = jax.nn.log_softmax(p.logits)
+    log_v = jax.nn.log_softmax(q.logits)
+    return log_w[:, None] + log_v[None] + components.pairwise_log_integral(p, q)
 
 
 def _log_two_pi(g):

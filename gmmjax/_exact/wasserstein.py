@@ -1,6 +1,4 @@
-"""Wasserstein distances in closed form: between two Gaussians, and between mixtures as sets of
-Gaussians.
-"""
+"""Wasserstein distances in closed form: between Gaussians, and between mixtures of them."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +11,14 @@ from gmmjax._mixture.gmm import GMM, common_float
 def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
     r"""Squared 2-Wasserstein (Bures) distance of two Gaussians; exact, in squared units of x.
 
-    :math:`W_2^2 = \|\mu_p - \mu_q\|^2 + \mathrm{tr}\,\Sigma_p + \mathrm{tr}\,\Sigma_q
-    - 2\,\mathrm{tr}\,(\Sigma_p^{1/2} \Sigma_q \Sigma_p^{1/2})^{1/2}`, computed without cancellation
-    as :math:`\|\mu_p - \mu_q\|^2 + \|L_p U - L_q\|^2` with U the orthogonal polar factor of
-    :math:`L_p^\top L_q`, so that it is never negative, and 0 up to rounding at p = q. Its gradient
-    is exact and finite everywhere (U is held fixed: envelope theorem); do not take second
-    derivatives.
+    .. math::
+      \|\mu_p - \mu_q\|^2 + \mathrm{tr}\,\Sigma_p + \mathrm{tr}\,\Sigma_q
+      - 2\,\mathrm{tr}\,(\Sigma_p^{1/2} \Sigma_q \Sigma_p^{1/2})^{1/2}
+
+    Computed without cancellation as :math:`\|\mu_p - \mu_q\|^2 + \|L_p U - L_q\|^2`, with U the
+    orthogonal polar factor of :math:`L_p^\top L_q`: it is never negative, and 0 up to rounding at
+    p = q. Its gradient is exact and finite everywhere (U is held fixed: envelope theorem); do not
+    take second derivatives.
 
     Args:
       p: a Gaussian: a mixture of one component.
@@ -58,17 +58,19 @@ def _gaussian_w2_squared(p, q):
 
 
 def mw2_squared(p: GMM, q: GMM) -> jax.Array:
-    r"""Squared mixture Wasserstein distance, :math:`\min_\pi \sum_{ab} \pi_{ab}\, W_2^2(p_a, q_b)`;
-    exact.
+    r"""Squared mixture Wasserstein distance; exact, in squared units of x.
+
+    .. math:: \min_\pi \sum_{ab} \pi_{ab}\, W_2^2(p_a, q_b)
 
     The optimal transport between two mixtures whose couplings are Gaussian mixtures themselves: an
-    upper bound of the squared 2-Wasserstein distance, and a squared metric of mixtures. In squared
-    units of x. The discrete problem is solved exactly by shortest augmenting paths (up to rounding;
-    made for up to a few hundred components), not by entropic smoothing. The gradient is exact in
-    all leaves, by the envelope theorem: the optimal coupling weighs that of each pair of
-    components, and its dual potentials are the gradient with respect to the weights. Where the
-    optimum is not unique, as with equal weights, it is a subgradient. Do not take second
-    derivatives.
+    upper bound of the squared 2-Wasserstein distance, and a squared metric of mixtures. The
+    discrete problem is solved exactly by shortest augmenting paths (up to rounding; made for up to
+    a few hundred components), not by entropic smoothing.
+
+    The gradient is exact in all leaves, by the envelope theorem: the optimal coupling weighs that
+    of each pair of components, and its dual potentials are the gradient with respect to the
+    weights. Where the optimum is not unique, as with equal weights, it is a subgradient. Do not
+    take second derivatives.
 
     Args:
       p: a mixture.
@@ -97,24 +99,19 @@ def mw2_squared(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _mw2_squared(p, q):
-    cost, w, v = pairwise_w2_squared(p, q), jax.nn.softmax(p.logits), jax.nn.softmax(q.logits)
-    plan = transport(cost, w, v)
-    still = jax.lax.stop_gradient
-    # The last two terms are 0; they carry the derivative of the optimum with respect to the
-    # weights.
-    return (
-        jnp.vdot(plan.coupling, cost)
-        + jnp.vdot(plan.f, w - still(w))
-        + jnp.vdot(plan.g, v - still(v))
-    )
+    cost, w, v = _transport_problem(p, q)
+    optimum = transport(cost, w, v)
+    # These two are 0, and carry the derivative of the optimum with respect to the weights.
+    through_w = jnp.vdot(optimum.f, w - jax.lax.stop_gradient(w))
+    through_v = jnp.vdot(optimum.g, v - jax.lax.stop_gradient(v))
+    return jnp.vdot(optimum.coupling, cost) + through_w + through_v
 
 
 def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
-    r"""Optimal coupling of the components of two mixtures, the :math:`\pi` of `gmmjax.mw2_squared`;
-    exact.
+    r"""Optimal coupling of the components of two mixtures; exact.
 
-    It is constant almost everywhere in means and scales, and carries NO gradient; that of the
-    distance is right.
+    It is the :math:`\pi` of `gmmjax.mw2_squared`. It is constant almost everywhere in means and
+    scales, and carries NO gradient; that of the distance is right.
 
     Args:
       p: a mixture of K_p components.
@@ -144,62 +141,80 @@ def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _mw2_coupling(p, q):
-    problem = pairwise_w2_squared(p, q), jax.nn.softmax(p.logits), jax.nn.softmax(q.logits)
-    # NaN has no coupling
-    return transport(*problem).coupling + 0 * sum(jnp.sum(part) for part in problem)
+    problem = _transport_problem(p, q)
+    zero_or_nan = 0 * sum(jnp.sum(part) for part in problem)  # NaN has no coupling
+    return transport(*problem).coupling + zero_or_nan
+
+
+def _transport_problem(p, q):
+    """Costs, supply and demand of mass between the components of two mixtures."""
+    cost = pairwise_w2_squared(p, q)
+    supply = jax.nn.softmax(p.logits)
+    demand = jax.nn.softmax(q.logits)
+    return cost, supply, demand
 
 
 def pairwise_w2_squared(p: GMM, q: GMM) -> jax.Array:
-    """W₂²(p_a, q_b) of the components of two checked mixtures, `(K_p, K_q)`; weights play no
-    part.
-    """
+    """W₂²(p_a, q_b) between the components of two checked mixtures, `(K_p, K_q)`."""
     unit = jnp.ones(1, q.means.dtype)
     distances = linalg.squared_distances(unit, q.means, p.means.T).T
-    full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
-    return distances + (_bures_full(p, q) if full else _bures_diagonal(p, q))
+    any_full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
+    bures = _bures_full if any_full else _bures_diagonal
+    return distances + bures(p, q)
 
 
 def _bures_diagonal(p, q):
     """Σ_d (σ_ad − σ_bd)² of diagonal or spherical covariances, `(K_p or 1, K_q or 1)`."""
-    a, b = (jnp.abs(g.scale).reshape(g.scale.shape[0], -1) for g in (p, q))
-    squares = (a[:, None] - b[None]) ** 2
+    a = jnp.abs(p.scale).reshape(len(p.scale), 1, -1)
+    b = jnp.abs(q.scale).reshape(1, len(q.scale), -1)
+    squares = (a - b) ** 2
+    # One deviation stands for all coordinates where both are spherical.
     return jnp.sum(squares, axis=-1) * (p.dim // squares.shape[-1])
 
 
 def _bures_full(p, q):
     """‖L_a U_ab − L_b‖² where at least one covariance is full, `(K_p or 1, K_q or 1)`."""
-    lowers, others = linalg.dense_factors(p.scale, p.means), linalg.dense_factors(q.scale, q.means)
-    inverses = triangular.tril_inverse(others)
+    factors_p = linalg.dense_factors(p.scale, p.means)
+    factors_q = linalg.dense_factors(q.scale, q.means)
+    inverses_q = triangular.tril_inverse(factors_q)
 
-    def row(lower):  # one row at a time: all pairs at once would be K_p·K_q·D² numbers
-        product = linalg.matmul(lower.mT[None], others)
-        inverse = linalg.matmul(inverses, triangular.tril_inverse(lower).mT[None])
+    def row(factor):
+        inverse_p = triangular.tril_inverse(factor)
+        product = linalg.matmul(factor.mT[None], factors_q)
+        inverse = linalg.matmul(inverses_q, inverse_p.mT[None])
         rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
-        return jnp.sum(
-            (linalg.matmul(lower[None], rotation) - others) ** 2,
-            axis=(-2, -1),
-        )
+        residual = linalg.matmul(factor[None], rotation) - factors_q
+        return jnp.sum(residual**2, axis=(-2, -1))
 
-    return jax.lax.map(row, lowers)
+    # One row at a time: all pairs at once would be K_p·K_q·D² numbers.
+    return jax.lax.map(row, factors_p)
 
 
 def _polar(matrix, inverse):
-    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses tell how far there is to
-    go.
-    """
+    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses are given."""
     # Newton–Schulz, X ← ρX(3 − ρ²XᵀX)/2, with products only. `low` is a lower bound of the singular
     # values, 1 an upper one, and ρ the scale that lifts the lower bound most (Chen and Chow 2014).
     # Beyond 3/2 it would push the large ones down into the rounding errors of the small ones.
-    norm = lambda m: jnp.sqrt(jnp.sum(m * m, axis=(-2, -1)))
     eps = jnp.finfo(matrix.dtype).eps
-    low = 1 / (norm(matrix) * norm(inverse))
+    norm = _frobenius_norm(matrix)
+    low = 1 / (norm * _frobenius_norm(inverse))
+
+    def unfinished(state):
+        _, low = state
+        return jnp.any(low < 1 - 4 * eps)
 
     def sharpen(state):
         x, low = state
         rho = jnp.minimum(1.5, jnp.sqrt(3 / (1 + low + low**2)))
-        y = rho[:, None, None] * x
-        y = 1.5 * y - 0.5 * linalg.matmul(y, linalg.matmul(y.mT, y))
-        return y, 0.5 * rho * low * (3 - (rho * low) ** 2)
+        scaled = rho[:, None, None] * x
+        gram = linalg.matmul(scaled.mT, scaled)
+        sharper = 1.5 * scaled - 0.5 * linalg.matmul(scaled, gram)
+        return sharper, 0.5 * rho * low * (3 - (rho * low) ** 2)
 
-    start = (matrix / norm(matrix)[:, None, None], jnp.maximum(low, eps**2))
-    return jax.lax.while_loop(lambda state: jnp.any(state[1] < 1 - 4 * eps), sharpen, start)[0]
+    start = (matrix / norm[:, None, None], jnp.maximum(low, eps**2))
+    rotation, _ = jax.lax.while_loop(unfinished, sharpen, start)
+    return rotation
+
+
+def _frobenius_norm(matrices):
+    return jnp.sqrt(jnp.sum(matrices * matrices, axis=(-2, -1)))

@@ -1,5 +1,7 @@
 """Closed forms for single Gaussians against quadrature and against each other."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,22 +26,32 @@ def gaussian(mean, deviation):
     return gmmjax.GMM(jnp.zeros(1), jnp.array([[mean]]), jnp.array([deviation]))
 
 
-def test_values_by_quadrature():
-    p, q = gaussian(0.3, 1.1), gaussian(-0.5, 1.4)
-    a, b = stats.norm(0.3, 1.1).logpdf, stats.norm(-0.5, 1.4).logpdf
-    integral = lambda f: integrate.quad(f, -25, 25, limit=500, epsabs=1e-13)[0]
-    power = lambda alpha: integral(lambda t: np.exp(alpha * a(t) + (1 - alpha) * b(t)))
-    expected = {
-        "kl": integral(lambda t: np.exp(a(t)) * (a(t) - b(t))),
+@functools.cache
+def values_by_quadrature():
+    log_p = stats.norm(0.3, 1.1).logpdf
+    log_q = stats.norm(-0.5, 1.4).logpdf
+
+    def integral(fn):
+        return integrate.quad(fn, -25, 25, limit=500, epsabs=1e-13)[0]
+
+    def power(alpha):
+        return integral(lambda t: np.exp(alpha * log_p(t) + (1 - alpha) * log_q(t)))
+
+    return {
+        "kl": integral(lambda t: np.exp(log_p(t)) * (log_p(t) - log_q(t))),
         "renyi": np.log(power(0.3)) / (0.3 - 1),
         "renyi above 1": np.log(power(1.4)) / (1.4 - 1),
         "bhattacharyya": -np.log(power(0.5)),
         "hellinger": 1 - power(0.5),
         "chi2": power(2) - 1,
     }
-    for name, form in FORMS.items():
-        np.testing.assert_allclose(form(p, q), expected[name], rtol=1e-9)
-        np.testing.assert_allclose(form(*cast((p, q), jnp.float32)), expected[name], rtol=1e-4)
+
+
+@forms
+@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float32, 1e-4), (jnp.float64, 1e-9)])
+def test_values_are_integrals(name, dtype, rtol):
+    p, q = cast((gaussian(0.3, 1.1), gaussian(-0.5, 1.4)), dtype)
+    np.testing.assert_allclose(FORMS[name](p, q), values_by_quadrature()[name], rtol=rtol)
 
 
 @forms
@@ -47,21 +59,37 @@ def test_values_by_quadrature():
 def test_structure_is_its_dense_twin(name, kind):
     p, q = random_mixture(0, 1, 3, kind=kind), random_mixture(1, 1, 3, kind=kind)
     q = q._replace(scale=2 * q.scale)
-    np.testing.assert_allclose(
-        FORMS[name](p, q), FORMS[name](densified(p), densified(q)), rtol=1e-10
-    )
+    dense = FORMS[name](densified(p), densified(q))
+    np.testing.assert_allclose(FORMS[name](p, q), dense, rtol=1e-10)
+
+
+def of_many_dimensions(kind, dtype):
+    dim = {"full": 20, "diagonal": 100}[kind]
+    return cast(random_mixture(0, 1, dim, kind=kind), dtype)
+
+
+many_dimensions = pytest.mark.parametrize("kind", ["full", "diagonal"])
+both_precisions = pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 
 
 @forms
-@pytest.mark.parametrize("kind", ["full", "diagonal"])
-def test_equality_in_many_dimensions(name, kind):
-    for dtype in (jnp.float32, jnp.float64):
-        p = cast(random_mixture(0, 1, 20 if kind == "full" else 100, kind=kind), dtype)
-        value, gradient = jax.value_and_grad(FORMS[name], argnums=(0, 1))(p, p)
-        small = 500 * jnp.finfo(dtype).eps
-        assert abs(value) < small
-        assert all(np.abs(leaf).max() < small for leaf in jax.tree.leaves(gradient))
-        assert FORMS[name](p, p._replace(means=p.means + 0.1)) > 100 * small
+@many_dimensions
+@both_precisions
+def test_zero_at_equality_with_gradient_zero(name, kind, dtype):
+    p = of_many_dimensions(kind, dtype)
+    value, gradient = jax.value_and_grad(FORMS[name], argnums=(0, 1))(p, p)
+    small = 500 * jnp.finfo(dtype).eps
+    assert abs(value) < small
+    assert all(np.abs(leaf).max() < small for leaf in jax.tree.leaves(gradient))
+
+
+@forms
+@many_dimensions
+@both_precisions
+def test_a_small_difference_is_seen(name, kind, dtype):
+    p = of_many_dimensions(kind, dtype)
+    moved = p._replace(means=p.means + 0.1)
+    assert FORMS[name](p, moved) > 50_000 * jnp.finfo(dtype).eps
 
 
 @forms
@@ -72,42 +100,83 @@ def test_gradients_are_finite_differences(name):
     direction = jax.tree.map(
         lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), (p, q)
     )
-    step = lambda h: FORMS[name](*jax.tree.map(lambda leaf, d: leaf + h * d, (p, q), direction))
-    slope = sum(
-        jnp.vdot(g, d)
-        for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
-    )
-    np.testing.assert_allclose(slope, (step(1e-5) - step(-1e-5)) / 2e-5, rtol=1e-6)
+
+    def value_at(step):
+        return FORMS[name](*jax.tree.map(lambda leaf, d: leaf + step * d, (p, q), direction))
+
+    slope = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+    difference = (value_at(1e-5) - value_at(-1e-5)) / 2e-5
+    np.testing.assert_allclose(slope, difference, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["full", "spherical"])
-def test_infinite_where_the_integral_is(kind):
+def narrow_and_wide(kind):
     narrow = random_mixture(0, 1, 3, kind=kind)
-    wide = narrow._replace(scale=1.5 * narrow.scale)
-    for form in (gmmjax.gaussian_chi2, lambda p, q: gmmjax.gaussian_renyi(p, q, 2.0)):
-        value, gradient = jax.value_and_grad(form, argnums=(0, 1))(wide, narrow)
-        assert value == jnp.inf
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-        assert np.isfinite(form(narrow, wide))
-        assert np.isnan(form(narrow, wide._replace(means=jnp.full((1, 3), jnp.nan))))
-        assert np.isnan(form(narrow, wide._replace(scale=wide.scale * jnp.nan)))
+    return narrow, narrow._replace(scale=1.5 * narrow.scale)
 
 
-def test_overflow_is_infinite_and_its_logarithm_is_not():
-    p = gaussian(0.0, 1.0)
-    far = gaussian(50.0, 1.0)
-    value, gradient = jax.value_and_grad(gmmjax.gaussian_chi2)(p, far)
+unbounded = pytest.mark.parametrize(
+    "form",
+    [gmmjax.gaussian_chi2, lambda p, q: gmmjax.gaussian_renyi(p, q, 2.0)],
+    ids=["chi2", "renyi"],
+)
+structures = pytest.mark.parametrize("kind", ["full", "spherical"])
+
+
+@unbounded
+@structures
+def test_infinite_where_the_integral_is(form, kind):
+    narrow, wide = narrow_and_wide(kind)
+    value, gradient = jax.value_and_grad(form, argnums=(0, 1))(wide, narrow)
+    assert value == jnp.inf
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@unbounded
+@structures
+def test_finite_where_the_integral_is(form, kind):
+    narrow, wide = narrow_and_wide(kind)
+    assert np.isfinite(form(narrow, wide))
+
+
+@unbounded
+@structures
+@pytest.mark.parametrize("leaf", ["means", "scale"])
+def test_nan_is_not_taken_for_infinite(form, kind, leaf):
+    narrow, wide = narrow_and_wide(kind)
+    bad = wide._replace(**{leaf: jnp.nan * getattr(wide, leaf)})
+    assert np.isnan(form(narrow, bad))
+
+
+FAR = gaussian(0.0, 1.0), gaussian(50.0, 1.0)
+
+
+def test_overflow_is_infinite_with_a_finite_gradient():
+    value, gradient = jax.value_and_grad(gmmjax.gaussian_chi2)(*FAR)
     assert value == jnp.inf
     assert np.isfinite(gradient.means).all()
-    np.testing.assert_allclose(gmmjax.gaussian_renyi(p, far, 2), 2500.0)
 
 
-def test_renyi_rises_with_its_order_to_kl():
-    p, q = random_mixture(0, 1, 3), random_mixture(1, 1, 3)
-    values = [gmmjax.gaussian_renyi(p, q, alpha) for alpha in (0.2, 0.5, 0.9, 1 - 1e-6)]
+def test_the_logarithm_of_what_overflows_does_not():
+    np.testing.assert_allclose(gmmjax.gaussian_renyi(*FAR, 2), 2500.0)
+
+
+def renyi_of_order(alpha):
+    return gmmjax.gaussian_renyi(random_mixture(0, 1, 3), random_mixture(1, 1, 3), alpha)
+
+
+def test_renyi_rises_with_its_order():
+    values = [renyi_of_order(alpha) for alpha in (0.2, 0.5, 0.9, 1 - 1e-6)]
     assert sorted(values) == values
-    np.testing.assert_allclose(values[-1], gmmjax.gaussian_kl(p, q), rtol=1e-5)
-    np.testing.assert_allclose(values[1], 2 * gmmjax.gaussian_bhattacharyya(p, q), rtol=1e-12)
+
+
+def test_renyi_tends_to_kl():
+    kl = gmmjax.gaussian_kl(random_mixture(0, 1, 3), random_mixture(1, 1, 3))
+    np.testing.assert_allclose(renyi_of_order(1 - 1e-6), kl, rtol=1e-5)
+
+
+def test_renyi_of_order_one_half_is_twice_bhattacharyya():
+    distance = gmmjax.gaussian_bhattacharyya(random_mixture(0, 1, 3), random_mixture(1, 1, 3))
+    np.testing.assert_allclose(renyi_of_order(0.5), 2 * distance, rtol=1e-12)
 
 
 def test_several_components_are_refused():
@@ -116,6 +185,10 @@ def test_several_components_are_refused():
         gmmjax.gaussian_kl(one, two)
     with pytest.raises(ValueError, match="p: has 2 components"):
         gmmjax.gaussian_chi2(two, one)
-    for alpha in (0, 1, -2.0, np.inf, np.nan, np.ones(2)):
-        with pytest.raises(ValueError, match="alpha: expected a positive number other than 1"):
-            gmmjax.gaussian_renyi(one, one, alpha)
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -2.0, np.inf, np.nan, np.ones(2)])
+def test_other_orders_are_refused(alpha):
+    p = random_mixture(0, 1, 2)
+    with pytest.raises(ValueError, match="alpha: expected a positive number other than 1"):
+        gmmjax.gaussian_renyi(p, p, alpha)
