@@ -61,7 +61,7 @@ def climb(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], e
             break
         before, lanes = _least(lanes), _changed(rng, p, cloud, floor, lanes)
         idle = 0 if _least(lanes) < (1 - GAIN) * before else idle + 1
-    run = em.climb(lanes.gmm, cloud, floor, FINAL, BLOCKS)
+    run = em.run_em(lanes.gmm, cloud, floor, FINAL, BLOCKS)
     return _best(jax.tree.map(np.asarray, run), LANES), cloud
 
 
@@ -69,7 +69,7 @@ def _screen(starts, cloud, floor):
     # A few at a time, so that all rounds share one compilation; numpy between them, which compiles
     # nothing.
     batches = [(starts[i : i + LANES] * LANES)[:LANES] for i in range(0, len(starts), LANES)]
-    runs = [em.climb(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
+    runs = [em.run_em(jax.tree.map(_stack, *batch), cloud, floor, *SCREEN) for batch in batches]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
 
 

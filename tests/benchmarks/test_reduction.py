@@ -58,7 +58,7 @@ def by_long_restarts(seed, p, count):
     batches = [gmmjax.stack(starts[i : i + 4]) for i in range(0, LONG, 4)]
     for _ in range(2):
         runs = [
-            em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches
+            em.run_em(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches
         ]
         batches = [run.gmm for run in runs]
     losses = np.concatenate([run.loss for run in runs])
