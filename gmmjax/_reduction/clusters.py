@@ -6,7 +6,7 @@ from gmmjax._mixture.gmm import index
 from gmmjax._reduction import parts
 from gmmjax._reduction.parts import Parts
 
-MAX_SWEEPS = 50  # free: every sweep lowers the bound, and a few find the last move
+MAX_SWEEPS = 50  # free: every sweep lowers the bound, and about five find the last move
 MIN_CHANGE = 1e-12  # in nats: less is rounding, and a component could go back and forth
 
 
