@@ -1,6 +1,5 @@
-"""Mixture reduction: merge, move, climb, and choose on common noise."""
+"""Mixture reduction: merge, move, search, descend, and choose on common noise."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, overload
 
@@ -13,9 +12,9 @@ from jax.core import Tracer
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._reduction import em, merge, search, standardise
+from gmmjax._reduction import costs, em, parts, search, standardise
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, keyed
+from gmmjax._validate import check_count, keyed, takes_key
 
 
 @overload
@@ -31,24 +30,23 @@ def reduce_mixture(
     num_components,
     *,
     divergence: Callable = kl_divergence,
-    cost: Callable = merge.runnalls,
+    cost: Callable = costs.runnalls,
     init: GMM | Callable | None = None,
     num_restarts: int = 16,
     num_steps: int = 200,
     preserve_moments: bool = False,
 ):
-    r"""The nearest mixture of fewer components, :math:`\min_q \mathrm{KL}(p \| q)` or another
-    divergence.
+    r"""The nearest mixture of fewer components, in forward KL or another divergence.
 
-    Components are merged greedily, then moved one by one between the clusters that arose while that
-    lowers Runnalls' bound; further partitions, and centres among draws, are chosen at random. From
-    all of them the fixed point of :math:`\mathrm{KL}(p \| q)` is sought (each component takes the
-    moments of what it is responsible for), on Sobol points of p, and from the best of them again
-    and again with a component replaced, or two merged and another put where p is missed. The
-    divergence is then minimised from there by gradient (L-BFGS, forward KL on the same points of p,
-    others with common random numbers). Results are compared, with the greedy one among them, by one
-    key that no step has used. An approximation: the best of many local minima, in nats for the
-    default.
+    Sought is :math:`\min_q \mathrm{KL}(p \| q)`. Components are merged greedily, then moved one by
+    one between the clusters that arose while that lowers Runnalls' bound; further partitions, and
+    centres among draws, are chosen at random. From all of them the fixed point of
+    :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is
+    responsible for), on Sobol points of p, and from the best of them again and again with a
+    component replaced, or two merged and another put where p is missed. The divergence is then
+    minimised from there by gradient (L-BFGS, forward KL on the same points of p, others with common
+    random numbers). Results are compared, with the greedy one among them, by one key that no step
+    has used. An approximation: the best of many local minima, in nats for the default.
 
     Args:
       key: a JAX key.
@@ -70,7 +68,7 @@ def reduce_mixture(
       A `FitResult`, or for several `num_components` a dict `{n: FitResult}`, whose losses are the
       curve to choose from. Its `gmm` has the structure of `p`, untied, and no component without
       weight: fewer than `num_components` where they are not needed. `start` is the loss of greedy
-        merging, `losses` those of the gradient steps.
+      merging, `losses` those of the gradient steps.
 
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
@@ -88,56 +86,68 @@ def reduce_mixture(
       >>> print(jnp.sort(result.gmm.means[:, 0]).round(1), bool(result.loss.value < 1e-3))
       [0.5 9. ] True
     """
-    num_restarts, num_steps = (
-        check_count("num_restarts", num_restarts),
-        check_count("num_steps", num_steps),
-    )
-    p = as_float("p", p)
-    if any(isinstance(leaf, Tracer) for leaf in p):
-        raise ValueError(
-            "p: is traced; reduce_mixture chooses between starts outside jit and vmap, where gmmjax.fit works"
-        )
-    for name, leaf in zip(GMM._fields, p, strict=True):
-        if np.isnan(leaf).any() or (name != "logits" and not np.isfinite(leaf).all()):
-            raise ValueError(f"p.{name}: expected finite values, got {leaf}")
-    counts = list(num_components) if isinstance(num_components, Iterable) else [num_components]
+    num_restarts = check_count("num_restarts", num_restarts)
+    num_steps = check_count("num_steps", num_steps)
+    p = _checked_target(p)
+    several = isinstance(num_components, Iterable)
+    counts = list(num_components) if several else [num_components]
     counts = [check_count("num_components", count) for count in counts]
     frame = standardise.frame(p)
     if isinstance(init, GMM):
         init = standardise.into(frame, as_float("init", init))
-    white = search.trimmed(standardise.into(frame, p))
-    options = (divergence, cost, init, num_restarts, num_steps, preserve_moments)
-    results = {count: _reduce(key, white, count, *options) for count in counts}
-    results = {
-        count: r._replace(gmm=standardise.out_of(frame, r.gmm)) for count, r in results.items()
-    }
-    return results if isinstance(num_components, Iterable) else results[counts[0]]
+    white = parts.drop_absent(standardise.into(frame, p))
+    results = {}
+    for count in counts:
+        result = _reduce(
+            key, white, count, divergence, cost, init, num_restarts, num_steps, preserve_moments
+        )
+        results[count] = result._replace(gmm=standardise.out_of(frame, result.gmm))
+    return results if several else results[counts[0]]
+
+
+def _checked_target(p):
+    """The mixture to reduce: concrete and finite, for starts are chosen in Python."""
+    p = as_float("p", p)
+    if any(isinstance(leaf, Tracer) for leaf in p):
+        raise ValueError(
+            "p: is traced; reduce_mixture chooses between starts outside jit and vmap, "
+            "where gmmjax.fit works"
+        )
+    for name, leaf in zip(GMM._fields, p, strict=True):
+        # a logit of −inf is an absent component
+        if np.isnan(leaf).any() or (name != "logits" and not np.isfinite(leaf).all()):
+            raise ValueError(f"p.{name}: expected finite values, got {leaf}")
+    return p
 
 
 def _reduce(key, p, count, divergence, cost, init, num_restarts, num_steps, preserve_moments):
     """The reduction of a mixture without absent components, in coordinates where its covariance is
     1.
     """
-    keys = jax.random.split(key, 4)
-    greedy, starts = search.starts(keys[0], p, count, cost, init, num_restarts)
-    found, cloud = search.climb(keys[1], p, starts, num_restarts)
-    # where components overlap the fixed point is far off when its iteration stalls
+    key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
+    greedy, starts = search.starts(key_starts, p, count, cost, init, num_restarts)
+    found, cloud = search.search(key_search, p, starts, num_restarts)
+    # Where components overlap the fixed point is far off when its iteration stalls.
     if divergence is kl_divergence:
-        fits = [_descend(keys[2], found[0], _on_cloud, cloud, num_steps)]
+        fits = [_descend(key_descent, found[0], _on_cloud, cloud, num_steps)]
     else:
-        fits = [_descend(keys[2], q, _OfPair(divergence), p, num_steps) for q in found]
+        fits = [_descend(key_descent, q, _OfPair(divergence), p, num_steps) for q in found]
     candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
-        candidates = [
-            standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(g), g))
-            for g in candidates
-        ]
-    losses = [_evaluate(divergence, keys[3], p, q) for q in candidates]
+        candidates = [_with_moments_of(p, q) for q in candidates]
+    losses = [_evaluate(divergence, key_choice, p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-    return fits[max(best - 1, 0)]._replace(
-        gmm=search.trimmed(candidates[best]), loss=losses[best], start=losses[0]
+    # The record of a descent is kept where greedy merging turns out to be the best, too.
+    record = fits[max(best - 1, 0)]
+    return record._replace(
+        gmm=parts.drop_absent(candidates[best]), loss=losses[best], start=losses[0]
     )
+
+
+def _with_moments_of(p, q):
+    """The affine image of `q` that has the mean and the covariance of `p`."""
+    return standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(q), q))
 
 
 def _on_cloud(key, q, cloud):
@@ -145,8 +155,8 @@ def _on_cloud(key, q, cloud):
 
 
 class _OfPair(NamedTuple):
-    """A divergence as a loss in its second argument; the same for the same divergence, and so
-    compiled once.
+    """A divergence as a loss in its second argument; equal, and so compiled once, for one
+    divergence.
     """
 
     divergence: Callable
@@ -158,17 +168,19 @@ class _OfPair(NamedTuple):
 @jax.jit(static_argnums=(2, 4))
 def _descend(key, start, loss, target, num_steps):
     # Not batched: under vmap steps after a stop would be computed all the same.
-    options = {
-        "optimizer": optax.lbfgs(),
-        "num_steps": num_steps,
-        "common_random_numbers": True,
-        "args": (target,),
-    }
-    return fit(key, loss, start, patience=10, **options)
+    return fit(
+        key,
+        loss,
+        start,
+        optimizer=optax.lbfgs(),
+        num_steps=num_steps,
+        common_random_numbers=True,
+        patience=10,
+        args=(target,),
+    )
 
 
 def _evaluate(divergence, key, p, q):
     """The divergence as an estimate, whether or not it takes a key."""
-    takes_key = next(iter(inspect.signature(divergence).parameters)) == "key"
-    result = divergence(key, p, q) if takes_key else divergence(p, q)
+    result = divergence(key, p, q) if takes_key(divergence) else divergence(p, q)
     return result if isinstance(result, Estimate) else Estimate(result, jnp.zeros_like(result))

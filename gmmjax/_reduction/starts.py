@@ -4,23 +4,22 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._mixture.moments import covariance, mean
-from gmmjax._reduction import merge
+from gmmjax._reduction import costs, merge, parts
 from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
 
-_DRAWS = 4096
+NUM_DRAWS = 4096  # of k-means: sees modes of weight 1/1000 a few times, and costs nothing
 
 
 @keyed
-def greedy_start(key, p: GMM, num_components: int, *, cost=merge.runnalls) -> GMM:
-    r"""A mixture of fewer components by merging the cheapest pair again and again; an approximation
-    of `p`.
+def greedy_start(key, p: GMM, num_components: int, *, cost=costs.runnalls) -> GMM:
+    r"""A mixture of fewer components by merging the cheapest pair again and again.
 
-    Merges keep weight, mean and covariance of each pair (:math:`P_{ij} = \sum_k
-    \tfrac{w_k}{w_i+w_j} (P_k + (\mu_k-\mu_{ij})(\mu_k-\mu_{ij})^\top)`), hence those of the
-    mixture. Deterministic: the key is not used.
+    An approximation of `p`. Merges keep weight, mean and covariance of each pair
+    (:math:`P_{ij} = \sum_k \tfrac{w_k}{w_i+w_j} (P_k + (\mu_k-\mu_{ij})(\mu_k-\mu_{ij})^\top)`),
+    hence those of the mixture. Deterministic: the key is not used.
 
     Args:
       key: a JAX key.
@@ -54,17 +53,17 @@ def greedy_start(key, p: GMM, num_components: int, *, cost=merge.runnalls) -> GM
 @jax.jit(static_argnums=(1, 2))
 def _greedy_start(p, count, cost):
     c, left, _ = merge.greedy(p, p.num_components - count, cost)
-    order = jnp.argsort(~left, stable=True)[:count]
-    return merge.from_parts(jax.tree.map(lambda leaf: leaf[order], c))
+    kept = jnp.argsort(~left, stable=True)[:count]
+    return parts.to_gmm(index(c, kept))
 
 
 @keyed
 def moment_start(key, p: GMM, num_components: int) -> GMM:
-    r"""Equal weights, means drawn from :math:`\mathcal N(\bar\mu, \bar\Sigma)`, and the covariance
-    of `p` for each.
+    r"""Equal weights, means drawn from a Gaussian with the moments of `p`, its covariance for each.
 
-    Only the two moments of `p` are used: an approximation, wide enough for every component to see
-    all of `p`.
+    Of `p` only :math:`\bar\mu` and :math:`\bar\Sigma` are used, means are drawn from
+    :math:`\mathcal N(\bar\mu, \bar\Sigma)`: an approximation, wide enough for every component to
+    see all of `p`.
 
     Args:
       key: a JAX key.
@@ -94,10 +93,10 @@ def moment_start(key, p: GMM, num_components: int) -> GMM:
 
 @keyed
 def random_start(key, p: GMM, num_components: int) -> GMM:
-    r"""Equal weights, means drawn from `p`, and the covariance of `p` shrunk by :math:`n^{-2/D}`
-    for each.
+    r"""Equal weights, means drawn from `p`, and the covariance of `p` shrunk for each.
 
-    An approximation: n components of that size fill about the volume of `p`.
+    It is shrunk by :math:`n^{-2/D}`, an approximation: n components of that size fill about the
+    volume of `p`.
 
     Args:
       key: a JAX key.
@@ -160,20 +159,12 @@ def kmeans_start(key, p: GMM, num_components: int) -> GMM:
 def _kmeans_start(key, p, count):
     key_draws, key_choice = jax.random.split(key)
     factor = triangular.cholesky(covariance(p)[None])
-    white = linalg.matmul(sample(key_draws, p, _DRAWS) - mean(p)[None], triangular.tril_inverse(factor)[0].T)  # fmt: skip
-    far = lambda centre: jnp.sum((white - centre[None]) ** 2, axis=1)
-
-    def add(nearest: jax.Array, key):
-        safe = jnp.where(nearest > 0, nearest, 1.0)
-        chosen = white[jax.random.categorical(key, jnp.where(nearest > 0, jnp.log(safe), -jnp.inf))]
-        return jnp.minimum(nearest, far(chosen)), chosen
-
-    _, centres = jax.lax.scan(
-        add, jnp.ones(_DRAWS, white.dtype) * 1e6, jax.random.split(key_choice, count)
-    )
-    member = jax.nn.one_hot(
-        jnp.argmin(jax.vmap(far)(centres), axis=0), count, axis=0, dtype=white.dtype
-    )
+    inverse = triangular.tril_inverse(factor)[0]
+    draws = sample(key_draws, p, NUM_DRAWS)
+    white = linalg.matmul(draws - mean(p)[None], inverse.T)
+    centres = _kmeans_centres(key_choice, white, count)
+    distances = jax.vmap(_squared_distances, in_axes=(None, 0))(white, centres)
+    member = jax.nn.one_hot(jnp.argmin(distances, axis=0), count, axis=0, dtype=white.dtype)
     mass = jnp.sum(member, axis=1)
     share = member / jnp.maximum(mass, 1.0)[:, None]
     means = linalg.matmul(share, white)
@@ -181,10 +172,30 @@ def _kmeans_start(key, p, count):
     spread = linalg.matmul(apart * share[:, None, :], apart.mT)
     lower = triangular.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
     logits = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, 1.0)), -jnp.inf)
-    means = mean(p)[None] + linalg.matmul(means, factor[0].T)
-    return GMM(logits, means, linalg.matmul(factor, lower))
+    moved = mean(p)[None] + linalg.matmul(means, factor[0].T)
+    return GMM(logits, moved, linalg.matmul(factor, lower))
+
+
+def _kmeans_centres(key, points, count):
+    """Points `(count, D)`, each drawn in proportion to the squared distance from those before."""
+
+    def add(nearest: jax.Array, key):
+        positive = nearest > 0
+        safe = jnp.where(positive, nearest, 1.0)
+        log_chance = jnp.where(positive, jnp.log(safe), -jnp.inf)
+        chosen = points[jax.random.categorical(key, log_chance)]
+        return jnp.minimum(nearest, _squared_distances(points, chosen)), chosen
+
+    # All points are equally far before the first is chosen, and farther than from any of them.
+    start = jnp.full(len(points), 1e6, points.dtype)
+    return jax.lax.scan(add, start, jax.random.split(key, count))[1]
+
+
+def _squared_distances(points, centre):
+    return jnp.sum((points - centre[None]) ** 2, axis=1)
 
 
 def _equal(means, factor):
+    """Components of equal weight with one factor."""
     count, dim = means.shape
     return GMM(jnp.zeros(count, means.dtype), means, jnp.broadcast_to(factor, (count, dim, dim)))

@@ -16,7 +16,8 @@ from measure import setting
 from pairs import random_mixture, study
 
 import gmmjax
-from gmmjax._reduction import em, search, standardise
+from gmmjax._mixture.gmm import index
+from gmmjax._reduction import em, standardise
 
 DRAWS = 50_000  # for EM, with 5 starts
 LONG = 20  # restarts
@@ -48,7 +49,7 @@ def by_em(seed, p, count):
 
 
 def by_long_restarts(seed, p, count):
-    """The best of many starts of each kind, all climbed to the end on other and more points."""
+    """The best of many starts of each kind, all iterated to the end on other and more points."""
     frame = standardise.frame(p)
     white = standardise.into(frame, p)
     keys = jax.random.split(jax.random.key(1000 + seed), LONG)
@@ -56,14 +57,13 @@ def by_long_restarts(seed, p, count):
     starts += [gmmjax.random_start(key, white, count) for key in keys[1::2]]
     cloud = em.cloud(keys[0], white, 16, 2048)
     batches = [gmmjax.stack(starts[i : i + 4]) for i in range(0, LONG, 4)]
+    floor = jnp.asarray(1e-6, p.means.dtype)
     for _ in range(2):
-        runs = [
-            em.climb(batch, cloud, jnp.asarray(1e-6, p.means.dtype), 200, 16) for batch in batches
-        ]
+        runs = [em.run_em(batch, cloud, floor, 200, 16) for batch in batches]
         batches = [run.gmm for run in runs]
     losses = np.concatenate([run.loss for run in runs])
     best = int(np.nanargmin(losses))
-    return standardise.out_of(frame, search.pick(batches[best // 4], best % 4))
+    return standardise.out_of(frame, index(batches[best // 4], best % 4))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,17 +97,18 @@ def row(family, i, p, count):
     # One set of points for all, enough to tell them apart.
     fresh = jax.random.key(10_000 + i)
     kls = [gmmjax.kl_divergence(fresh, p, q, num_samples=1 << 18) for q in found]
-    gap = lambda q: gmmjax.expectation(  # noqa: E731
-        fresh,
-        lambda x: gmmjax.log_prob(q, x) - gmmjax.log_prob(ours.gmm, x),
-        p,
-        num_samples=1 << 18,
-    )
+
+    def gap(q):
+        def log_ratio(x):
+            return gmmjax.log_prob(q, x) - gmmjax.log_prob(ours.gmm, x)
+
+        return gmmjax.expectation(fresh, log_ratio, p, num_samples=1 << 18)
+
     cold = "*" if i == 0 else " "
     values = "".join(f"{float(kl.value):10.6f}" for kl in kls)
     print(
-        f"{family:14s}{values}   {float(kls[-1].stderr):.1e}   {em_seconds:9.2f} {quick_seconds:6.2f} "
-        f"{our_seconds:6.2f}{cold}",
+        f"{family:14s}{values}   {float(kls[-1].stderr):.1e}   "
+        f"{em_seconds:9.2f} {quick_seconds:6.2f} {our_seconds:6.2f}{cold}",
         flush=True,
     )
     worse = [f"{family} {i}: quick is worse than EM"] if kls[5].value > kls[3].value else []

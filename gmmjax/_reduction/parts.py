@@ -1,0 +1,95 @@
+"""Weights, means and covariances: what merging is done in, and the ways from a mixture and back."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture.gmm import GMM, index
+
+
+class Parts(NamedTuple):
+    """The components of a mixture: JAX arrays under `jit`, NumPy arrays in the search."""
+
+    weights: Any  # (K,)
+    means: Any  # (K, D)
+    covariances: Any  # (K, D, D)
+
+
+def from_gmm(g: GMM) -> Parts:
+    """Parts of a checked mixture, which may be traced."""
+    weights = jax.nn.softmax(g.logits)
+    return Parts(weights, g.means, linalg.dense_covariances(g.scale, g.means))
+
+
+def to_gmm(c: Parts) -> GMM:
+    """A full mixture of parts, which may be traced; weight 0 is absent."""
+    present = c.weights > 0
+    safe = jnp.asarray(jnp.where(present, c.weights, 1.0))
+    logits = jnp.where(present, jnp.log(safe), -jnp.inf)
+    return GMM(logits, c.means, triangular.cholesky(c.covariances))
+
+
+def to_numpy(g: GMM) -> Parts:
+    """Parts of a concrete mixture in double precision, whatever its dtype."""
+    logits, means, scale = (np.asarray(leaf, np.float64) for leaf in g)
+    weights = np.exp(logits - logits.max())
+    count, dim = means.shape
+    covariances = np.broadcast_to(_squares(scale, means), (count, dim, dim))
+    return Parts(weights / weights.sum(), means, covariances)
+
+
+def to_structure(like: GMM, c: Parts) -> GMM:
+    """A mixture of concrete parts in the structure and dtype of another, but untied.
+
+    Of all mixtures in that structure it is the nearest in forward KL, component by component.
+    """
+    with np.errstate(divide="ignore"):
+        logits = np.log(c.weights)
+    dtype = like.means.dtype
+    scale = factors(like, c.covariances)
+    return GMM(jnp.asarray(logits, dtype), jnp.asarray(c.means, dtype), jnp.asarray(scale, dtype))
+
+
+def factors(like: GMM, covariances: np.ndarray) -> np.ndarray:
+    """Scales of covariance matrices in the structure of a mixture."""
+    if like.scale.ndim == 3:
+        return np.linalg.cholesky(covariances)
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    if like.scale.ndim == 1:
+        variances = variances.mean(axis=1)
+    return np.sqrt(variances)
+
+
+def pool(c: Parts) -> Parts:
+    """One component with the weight, the mean and the covariance of all of them together."""
+    total = c.weights.sum()
+    mean = np.average(c.means, axis=0, weights=c.weights)
+    apart = c.means - mean
+    spread = c.covariances + apart[:, :, None] * apart[:, None, :]
+    covariance = np.sum(c.weights[:, None, None] * spread, axis=0) / total
+    return Parts(total[None], mean[None], covariance[None])
+
+
+def concatenate(*several: Parts) -> Parts:
+    """The components of all of them, in order."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *several)
+
+
+def drop_absent(g: GMM) -> GMM:
+    """A concrete mixture without its absent components."""
+    present = np.flatnonzero(np.asarray(g.logits) > -np.inf)
+    tied = g.scale.shape[0] < g.num_components
+    scale = g.scale if tied else index(g.scale, present)
+    return GMM(g.logits[present], g.means[present], scale)
+
+
+def _squares(scale, means):
+    """Covariance matrices of a scale, `(K or 1, D, D)`."""
+    if scale.ndim > means.ndim:
+        lower = np.tril(scale)
+        return lower @ lower.mT
+    variances = (scale**2).reshape(len(scale), -1, 1)
+    return variances * np.eye(means.shape[1])

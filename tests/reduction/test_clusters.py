@@ -1,0 +1,88 @@
+"""Reduction as clustering: moves only lower the bound, and merges keep the moments."""
+
+import jax
+import numpy as np
+import pytest
+from cases import random_mixture
+
+import gmmjax
+from gmmjax._reduction import clusters, parts
+from gmmjax._reduction.parts import Parts
+
+
+@pytest.fixture(scope="module")
+def planar():
+    return random_mixture(3, 10, 2)
+
+
+@pytest.fixture(scope="module")
+def bound(planar):
+    """Runnalls' bound of a partition into three, as a function of the labels."""
+    c = parts.to_numpy(planar)
+
+    def value(labels):
+        merged = clusters.merge(c, labels, 3)
+        after = merged.weights @ np.linalg.slogdet(merged.covariances)[1]
+        before = c.weights @ np.linalg.slogdet(c.covariances)[1]
+        return 0.5 * (after - before)
+
+    return value
+
+
+@pytest.fixture(scope="module")
+def worse():
+    return np.arange(10) % 3
+
+
+@pytest.fixture(scope="module")
+def better(planar, worse):
+    return clusters.improve(parts.to_numpy(planar), worse, 3)
+
+
+def test_moves_lower_the_bound(bound, worse, better):
+    assert bound(better) < bound(worse) - 0.1
+
+
+def test_no_single_move_is_left_that_lowers_the_bound(bound, better):
+    for i in range(10):
+        for new in range(3):
+            moved = np.where(np.arange(10) == i, new, better)
+            if len(set(moved)) == 3:
+                assert bound(moved) > bound(better) - 1e-9
+
+
+def test_the_bound_is_an_upper_one(planar, bound, better):
+    q = gmmjax.from_covariances(*clusters.merge(parts.to_numpy(planar), better, 3))
+    assert gmmjax.kl_divergence(jax.random.key(99), planar, q).value < bound(better)
+
+
+@pytest.fixture
+def near_pair():
+    """Four components, of which the first and the third differ little."""
+    means = np.array([[0.0, 0.0], [9.0, 0.0], [0.1, 0.0], [0.0, 9.0]])
+    return Parts(np.array([0.2, 0.3, 0.1, 0.4]), means, np.stack([np.eye(2)] * 4))
+
+
+def test_a_cheap_merge_keeps_the_moments(near_pair):
+    rng = np.random.default_rng(0)
+    whole = parts.pool(near_pair)
+    for _ in range(20):
+        fewer = clusters.merge_cheaply(rng, near_pair)
+        assert fewer.weights.shape == (3,)
+        again = parts.pool(fewer)
+        np.testing.assert_allclose(again.means, whole.means)
+        np.testing.assert_allclose(again.covariances, whole.covariances, atol=1e-12)
+
+
+def test_a_cheap_merge_is_mostly_of_two_that_differ_little(near_pair):
+    rng = np.random.default_rng(0)
+    near = 0
+    for _ in range(200):
+        weights = clusters.merge_cheaply(rng, near_pair).weights
+        near += np.isclose(weights, 0.3).sum() == 2  # 0.2 + 0.1 beside 0.3
+    assert 180 < near < 200
+
+
+def test_seeds_of_coinciding_points_leave_no_cluster_empty():
+    labels = clusters.seed(np.random.default_rng(0), np.full(5, 0.2), np.zeros((5, 2)), 3)
+    assert set(labels) == {0, 1, 2}
