@@ -7,8 +7,10 @@ from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._mixture import components, density, linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import covariance, mean, recentred
+from gmmjax._properties import divergence
 
 
+@divergence(zero_at_equality=True)
 def kl_variational(p: GMM, q: GMM) -> jax.Array:
     r"""Variational approximation of :math:`\mathrm{KL}(p \| q)` of Hershey and Olsen, in nats; NOT
     a bound.
@@ -52,6 +54,7 @@ def _kl_variational(p, q):
     )
 
 
+@divergence(zero_at_equality=True)
 def kl_product(p: GMM, q: GMM) -> jax.Array:
     r"""Product-of-Gaussians approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
 
@@ -133,6 +136,7 @@ def _kl_matched(p, q):
     return jnp.sum(jnp.exp(log_w) * (nearest + jnp.where(log_w > -jnp.inf, log_w, 0.0)))
 
 
+@divergence(zero_at_equality=True)
 def kl_unscented(p: GMM, q: GMM) -> jax.Array:
     r"""Unscented approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
 
@@ -181,6 +185,7 @@ def _kl_unscented(p, q):
     )
 
 
+@divergence(zero_at_equality=True)
 def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
     r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of
     :math:`\mathrm{KL}(p \| q)`.

@@ -16,6 +16,7 @@ from gmmjax._bounds.variational import variational_upper
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.build import concatenate, stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._properties import divergence
 
 
 class Bounds(NamedTuple):
@@ -34,6 +35,7 @@ class Bounds(NamedTuple):
     upper: jax.Array
 
 
+@divergence(zero_at_equality=True)
 def kl_bounds(p: GMM, q: GMM) -> Bounds:
     r"""Bounds of the Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p -
     \log q]`, in nats.
@@ -137,6 +139,7 @@ def _entropy_bounds(p):
     return _widened(known + lower, known + upper, p, p)
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def js_bounds(p: GMM, q: GMM) -> Bounds:
     r"""Bounds of the Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q
     \| m))`, in nats.

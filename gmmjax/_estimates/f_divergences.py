@@ -14,12 +14,14 @@ import numpy as np
 
 from gmmjax._estimates.importance import balanced_replicates, pair, tail_checked
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling import settings, tails
 from gmmjax._sampling.estimate import Estimate, standard_error
 from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_function, keyed
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def total_variation(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -61,6 +63,7 @@ def total_variation(
     return _estimate_balanced(key, p, q, _total_variation, num_samples, num_replicates, points)
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def squared_hellinger(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -102,6 +105,7 @@ def squared_hellinger(
     return _estimate_balanced(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def f_divergence(
     key,

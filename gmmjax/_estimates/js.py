@@ -9,12 +9,14 @@ from jax.core import Tracer
 from gmmjax._estimates import log_ratios
 from gmmjax._estimates.log_ratios import BLEND, Share
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_between, keyed
 
 
+@divergence(symmetric=True, zero_at_equality=True, skewed_by="weight")
 @keyed
 def js_divergence(
     key,
@@ -80,6 +82,7 @@ def js_divergence(
     return log_ratios.estimate_logs(key, (p, q), _shares(2), blend, blend, sampling, options)
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def generalised_js_divergence(
     key,

@@ -7,12 +7,14 @@ import jax
 from gmmjax._estimates import log_ratios
 from gmmjax._estimates.log_ratios import BLEND, Share
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_between, keyed
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def kl_divergence(
     key,
@@ -76,6 +78,7 @@ def kl_divergence(
     )
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def jeffreys_divergence(
     key,
@@ -142,6 +145,7 @@ def jeffreys_divergence(
     )
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def skew_kl_divergence(
     key,

@@ -9,12 +9,14 @@ from jax.core import Tracer
 from gmmjax._estimates import hellinger_integral
 from gmmjax._estimates.importance import balanced_replicates, pair, tail_checked
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling import settings, tails
 from gmmjax._sampling.estimate import Estimate, standard_error
 from gmmjax._sampling.points import sobol
 from gmmjax._validate import check_between, keyed
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def renyi_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -66,6 +68,7 @@ def renyi_divergence(
     )
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def tsallis_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -116,6 +119,7 @@ def tsallis_divergence(
     )
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def chi2_divergence(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -166,6 +170,7 @@ def chi2_divergence(
     )
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def bhattacharyya_distance(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol

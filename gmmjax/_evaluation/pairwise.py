@@ -12,36 +12,10 @@ from jax.core import Tracer
 
 from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._progress import bar
+from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import pairs_together
 from gmmjax._validate import check_count, check_function, check_key
-
-# The functions of this package that are 0 where both mixtures are the same, and those that do not
-# mind their order.
-SYMMETRIC = {
-    "bhattacharyya_distance",
-    "cauchy_schwarz_divergence",
-    "gaussian_w2_squared",
-    "ise",
-    "jeffreys_divergence",
-    "js_bounds",
-    "js_divergence",
-    "js_quadrature",
-    "mmd_squared",
-    "mw2_squared",
-    "sliced_w2_squared",
-    "squared_hellinger",
-    "total_variation",
-}
-ZERO_AT_EQUALITY = SYMMETRIC | {
-    "chi2_divergence",
-    "kl_bounds",
-    "kl_divergence",
-    "kl_quadrature",
-    "renyi_divergence",
-    "skew_kl_divergence",
-    "tsallis_divergence",
-}
 
 
 def pairwise(
@@ -111,16 +85,10 @@ def pairwise(
             f"qs: has means {qs.means.shape}, of another dimension than ps, with means {ps.means.shape}"
         )
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
-    name, bound = _own_name(divergence)
-    symmetric = (
-        name in SYMMETRIC and "weight" not in {**bound, **keywords}
-        if symmetric is None
-        else symmetric
-    )
+    known = properties(functools.partial(divergence, **keywords))
+    symmetric = known.symmetric if symmetric is None else symmetric
     layout = (
-        _rectangle(rows, others)
-        if others
-        else _all_pairs(rows, symmetric, name in ZERO_AT_EQUALITY)
+        _rectangle(rows, others) if others else _all_pairs(rows, symmetric, known.zero_at_equality)
     )
     arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
     call = _Call(
@@ -232,18 +200,6 @@ def _loop(call, rows, qs, arrays):
         for i in bar(range(len(rows[0])))
     ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *table)
-
-
-def _own_name(divergence):
-    """The name of a function of this package, None for others, and the keywords that are bound to
-    it.
-    """
-    bound = {}
-    while isinstance(divergence, functools.partial):
-        bound = {**divergence.keywords, **bound}
-        divergence = divergence.func
-    own = getattr(divergence, "__module__", "").startswith("gmmjax.")
-    return getattr(divergence, "__name__", None) if own else None, bound
 
 
 def _check_divergence(divergence, key):

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from gmmjax._mixture import components, linalg, triangular
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._properties import divergence
 from gmmjax._validate import check_between
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def ise(p: GMM, q: GMM) -> jax.Array:
     r"""Integrated squared error, :math:`\int (p - q)^2 = \int p^2 - 2 \int pq + \int q^2`; exact,
     in units of density.
@@ -50,6 +52,7 @@ def _ise(p, q):
     return difference * jnp.exp(log_unit - _log_two_pi(p))
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def normalised_ise(p: GMM, q: GMM) -> jax.Array:
     r"""Integrated squared error in [0, 1], :math:`\int (p - q)^2 \,/\, (\int p^2 + \int q^2)`;
     exact, no unit.
@@ -87,6 +90,7 @@ def _normalised_ise(p, q):
     return difference / total
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
     r"""Cauchy–Schwarz divergence, :math:`-\log\big(\int pq \,/\, \sqrt{\int p^2 \int q^2}\big)`;
     exact, in nats.
@@ -156,6 +160,7 @@ def _renyi2_entropy(p):
     return _log_two_pi(p) - jax.nn.logsumexp(_log_product_terms(p, p))
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
     r"""Squared maximum mean discrepancy, :math:`\mathbb E[k(x, x') - 2 k(x, y) + k(y, y')]`; exact,
     no unit.

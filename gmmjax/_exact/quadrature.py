@@ -5,8 +5,10 @@ import jax.numpy as jnp
 
 from gmmjax._exact.integrate import integrate
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._properties import divergence
 
 
+@divergence(zero_at_equality=True)
 def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergence, :math:`\int p \log (p / q)\, dx`, by numerical integration, in
     nats; D = 1 or 2.
@@ -48,6 +50,7 @@ def _kl_quadrature(p, q):
     return integrate(lambda log_p, log_q: _excess(log_p, log_q, log_q - log_p), [p, q])
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def js_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))`, in
     nats; D = 1 or 2.
