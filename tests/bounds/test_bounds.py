@@ -147,15 +147,12 @@ def published():
     def literature(p, q):
         kl, own = components.pairwise_kl(p, q), components.pairwise_kl(p, p)
         mean = variational.mean_log_sum
-        products = (
-            cross_entropy.relative_entropies(p) + components.pairwise_log_integral(p, g)
-            for g in (p, q)
-        )
-        product, cross = (mean(p, g, table) for g, table in zip((p, q), products, strict=True))
-        surprise, information = (cross, mean(p, q, -kl)), (product, mean(p, p, -own))
+        entropies = cross_entropy.relative_entropies(p)[:, None]
+        own_product = mean(p, p, entropies + components.pairwise_log_integral(p, p))
+        product = mean(p, q, entropies + components.pairwise_log_integral(p, q))
         return {
-            "durrieu_lower": information[1] - surprise[0],
-            "durrieu_upper": information[0] - surprise[1],
+            "durrieu_lower": mean(p, p, -own) - product,
+            "durrieu_upper": own_product - mean(p, q, -kl),
             "hershey_olsen_upper": variational.variational_upper(p, q, kl),
             "convexity_upper": jax.nn.softmax(p.logits) @ kl @ jax.nn.softmax(q.logits),
         }
