@@ -48,7 +48,8 @@ def cross_entropy_bounds(p: GMM, q: GMM, kl: jax.Array):
     """Lower and upper bound of −Σ w_a (E_{p_a}[log q] + H_a), from the divergences of the
     components.
     """
-    by_tilt = jax.vmap(lambda gamma: _jensen(p, q, kl, gamma))(jnp.asarray(TILTS, kl.dtype))
+    tilts = jnp.asarray(TILTS, kl.dtype)
+    by_tilt = jax.vmap(lambda gamma: _jensen(p, q, kl, gamma))(tilts)
     rows = jnp.minimum(linalg.least(by_tilt, axis=0), 0.0)  # E_{p_a}[log q] ≤ −H_a
     return -weighted(p, rows), -mean_log_sum(p, q, -kl)
 
@@ -63,7 +64,8 @@ def _jensen(p: GMM, q: GMM, kl: jax.Array, gamma: jax.Array) -> jax.Array:
     table = components.pairwise_tilted(p, q, nearest, gamma)
     infinite = jnp.isinf(table)
     useless = jnp.any(infinite & (log_v > -jnp.inf), axis=1)
-    log_mean = jax.nn.logsumexp(log_v + jnp.where(infinite, 0.0, table), axis=1)
+    finite = jnp.where(infinite, 0.0, table)
+    log_mean = jax.nn.logsumexp(log_v + finite, axis=1)
     bound = log_mean + (1 - gamma) * relative_entropies(p) - gamma * matched
     return jnp.where(useless, jnp.inf, bound)
 

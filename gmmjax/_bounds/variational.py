@@ -30,8 +30,9 @@ def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
     phi = _minimise(fixed_w, fixed_v, fixed_kl)  # log φ_ab / w_a
     psi = fixed_w[:, None] + phi - _column_sums(fixed_w, phi)[None]  # log ψ_ab / v_b
     present = (log_w > -jnp.inf)[:, None] & (log_v > -jnp.inf)[None]
-    log_ratio = jnp.where(present, log_w[:, None] + phi - log_v[None] - psi, 0.0)
-    return jnp.sum(jnp.exp(log_w)[:, None] * jnp.exp(phi) * (log_ratio + kl))
+    log_ratio = log_w[:, None] + phi - log_v[None] - psi
+    terms = jnp.where(present, log_ratio, 0.0) + kl
+    return jnp.sum(jnp.exp(log_w)[:, None] * jnp.exp(phi) * terms)
 
 
 class _State(NamedTuple):
