@@ -46,20 +46,21 @@ def density_on_line(g: GMM, ax, color, label, components: bool) -> None:
 
 def _points_on_line(g):
     """Points as fine as the narrowest component wants them, but only around that one."""
-    means = np.asarray(g.means)[:, 0]
-    deviations = np.sqrt(np.asarray(covariances(g))[:, 0, 0])
-    around = means[:, None] + deviations[:, None] * np.linspace(-4, 4, 161)[None]
-    return np.unique(around)
+    means = np.asarray(g.means)  # (K, 1)
+    deviations = np.sqrt(np.asarray(covariances(g)))[:, 0]  # (K, 1)
+    return np.unique(means + deviations * np.linspace(-4, 4, 161))
 
 
 def density_in_plane(g: GMM, ax, color, label, components: bool) -> None:
     """Regions of highest density, and an ellipse for each component."""
     x, y = _sides(g)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
-    z = np.exp(np.asarray(log_prob(g, jnp.asarray(grid, g.means.dtype)), np.float64))
+    log_density = log_prob(g, jnp.asarray(grid, g.means.dtype))
+    z = np.exp(np.asarray(log_density, np.float64))
     levels = _levels(z)
     top = max(z.max(), levels[-1]) * 1.001
-    colors = [(*to_rgba(color)[:3], alpha) for alpha in np.linspace(0.12, 0.6, len(levels))]
+    red, green, blue, _ = to_rgba(color)
+    colors = [(red, green, blue, alpha) for alpha in np.linspace(0.12, 0.6, len(levels))]
     ax.contourf(x, y, z, levels=[*levels, top], colors=colors)
     if components:
         _draw_ellipses(g, ax, color)
@@ -70,9 +71,11 @@ def density_in_plane(g: GMM, ax, color, label, components: bool) -> None:
 
 def _sides(g):
     """Grid points along both axes, out to 3.2 deviations of every component."""
-    means, variances = (np.asarray(v, np.float64) for v in (g.means, covariances(g)))
-    reach = 3.2 * np.sqrt(np.diagonal(variances, axis1=1, axis2=2))
-    low, high = (means - reach).min(axis=0), (means + reach).max(axis=0)
+    means = np.asarray(g.means, np.float64)
+    sigma = np.asarray(covariances(g), np.float64)
+    reach = 3.2 * np.sqrt(np.diagonal(sigma, axis1=1, axis2=2))
+    low = np.min(means - reach, axis=0)
+    high = np.max(means + reach, axis=0)
     return np.linspace(low, high, NUM_GRID_POINTS).T
 
 
@@ -85,15 +88,18 @@ def _levels(z):
 
 def _draw_ellipses(g, ax, color):
     """Two standard deviations of each component, fainter for less weight, the heaviest on top."""
-    means, variances, w = (np.asarray(v, np.float64) for v in (g.means, covariances(g), weights(g)))
+    means = np.asarray(g.means, np.float64)
+    sigma = np.asarray(covariances(g), np.float64)
+    w = np.asarray(weights(g), np.float64)
     style = {"fill": False, "edgecolor": color, "linewidth": 1.2, "zorder": 3}
     for k in np.argsort(w):
-        (minor, major), axes = np.linalg.eigh(variances[k])
-        angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
-        alpha = 1 - 0.8 * (1 - w[k] / w.max())
+        (minor, major), axes = np.linalg.eigh(sigma[k])
+        x, y = axes[:, 1]  # along the major axis
+        style["angle"] = np.degrees(np.arctan2(y, x))
+        style["alpha"] = 1 - 0.8 * (1 - w[k] / w.max())
         width, height = 4 * np.sqrt(major), 4 * np.sqrt(minor)
-        ax.add_patch(Ellipse(tuple(means[k]), width, height, angle=angle, alpha=alpha, **style))
-        ax.plot(*means[k], "+", color=color, alpha=alpha, markersize=5)
+        ax.add_patch(Ellipse(tuple(means[k]), width, height, **style))
+        ax.plot(*means[k], "+", color=color, alpha=style["alpha"], markersize=5)
 
 
 def name_rows_and_columns(ax, rows, columns) -> None:

@@ -189,8 +189,9 @@ def _js_bounds(p, q):
     # kind then serves all three.
     both = concatenate([p, q])
     half = jnp.asarray(0.5, both.means.dtype)
-    only_p = jnp.concatenate([p.logits, jnp.full_like(q.logits, -jnp.inf)])
-    only_q = jnp.concatenate([jnp.full_like(p.logits, -jnp.inf), q.logits])
+    no_p, no_q = (jnp.full_like(g.logits, -jnp.inf) for g in (p, q))
+    only_p = jnp.concatenate([p.logits, no_q])
+    only_q = jnp.concatenate([no_p, q.logits])
     mixed = both._replace(logits=jnp.log(half) + both.logits)
     kl, integrals = components.pairwise_kl(both, both), own_integrals(both)
 
@@ -220,10 +221,14 @@ def _log_affinity(p, q, table):
 
 def _widened(lower, upper, p, q):
     """Bounds moved apart by what rounding may have done to them."""
-    largest_p, largest_q = (jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means))) for g in (p, q))
-    size = p.dim + largest_p + largest_q
+    size = p.dim + _largest_log_det(p) + _largest_log_det(q)
     return Bounds(lower - _slack(lower, size), upper + _slack(upper, size))
 
 
+def _largest_log_det(g):
+    return jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means)))
+
+
 def _slack(value, size):
-    return 8 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
+    eps = jnp.finfo(value.dtype).eps
+    return 8 * eps * jax.lax.stop_gradient(size + jnp.abs(value))
