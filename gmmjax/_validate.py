@@ -15,9 +15,7 @@ R = TypeVar("R")
 
 
 def keyed(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the key of a function before Python counts its arguments, for who forgot it: `f(p,
-    q)`.
-    """
+    """Check the key before Python counts arguments, so that `f(p, q)` is told what is missing."""
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,28 +25,34 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
+def is_traced(*values) -> bool:
+    """Whether any leaf of these trees is traced: a value that `jit`, `grad` or `vmap` hides."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
 def check_key(key) -> None:
     """Refuse what is not one new-style JAX key."""
     advice = "expected a JAX key such as jax.random.key(0)"
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.shape:
-            raise ValueError(
-                f"key: {advice}, got an array of keys of shape {key.shape}; lift with jax.vmap"
-            )
-        return
-    if isinstance(key, jax.Array) and key.dtype == jnp.uint32:
+    if not isinstance(key, jax.Array):
+        raise TypeError(f"key: {advice}, got {type(key).__name__}")
+    if key.dtype == jnp.uint32:
         raise TypeError(
             f"key: {advice}, got an old-style key; convert it with jax.random.wrap_key_data"
         )
-    raise TypeError(f"key: {advice}, got {type(key).__name__}")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"key: {advice}, got {type(key).__name__}")
+    if key.shape:
+        raise ValueError(
+            f"key: {advice}, got an array of keys of shape {key.shape}; lift with jax.vmap"
+        )
 
 
 def check_count(name: str, value) -> int:
     """A count as a Python int of at least 1; anything else is refused."""
-    if isinstance(value, Tracer):
+    if is_traced(value):
         raise TypeError(
-            f"{name}: is traced ({value.aval.str_short()}) but sets shapes and must be a Python int; bind it before "
-            f"jit or vmap, for example functools.partial(gmmjax.kl_divergence, {name}=4096)"
+            f"{name}: is traced but sets shapes and must be a Python int; bind it before jit or "
+            f"vmap, for example functools.partial(gmmjax.kl_divergence, {name}=4096)"
         )
     if isinstance(value, bool):
         raise TypeError(f"{name}: expected an int, got {value!r}")
@@ -65,18 +69,22 @@ def check_count(name: str, value) -> int:
 
 def check_between(name: str, value, low: float, high: float):
     """A real number in (low, high]; anything else is refused, and NaN where it is traced."""
-    if not isinstance(value, Tracer):
-        try:
-            value = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{name}: expected a scalar, got {value!r}; arrays are lifted with jax.vmap"
-            ) from None
-        if not low < value <= high:
-            raise ValueError(
-                f"{name}: expected a number above {low} and at most {high}, got {value}"
-            )
-        return value
+    if is_traced(value):
+        return _nan_outside(name, value, low, high)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}: expected a scalar, got {value!r}; arrays are lifted with jax.vmap"
+        ) from None
+    if not low < number <= high:
+        raise ValueError(f"{name}: expected a number above {low} and at most {high}, got {number}")
+    return number
+
+
+def _nan_outside(name, value, low, high):
+    """A traced scalar, and NaN where it is not in (low, high]: nothing can be raised then."""
+    value = jnp.asarray(value)
     if value.shape != ():
         raise ValueError(f"{name}: expected a scalar, got shape {value.shape}; lift with jax.vmap")
     return jnp.where((low < value) & (value <= high), value, jnp.nan)
@@ -90,6 +98,17 @@ def check_function(name: str, value) -> None:
         )
 
 
-def takes_key(function: Callable) -> bool:
+def takes_key(divergence: Callable) -> bool:
     """Whether the first argument of a divergence is a key, which the contract calls `key`."""
-    return next(iter(inspect.signature(function).parameters), None) == "key"
+    return first_parameter(divergence) == "key"
+
+
+def first_parameter(divergence: Callable) -> str | None:
+    """The name of the first argument of a divergence, by which estimates are told from others."""
+    try:
+        return next(iter(inspect.signature(divergence).parameters), None)
+    except (TypeError, ValueError):  # of builtins and of some classes
+        raise TypeError(
+            f"divergence: {divergence!r} does not say which arguments it takes; "
+            "wrap it in a function of (key, p, q) or of (p, q)"
+        ) from None

@@ -1,27 +1,15 @@
-"""Pictures of mixtures, fits and divergence matrices, drawn with matplotlib (`pip install
-gmmjax[plot]`).
+"""Pictures of mixtures, fits and divergence matrices, drawn with matplotlib (`gmmjax[plot]`).
 
 Every function draws into the `ax` it is given, or the current one, and returns it. `import gmmjax`
 alone does not load matplotlib: this module is imported by name, `from gmmjax import plot`.
 """
 
-import jax.numpy as jnp
 import numpy as np
 
+from gmmjax import _drawing
+from gmmjax._drawing import plt
 from gmmjax._mixture.algebra import marginal
-from gmmjax._mixture.density import component_log_prob, log_prob
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._mixture.moments import covariances, weights
-
-try:
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import Ellipse
-except ImportError as error:
-    raise ImportError("gmmjax.plot needs matplotlib: pip install gmmjax[plot]") from error
-
-_REGIONS = (0.95, 0.8, 0.6, 0.4, 0.2)  # probability inside each contour
-_GRID = 240
 
 
 def density(g: GMM, ax=None, *, color="C0", label=None, components: bool = True):
@@ -57,9 +45,9 @@ def density(g: GMM, ax=None, *, color="C0", label=None, components: bool = True)
         raise ValueError(
             f"g: expected dimension 1 or 2, got {g.dim}; gmmjax.plot.marginals shows more"
         )
-    ax = plt.gca() if ax is None else ax
-    draw = _density_on_line if g.dim == 1 else _density_in_plane
-    draw(_present(g), ax, color, label, components)
+    ax = _drawing.current_axes(ax)
+    draw = _drawing.density_on_line if g.dim == 1 else _drawing.density_in_plane
+    draw(_drawing.present(g), ax, color, label, components)
     return ax
 
 
@@ -88,30 +76,35 @@ def marginals(g: GMM, axes=None, *, color="C0", labels=None):
     g = as_float("g", g)
     if g.dim < 2:
         raise ValueError("g: expected dimension 2 or more, got 1; gmmjax.plot.density shows it")
-    labels = [f"$x_{{{i + 1}}}$" for i in range(g.dim)] if labels is None else list(labels)
-    if len(labels) != g.dim:
-        raise ValueError(f"labels: expected {g.dim} names, got {len(labels)}")
-    if axes is None:
-        side = max(4.8, 1.7 * g.dim)
-        axes = plt.figure(figsize=(side, side), layout="constrained").subplots(g.dim, g.dim)
-    axes = np.asarray(axes)
-    if axes.shape != (g.dim, g.dim):
-        raise ValueError(f"axes: expected an array of shape ({g.dim}, {g.dim}), got {axes.shape}")
+    names = [f"$x_{{{i + 1}}}$" for i in range(g.dim)] if labels is None else list(labels)
+    if len(names) != g.dim:
+        raise ValueError(f"labels: expected {g.dim} names, got {len(names)}")
+    axes = _square(axes, g.dim)
     diagonal = [axes[i, i] for i in range(g.dim)]
     for (row, column), ax in np.ndenumerate(axes):
         if column > row:
             ax.set_visible(False)
             continue
-        density(marginal(g, [row] if row == column else [column, row]), ax, color=color)
-        ax.set(
-            xlabel=labels[column] if row == g.dim - 1 else "",
-            ylabel=labels[row] if column == 0 < row else "",
-        )
-        ax.tick_params(labelbottom=row == g.dim - 1, labelleft=column == 0 < row)
+        kept = [row] if row == column else [column, row]
+        density(marginal(g, kept), ax, color=color)
+        bottom, left = row == g.dim - 1, column == 0 < row
+        ax.set(xlabel=names[column] if bottom else "", ylabel=names[row] if left else "")
+        ax.tick_params(labelbottom=bottom, labelleft=left)
         if row == column:
             ax.set_yticks([])
         else:
             ax.set_xlim(*diagonal[column].get_xlim())
+    return axes
+
+
+def _square(axes, dim):
+    """The `(D, D)` axes that were given, or those of a new figure."""
+    if axes is None:
+        side = max(4.8, 1.7 * dim)
+        axes = plt.figure(figsize=(side, side), layout="constrained").subplots(dim, dim)
+    axes = np.asarray(axes)
+    if axes.shape != (dim, dim):
+        raise ValueError(f"axes: expected an array of shape ({dim}, {dim}), got {axes.shape}")
     return axes
 
 
@@ -144,14 +137,15 @@ def history(result, ax=None, *, color="C0", label=None):
         raise TypeError(
             f"result: expected losses and stderrs, as a fit has them, got {type(result).__name__}"
         )
-    ax = plt.gca() if ax is None else ax
+    ax = _drawing.current_axes(ax)
     loss, stderr = (np.asarray(v, np.float64) for v in (result.losses, result.stderrs))
     steps = np.arange(loss.size)
     (line,) = ax.plot(steps, loss, color=color, label=label, linewidth=1.2)
     low, high = loss - 2 * stderr, loss + 2 * stderr
-    if np.nanmin(loss) > 0 and np.nanmax(loss) > 30 * np.nanmin(loss):
+    smallest, largest = np.nanmin(loss), np.nanmax(loss)
+    if smallest > 0 and largest > 30 * smallest:
         ax.set_yscale("log")
-        low = np.maximum(low, np.nanmin(loss) / 10)
+        low = np.maximum(low, smallest / 10)
     ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
     ax.set(xlabel="step", ylabel="loss ± 2 standard errors", xmargin=0.01)
     return ax
@@ -182,83 +176,16 @@ def matrix(values, labels=None, ax=None, *, cmap="viridis_r"):
     if values.ndim != 2:
         raise ValueError(f"values: expected a matrix, got shape {values.shape}")
     rows, columns = _names(labels, values.shape)
-    ax = plt.gca() if ax is None else ax
+    ax = _drawing.current_axes(ax)
     image = ax.imshow(values, cmap=cmap)
     ax.figure.colorbar(image, ax=ax, label="nats")
     if len(rows):
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_xticks(range(len(columns)), columns)
-    if sum(map(len, columns)) > 30:  # they would not fit side by side
-        ax.tick_params(axis="x", rotation=45)
-        for tick in ax.get_xticklabels():
-            tick.set(ha="right", rotation_mode="anchor")
+        _drawing.name_rows_and_columns(ax, rows, columns)
     if max(values.shape) <= 12:
-        colors = image.to_rgba(values)
-        for (i, j), value in np.ndenumerate(values):
-            red, green, blue, _ = colors[i, j]
-            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-            ax.text(
-                j,
-                i,
-                f"{value:.2g}",
-                ha="center",
-                va="center",
-                color="white" if dark else "black",
-                size=8,
-            )
+        _drawing.write_numbers(ax, image, values)
     ax.xaxis.set_label_position("top")  # long names leave no room for it below
     ax.set(xlabel="q", ylabel="p")
     return ax
-
-
-def _density_on_line(g, ax, color, label, components):
-    means, sds = np.asarray(g.means)[:, 0], np.sqrt(np.asarray(covariances(g))[:, 0, 0])
-    # As fine as the narrowest component wants it, but only around that one.
-    x = np.unique(
-        np.concatenate(
-            [mean + sd * np.linspace(-4, 4, 161) for mean, sd in zip(means, sds, strict=True)]
-        )
-    )
-    points = jnp.asarray(x, g.means.dtype)[:, None]
-    y = np.exp(log_prob(g, points))
-    if components:
-        for part in np.exp(component_log_prob(g, points)).T:
-            ax.plot(x, part, color=color, alpha=0.7, linewidth=0.9, linestyle=(0, (4, 2)))
-    ax.fill_between(x, y, color=color, alpha=0.18, linewidth=0)
-    ax.plot(x, y, color=color, label=label, linewidth=1.8)
-    # of all mixtures that are drawn here
-    ax.set(xlabel="x", ylabel="density", ylim=(0, 1.05 * ax.dataLim.y1))
-
-
-def _density_in_plane(g, ax, color, label, components):
-    means, covs, w = (np.asarray(v, np.float64) for v in (g.means, covariances(g), weights(g)))
-    reach = 3.2 * np.sqrt(np.diagonal(covs, axis1=1, axis2=2))
-    low, high = (means - reach).min(0), (means + reach).max(0)
-    x, y = (np.linspace(*ends, _GRID) for ends in zip(low, high, strict=True))
-    grid = np.stack(np.meshgrid(x, y), axis=-1)
-    z = np.exp(np.asarray(log_prob(g, jnp.asarray(grid, g.means.dtype)), np.float64))
-    ordered = np.sort(z, axis=None)[::-1]
-    inside = np.cumsum(ordered) / ordered.sum()
-    levels = np.unique([ordered[np.searchsorted(inside, share)] for share in _REGIONS])
-    fills = [(*to_rgba(color)[:3], alpha) for alpha in np.linspace(0.12, 0.6, len(levels))]
-    ax.contourf(x, y, z, levels=[*levels, max(z.max(), levels[-1]) * 1.001], colors=fills)
-    for k in np.argsort(w) if components else ():
-        variances, axes = np.linalg.eigh(covs[k])
-        angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
-        alpha = 1 - 0.8 * (1 - w[k] / w.max())
-        size = 4 * np.sqrt(variances[::-1])
-        style = {"fill": False, "edgecolor": color, "alpha": alpha, "linewidth": 1.2, "zorder": 3}
-        ax.add_patch(Ellipse(tuple(means[k]), *size, angle=angle, **style))
-        ax.plot(*means[k], "+", color=color, alpha=alpha, markersize=5)
-    if label is not None:
-        ax.fill([], [], color=color, alpha=0.6, label=label)
-    ax.set(xlabel="$x_1$", ylabel="$x_2$")
-
-
-def _present(g):
-    present = np.asarray(g.logits) > -np.inf
-    scale = g.scale[present] if g.scale.shape[0] == g.num_components else g.scale
-    return GMM(g.logits[present], g.means[present], scale)
 
 
 def _names(labels, shape):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gmmjax
+from gmmjax._properties import properties
 
 REFERENCE = json.loads((Path(__file__).parent / "pairs.json").read_text())
 LEAVES = ("logits", "means", "scale")
@@ -119,9 +120,13 @@ class Function(NamedTuple):
 
     name: str
     call: object
-    zero_at_equality: bool = False
     # the gradient in the weights is the derivative of the value, not another estimate of it
     pathwise: bool = True
+
+    @property
+    def properties(self):
+        """What the function says of itself."""
+        return properties(getattr(gmmjax, self.name))
 
     @property
     def sticks(self):
@@ -141,15 +146,14 @@ def _forward(t):
     return t * jnp.exp(t)
 
 
-def estimate(name, zero_at_equality=False, pathwise=True, arguments=lambda p, q: (p, q), **options):
+def estimate(name, pathwise=True, arguments=lambda p, q: (p, q), **options):
     """A public estimate; of two mixtures, unless it takes other arguments."""
-    call = functools.partial(getattr(gmmjax, name), num_samples=256, **options)
-    return Function(
-        name,
-        lambda key, p, q, **more: call(key, *arguments(p, q), **more),
-        zero_at_equality,
-        pathwise,
-    )
+    public = functools.partial(getattr(gmmjax, name), num_samples=256, **options)
+
+    def call(key, p, q, **more):
+        return public(key, *arguments(p, q), **more)
+
+    return Function(name, call, pathwise)
 
 
 def _first(g):
@@ -161,8 +165,9 @@ def _line(g):
     return gmmjax.marginal(g, (0,))
 
 
-def _wider(g):
-    return g._replace(scale=3 * g.scale)
+def _towards(p, q):
+    """Of the second a mixture whose scale is near that of p, so that ∫ p² / q is finite."""
+    return q._replace(scale=0.75 * p.scale + 0.25 * q.scale)
 
 
 def _gap(p, q):
@@ -199,27 +204,27 @@ TABLE = [
     Function("responsibilities", lambda key, p, q: gmmjax.responsibilities(p, _points(p))),
     Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
     estimate("expectation", arguments=lambda p, q: (_quadratic, p)),
-    estimate("kl_divergence", True),
-    estimate("jeffreys_divergence", True),
-    estimate("skew_kl_divergence", True, alpha=0.3),
-    estimate("js_divergence", True),
-    estimate("generalised_js_divergence", True, arguments=lambda p, q: ([p, q], [1.0, 2.0])),
+    estimate("kl_divergence"),
+    estimate("jeffreys_divergence"),
+    estimate("skew_kl_divergence", alpha=0.3),
+    estimate("js_divergence"),
+    estimate("generalised_js_divergence", arguments=lambda p, q: ([p, q], [1.0, 2.0])),
     estimate("cross_entropy"),
     estimate("entropy", arguments=lambda p, q: (p,)),
     estimate("mutual_information", arguments=lambda p, q: (p,)),
-    estimate("total_variation", True),
-    estimate("squared_hellinger", True),
-    estimate("f_divergence", True, generator=_forward),
-    estimate("bhattacharyya_distance", True),
-    estimate("chi2_divergence", True),
-    estimate("renyi_divergence", True, alpha=0.7),
-    estimate("tsallis_divergence", True, alpha=0.7),
+    estimate("total_variation"),
+    estimate("squared_hellinger"),
+    estimate("f_divergence", generator=_forward),
+    estimate("bhattacharyya_distance"),
+    estimate("chi2_divergence"),
+    estimate("renyi_divergence", alpha=0.7),
+    estimate("tsallis_divergence", alpha=0.7),
     Function(
         "gaussian_w2_squared", lambda key, p, q: gmmjax.gaussian_w2_squared(_first(p), _first(q))
     ),
     Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
-    estimate("sliced_w2_squared", True, pathwise=False),
+    estimate("sliced_w2_squared", pathwise=False),
     Function(
         "pairwise",
         lambda key, p, q: gmmjax.pairwise(_gap, None, gmmjax.stack([p, q]), gmmjax.stack([q])),
@@ -227,36 +232,33 @@ TABLE = [
     Function("kl_quadrature", lambda key, p, q: gmmjax.kl_quadrature(_line(p), _line(q))),
     Function("js_quadrature", lambda key, p, q: gmmjax.js_quadrature(_line(p), _line(q))),
     Function("entropy_quadrature", lambda key, p, q: gmmjax.entropy_quadrature(_line(p))),
-    Function("ise", lambda key, p, q: gmmjax.ise(p, q), True),
-    Function("normalised_ise", lambda key, p, q: gmmjax.normalised_ise(p, q), True),
-    Function(
-        "cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q), True
-    ),
+    Function("ise", lambda key, p, q: gmmjax.ise(p, q)),
+    Function("normalised_ise", lambda key, p, q: gmmjax.normalised_ise(p, q)),
+    Function("cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q)),
     Function("renyi2_entropy", lambda key, p, q: gmmjax.renyi2_entropy(p)),
-    Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5), True),
-    Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q)), True),
-    Function(
-        "gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7), True
-    ),
+    Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5)),
+    Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q))),
+    Function("gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7)),
     Function(
         "gaussian_bhattacharyya",
         lambda key, p, q: gmmjax.gaussian_bhattacharyya(_first(p), _first(q)),
-        True,
     ),
     Function(
         "gaussian_squared_hellinger",
         lambda _, p, q: gmmjax.gaussian_squared_hellinger(_first(p), _first(q)),
-        True,
     ),
-    Function("gaussian_chi2", lambda key, p, q: gmmjax.gaussian_chi2(_first(p), _wider(_first(q)))),
+    Function(
+        "gaussian_chi2",
+        lambda key, p, q: gmmjax.gaussian_chi2(_first(p), _towards(_first(p), _first(q))),
+    ),
     Function("kl_bounds", lambda key, p, q: gmmjax.kl_bounds(p, q)),
     Function("entropy_bounds", lambda key, p, q: gmmjax.entropy_bounds(p)),
     Function("js_bounds", lambda key, p, q: gmmjax.js_bounds(p, q)),
-    Function("kl_variational", lambda key, p, q: gmmjax.kl_variational(p, q), True),
-    Function("kl_product", lambda key, p, q: gmmjax.kl_product(p, q), True),
+    Function("kl_variational", lambda key, p, q: gmmjax.kl_variational(p, q)),
+    Function("kl_product", lambda key, p, q: gmmjax.kl_product(p, q)),
     Function("kl_matched", lambda key, p, q: gmmjax.kl_matched(p, q)),
-    Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q), True),
-    Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q), True),
+    Function("kl_unscented", lambda key, p, q: gmmjax.kl_unscented(p, q)),
+    Function("kl_moment_matched", lambda key, p, q: gmmjax.kl_moment_matched(p, q)),
     estimate("kl_to_density", arguments=lambda p, q: (p, _quadratic)),
     Function(
         "fit",

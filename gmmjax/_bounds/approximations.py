@@ -7,11 +7,12 @@ from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._mixture import components, density, linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import covariance, mean, recentred
+from gmmjax._properties import divergence
 
 
+@divergence(zero_at_equality=True)
 def kl_variational(p: GMM, q: GMM) -> jax.Array:
-    r"""Variational approximation of :math:`\mathrm{KL}(p \| q)` of Hershey and Olsen, in nats; NOT
-    a bound.
+    r"""Hershey and Olsen's variational approximation of KL(p‖q), in nats; NOT a bound.
 
     .. math:: \sum_a w_a \log \frac{\sum_{a'} w_{a'} e^{-\mathrm{KL}(p_a \| p_{a'})}}
       {\sum_b v_b e^{-\mathrm{KL}(p_a \| q_b)}}
@@ -38,7 +39,8 @@ def kl_variational(p: GMM, q: GMM) -> jax.Array:
     Example:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
-      >>> print(gmmjax.kl_variational(p, gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))).round(4))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
+      >>> print(gmmjax.kl_variational(p, q).round(4))
       -0.1231
     """
     p, q = common_float(p=p, q=q)
@@ -47,13 +49,14 @@ def kl_variational(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_variational(p, q):
-    return mean_log_sum(p, p, -components.pairwise_kl(p, p)) - mean_log_sum(
-        p, q, -components.pairwise_kl(p, q)
-    )
+    own = mean_log_sum(p, p, -components.pairwise_kl(p, p))
+    other = mean_log_sum(p, q, -components.pairwise_kl(p, q))
+    return own - other
 
 
+@divergence(zero_at_equality=True)
 def kl_product(p: GMM, q: GMM) -> jax.Array:
-    r"""Product-of-Gaussians approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
+    r"""Product-of-Gaussians approximation of KL(p‖q), in nats; NOT a bound.
 
     .. math:: \sum_a w_a \log \frac{\sum_{a'} w_{a'} \int p_a p_{a'}}{\sum_b v_b \int p_a q_b}
 
@@ -87,13 +90,13 @@ def kl_product(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_product(p, q):
-    own, other = (mean_log_sum(p, g, components.pairwise_log_integral(p, g)) for g in (p, q))
+    own = mean_log_sum(p, p, components.pairwise_log_integral(p, p))
+    other = mean_log_sum(p, q, components.pairwise_log_integral(p, q))
     return own - other
 
 
 def kl_matched(p: GMM, q: GMM) -> jax.Array:
-    r"""Goldberger's matched-pair approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a
-    bound.
+    r"""Goldberger's matched-pair approximation of KL(p‖q), in nats; NOT a bound.
 
     .. math:: \sum_a w_a \min_b \Big( \mathrm{KL}(p_a \| q_b) + \log \frac{w_a}{v_b} \Big)
 
@@ -130,11 +133,13 @@ def kl_matched(p: GMM, q: GMM) -> jax.Array:
 def _kl_matched(p, q):
     log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
     nearest = linalg.least(components.pairwise_kl(p, q) - log_v[None], axis=1)
-    return jnp.sum(jnp.exp(log_w) * (nearest + jnp.where(log_w > -jnp.inf, log_w, 0.0)))
+    finite = jnp.where(log_w > -jnp.inf, log_w, 0.0)
+    return jnp.sum(jnp.exp(log_w) * (nearest + finite))
 
 
+@divergence(zero_at_equality=True)
 def kl_unscented(p: GMM, q: GMM) -> jax.Array:
-    r"""Unscented approximation of :math:`\mathrm{KL}(p \| q)`, in nats; NOT a bound.
+    r"""Unscented approximation of KL(p‖q), in nats; NOT a bound.
 
     .. math:: \sum_a \frac{w_a}{2D} \sum_{i = 1}^{D} \sum_{\pm} \log \frac{p(x)}{q(x)},
       \quad x = \mu_a \pm \sqrt D\, L_a e_i
@@ -173,17 +178,17 @@ def kl_unscented(p: GMM, q: GMM) -> jax.Array:
 def _kl_unscented(p, q):
     p, q = recentred(p, q)
     columns = linalg.dense_factors(p.scale, p.means).mT
-    steps = jnp.sqrt(p.dim).astype(p.means.dtype) * jnp.concatenate([columns, -columns], axis=1)
+    reach = jnp.sqrt(p.dim).astype(p.means.dtype)
+    steps = reach * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T
     log_p, log_q = (density.evaluate(density.prepare(g).density, points) for g in (p, q))
-    return jnp.vdot(
-        jax.nn.softmax(p.logits), jnp.mean((log_p - log_q).reshape(p.num_components, -1), axis=1)
-    )
+    log_ratios = (log_p - log_q).reshape(p.num_components, -1)
+    return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean(log_ratios, axis=1))
 
 
+@divergence(zero_at_equality=True)
 def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
-    r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of
-    :math:`\mathrm{KL}(p \| q)`.
+    r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of KL(p‖q).
 
     .. math:: \mathrm{KL}(\mathcal N(\bar\mu_p, \bar\Sigma_p) \,\|\, \mathcal N(\bar\mu_q,
     \bar\Sigma_q))
@@ -218,7 +223,9 @@ def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_moment_matched(p, q):
-    gaussians = (
-        GMM(g.logits[:1], mean(g)[None], triangular.cholesky(covariance(g))[None]) for g in (p, q)
-    )
-    return components.pairwise_kl(*gaussians)[0, 0]
+    return components.pairwise_kl(_moment_matched(p), _moment_matched(q))[0, 0]
+
+
+def _moment_matched(g):
+    """The Gaussian with the moments of a mixture, as a mixture of one."""
+    return GMM(g.logits[:1], mean(g)[None], triangular.cholesky(covariance(g))[None])

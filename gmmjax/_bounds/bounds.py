@@ -7,15 +7,16 @@ import jax.numpy as jnp
 
 from gmmjax._bounds.cross_entropy import (
     ORDERS,
-    information_bounds,
+    cross_entropy_bounds,
+    mutual_information_bounds,
     own_integrals,
-    surprise_bounds,
     weighted,
 )
 from gmmjax._bounds.variational import variational_upper
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.build import concatenate, stack
-from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._properties import divergence
 
 
 class Bounds(NamedTuple):
@@ -34,18 +35,22 @@ class Bounds(NamedTuple):
     upper: jax.Array
 
 
+@divergence(zero_at_equality=True)
 def kl_bounds(p: GMM, q: GMM) -> Bounds:
-    r"""Bounds of the Kullback–Leibler divergence, :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p -
-    \log q]`, in nats.
+    r"""Bounds of the Kullback–Leibler divergence :math:`\mathrm{KL}(p \| q)`, in nats.
+
+    Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`.
 
     The upper bound is the smaller of the variational bound of Hershey and Olsen, at convergence,
     and of :math:`\sum_a w_a \log \sum_{a'} w_{a'} e^{-C(p_a, p_{a'})} / \sum_b v_b
     e^{-\mathrm{KL}(p_a \| q_b)}` with Chernoff distances C. It is never above that of Durrieu et
-    al., nor above convexity, :math:`\sum_{ab} w_a v_b \mathrm{KL}(p_a \| q_b)`. The lower bound is
-    the largest of 0, that of Durrieu et al., and that with :math:`\mathbb E_{p_a}[\log q] \le \log
-    \int p_a q\, q_c^{-\gamma} + \gamma \mathbb E_{p_a}[\log q_c]` for the component c of q nearest
-    to each of p and the best of five γ ∈ [0, 1]; 0 is that of Durrieu et al. Both are exact for
-    single Gaussians, and close where components are far apart.
+    al., nor above convexity, :math:`\sum_{ab} w_a v_b \mathrm{KL}(p_a \| q_b)`.
+
+    The lower bound is the largest of 0, that of Durrieu et al., and that with
+    :math:`\mathbb E_{p_a}[\log q] \le \log \int p_a q\, q_c^{-\gamma} + \gamma \mathbb
+    E_{p_a}[\log q_c]` for the component c of q nearest to each of p and the best of five γ ∈
+    [0, 1]; 0 is that of Durrieu et al. Both are exact for single Gaussians, and close where
+    components are far apart.
 
     Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds
     in floating-point arithmetic too, for covariances that are not themselves at the limit of the
@@ -82,11 +87,12 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
 @jax.jit
 def _kl_bounds(p, q):
     both = stack([p, q])  # one batch for p against p and against q, for the sake of compile time
-    p, q = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    p, q = index(both, 0), index(both, 1)
     own, kl = jax.vmap(components.pairwise_kl, (None, 0))(p, both)
-    information, surprise = information_bounds(p, own, own_integrals(p)), surprise_bounds(p, q, kl)
-    lower = surprise[0] - information[1]
-    upper = jnp.minimum(surprise[1] - information[0], variational_upper(p, q, kl))
+    low_information, up_information = mutual_information_bounds(p, own, own_integrals(p))
+    low_cross_entropy, up_cross_entropy = cross_entropy_bounds(p, q, kl)
+    lower = low_cross_entropy - up_information
+    upper = jnp.minimum(up_cross_entropy - low_information, variational_upper(p, q, kl))
     lower, upper = _widened(lower, upper, p, q)
     return Bounds(jnp.maximum(lower, 0.0), upper)
 
@@ -130,22 +136,23 @@ def entropy_bounds(p: GMM) -> Bounds:
 
 @jax.jit
 def _entropy_bounds(p):
-    known = weighted(p, linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * (
-        1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
-    )
-    lower, upper = information_bounds(p, components.pairwise_kl(p, p), own_integrals(p))
+    log_two_pi_e = 1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
+    known = weighted(p, linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * log_two_pi_e
+    kl, integrals = components.pairwise_kl(p, p), own_integrals(p)
+    lower, upper = mutual_information_bounds(p, kl, integrals)
     return _widened(known + lower, known + upper, p, p)
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def js_bounds(p: GMM, q: GMM) -> Bounds:
-    r"""Bounds of the Jensen–Shannon divergence, :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q
-    \| m))`, in nats.
+    r"""Bounds of the Jensen–Shannon divergence, in nats.
 
-    With :math:`m = \tfrac12 (p + q)`, of which the components of both are components. The upper
-    bound is the smaller of log 2, of :math:`H(m) - \tfrac12 (H(p) + H(q))` with `entropy_bounds`,
-    and of half the sum of the variational upper bounds of both divergences. The lower bound is the
-    largest of 0, of the same difference of entropies, and of :math:`\log 2 - \log(1 + \sum_{ab}
-    \sqrt{w_a v_b} \int \sqrt{p_a q_b})`.
+    It is :math:`\tfrac12(\mathrm{KL}(p \| m) + \mathrm{KL}(q \| m))` with :math:`m = \tfrac12 (p +
+    q)`, whose components are those of both. The upper bound is the smaller of log 2, of
+    :math:`H(m) - \tfrac12 (H(p) + H(q))` with `entropy_bounds`, and of half the sum of the
+    variational upper bounds of both divergences. The lower bound is the largest of 0, of the same
+    difference of entropies, and of :math:`\log 2 - \log(1 + \sum_{ab} \sqrt{w_a v_b} \int
+    \sqrt{p_a q_b})`.
 
     Either is widened by a few units in the last place of its terms, as in `kl_bounds`.
 
@@ -178,38 +185,50 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
 
 @jax.jit
 def _js_bounds(p, q):
+    # Write p, q and m over the same K_p + K_q components, absent where needed: one table of each
+    # kind then serves all three.
     both = concatenate([p, q])
     half = jnp.asarray(0.5, both.means.dtype)
-    # Either side is all of m's components with those of the other absent: one table of each kind
-    # serves all.
-    absent = [jnp.full_like(g.logits, -jnp.inf) for g in (p, q)]
-    sides = jnp.stack(
-        [jnp.concatenate([p.logits, absent[1]]), jnp.concatenate([absent[0], q.logits])]
-    )
+    no_p, no_q = (jnp.full_like(g.logits, -jnp.inf) for g in (p, q))
+    only_p = jnp.concatenate([p.logits, no_q])
+    only_q = jnp.concatenate([no_p, q.logits])
     mixed = both._replace(logits=jnp.log(half) + both.logits)
-    logits = jnp.concatenate([sides, mixed.logits[None]])
     kl, integrals = components.pairwise_kl(both, both), own_integrals(both)
-    information = jax.vmap(
-        lambda logits: information_bounds(both._replace(logits=logits), kl, integrals)
-    )(logits)
-    lower = information[0][2] - half * (information[1][0] + information[1][1])
-    upper = information[1][2] - half * (information[0][0] + information[0][1])
-    against_m = jax.vmap(lambda logits: variational_upper(both._replace(logits=logits), mixed, kl))(
-        sides
-    )
-    weights = half * (jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None])
-    chernoff = integrals[ORDERS.index((0.5, 0.5)), : p.num_components, p.num_components :]
-    overlap = jax.nn.logsumexp(weights + chernoff)
-    lower = jnp.maximum(lower, -jax.nn.softplus(overlap) - jnp.log(half))
-    lower, upper = _widened(lower, jnp.minimum(upper, jnp.mean(against_m)), p, q)
+
+    def information(logits):
+        return mutual_information_bounds(both._replace(logits=logits), kl, integrals)
+
+    def against_m(logits):
+        return variational_upper(both._replace(logits=logits), mixed, kl)
+
+    found = jax.vmap(information)(jnp.stack([only_p, only_q, mixed.logits]))
+    (low_p, low_q, low_m), (up_p, up_q, up_m) = found
+    variational = jax.vmap(against_m)(jnp.stack([only_p, only_q]))
+    chernoff = integrals[ORDERS.index((0.5, 0.5))]
+    affinity = _log_affinity(p, q, chernoff[: p.num_components, p.num_components :])
+    by_affinity = -jnp.log(half) - jax.nn.softplus(affinity)
+    lower = jnp.maximum(low_m - half * (up_p + up_q), by_affinity)
+    upper = jnp.minimum(up_m - half * (low_p + low_q), jnp.mean(variational))
+    lower, upper = _widened(lower, upper, p, q)
     return Bounds(jnp.maximum(lower, 0.0), jnp.minimum(upper, -jnp.log(half)))
+
+
+def _log_affinity(p, q, table):
+    """Logarithm of Σ_ab √(w_a v_b) ∫ √(p_a q_b), which ∫ √(pq) never exceeds."""
+    log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
+    return jax.nn.logsumexp(0.5 * (log_w[:, None] + log_v[None]) + table)
 
 
 def _widened(lower, upper, p, q):
     """Bounds moved apart by what rounding may have done to them."""
-    log_dets = [jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means))) for g in (p, q)]
-    size = p.dim + log_dets[0] + log_dets[1]
-    slack = lambda value: (
-        8 * jnp.finfo(value.dtype).eps * jax.lax.stop_gradient(size + jnp.abs(value))
-    )
-    return Bounds(lower - slack(lower), upper + slack(upper))
+    size = p.dim + _largest_log_det(p) + _largest_log_det(q)
+    return Bounds(lower - _slack(lower, size), upper + _slack(upper, size))
+
+
+def _largest_log_det(g):
+    return jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means)))
+
+
+def _slack(value, size):
+    eps = jnp.finfo(value.dtype).eps
+    return 8 * eps * jax.lax.stop_gradient(size + jnp.abs(value))

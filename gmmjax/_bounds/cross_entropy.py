@@ -1,9 +1,10 @@
-"""What bounds are made of: how much is known of the entropy of a mixture, and of its log-density
-under another.
+"""What bounds are made of: how much is known of the entropy of a mixture, and of its cross-entropy
+to another.
 
 Everything is measured against the entropies of the components, H_a = H(p_a), which cancel in
-divergences. The *information* of a mixture is H(p) − Σ w_a H_a, and its *surprise* at q is −Σ w_a
-(E_{p_a}[log q] + H_a): KL(p‖q) is the surprise of p at q less the information of p.
+divergences. The *mutual information* of a mixture, between a point and the component it came from,
+is H(p) − Σ w_a H_a (see `gmmjax.mutual_information`). Its *excess cross-entropy* to q is
+−Σ w_a (E_{p_a}[log q] + H_a). KL(p‖q) is the excess cross-entropy less the mutual information.
 """
 
 import jax
@@ -20,69 +21,73 @@ TILTS = (0.0, 0.5, 0.9, 0.99, 1.0)  # the best is taken; 0 is Jensen's inequalit
 
 
 def own_integrals(p: GMM) -> jax.Array:
-    """Log-integrals of the components of p against each other, of the orders of
-    `information_bounds`.
-    """
+    """Log-integrals of the components of p against each other, of all `ORDERS` and of `PRODUCT`."""
     orders = jnp.asarray([*ORDERS, PRODUCT], p.means.dtype)
     return jax.vmap(lambda order: components.pairwise_log_integral(p, p, *order))(orders)
 
 
-def information_bounds(p: GMM, kl: jax.Array, integrals: jax.Array):
+def mutual_information_bounds(p: GMM, kl: jax.Array, integrals: jax.Array):
     """Lower and upper bound of H(p) − Σ w_a H_a, from tables of its components against each
     other.
     """
-    chernoff = jax.vmap(lambda table: -mean_log_sum(p, p, table))(integrals[:-1])
-    lower = jnp.maximum(
-        jnp.max(chernoff), -mean_log_sum(p, p, relative_entropies(p) + integrals[-1])
-    )
-    return lower, jnp.minimum(-mean_log_sum(p, p, -kl), _moment_information(p))
+    chernoff, product = integrals[:-1], integrals[-1]
+    by_chernoff = jax.vmap(lambda table: -mean_log_sum(p, p, table))(chernoff)
+    by_product = -mean_log_sum(p, p, relative_entropies(p)[:, None] + product)
+    lower = jnp.maximum(jnp.max(by_chernoff), by_product)
+    upper = jnp.minimum(-mean_log_sum(p, p, -kl), _from_moments(p))
+    return lower, upper
 
 
 def relative_entropies(p: GMM) -> jax.Array:
-    """H_a, `(K, 1)`, less ½ D log 2π, which the products lack."""
-    return jnp.broadcast_to(0.5 * p.dim + linalg.log_abs_det(p.scale, p.means), p.logits.shape)[
-        :, None
-    ]
+    """H_a, `(K,)`, less ½ D log 2π, which the products lack."""
+    entropies = 0.5 * p.dim + linalg.log_abs_det(p.scale, p.means)
+    return jnp.broadcast_to(entropies, p.logits.shape)
 
 
-def surprise_bounds(p: GMM, q: GMM, kl: jax.Array):
+def cross_entropy_bounds(p: GMM, q: GMM, kl: jax.Array):
     """Lower and upper bound of −Σ w_a (E_{p_a}[log q] + H_a), from the divergences of the
     components.
+    """
+    tilts = jnp.asarray(TILTS, kl.dtype)
+    by_tilt = jax.vmap(lambda gamma: _jensen(p, q, kl, gamma))(tilts)
+    rows = jnp.minimum(linalg.least(by_tilt, axis=0), 0.0)  # E_{p_a}[log q] ≤ −H_a
+    return -weighted(p, rows), -mean_log_sum(p, q, -kl)
+
+
+def _jensen(p: GMM, q: GMM, kl: jax.Array, gamma: jax.Array) -> jax.Array:
+    """E_{p_a}[log q] + H_a from above, `(K_p,)`: Jensen's inequality for q / q_c^γ, with c the
+    component nearest to p_a.
     """
     log_v = jax.nn.log_softmax(q.logits)[None]
     nearest = jnp.argmax(log_v - kl, axis=1)
     matched = jnp.take_along_axis(kl, nearest[:, None], axis=1)[:, 0]
-    entropies = relative_entropies(p)[:, 0]
-
-    def jensen(gamma: jax.Array) -> jax.Array:
-        """E_{p_a}[log q] + H_a from above: Jensen's inequality for q / q_c^γ, with c nearest to
-        p_a.
-        """
-        table = components.pairwise_tilted(p, q, nearest, gamma)
-        infinite = jnp.isinf(table)
-        useless = jnp.any(infinite & (log_v > -jnp.inf), axis=1)
-        log_mean = jax.nn.logsumexp(log_v + jnp.where(infinite, 0.0, table), axis=1)
-        return jnp.where(useless, jnp.inf, log_mean + (1 - gamma) * entropies - gamma * matched)
-
-    rows = linalg.least(jax.vmap(jensen)(jnp.asarray(TILTS, kl.dtype)), axis=0)
-    lower = -weighted(p, jnp.minimum(rows, 0.0))  # E_{p_a}[log q] ≤ −H_a
-    return lower, -mean_log_sum(p, q, -kl)
+    table = components.pairwise_tilted(p, q, nearest, gamma)
+    infinite = jnp.isinf(table)
+    useless = jnp.any(infinite & (log_v > -jnp.inf), axis=1)
+    finite = jnp.where(infinite, 0.0, table)
+    log_mean = jax.nn.logsumexp(log_v + finite, axis=1)
+    bound = log_mean + (1 - gamma) * relative_entropies(p) - gamma * matched
+    return jnp.where(useless, jnp.inf, bound)
 
 
-def _moment_information(p):
+def _from_moments(p: GMM) -> jax.Array:
     """Entropy of a Gaussian with the moments of p, less Σ w_a H_a."""
     # In coordinates where the heaviest component is standard normal: this does not square its
     # condition number.
-    heaviest = jnp.argmax(p.logits)
-    scale = p.scale[heaviest][None] if p.scale.shape[0] > 1 else p.scale
-    one = GMM(p.logits[heaviest][None], p.means[heaviest][None], scale)
-    inverse = linalg.inverse_scale(one.scale, one.means)
-    scales = components.relative_scale(p.scale, p.means, inverse, one.means)[:, 0].reshape(
-        p.scale.shape
-    )
-    white = GMM(p.logits, linalg.whiten(inverse, one.means, p.means.T)[0].T, scales)
-    log_det = linalg.log_abs_det(triangular.cholesky(covariance(white))[None], white.means)
-    return log_det[0] - weighted(p, linalg.log_abs_det(scales, p.means))
+    heaviest = _component(p, jnp.argmax(p.logits))
+    inverse = linalg.inverse_scale(heaviest.scale, heaviest.means)
+    relative = components.relative_scale(p.scale, p.means, inverse, heaviest.means)
+    scale = relative[:, 0].reshape(p.scale.shape)
+    means = linalg.whiten(inverse, heaviest.means, p.means.T)[0].T
+    factor = triangular.cholesky(covariance(GMM(p.logits, means, scale)))
+    log_det = linalg.log_abs_det(factor[None], means)[0]
+    return log_det - weighted(p, linalg.log_abs_det(scale, means))
+
+
+def _component(p: GMM, k) -> GMM:
+    """Component k as a mixture of one."""
+    scale = p.scale[k][None] if p.scale.shape[0] > 1 else p.scale
+    return GMM(p.logits[k][None], p.means[k][None], scale)
 
 
 def weighted(p: GMM, values: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Hershey and Olsen's two variational forms, on tables of the divergences of components."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -10,10 +12,9 @@ MAX_ITERATIONS = 1000
 
 def mean_log_sum(p: GMM, q: GMM, table: jax.Array) -> jax.Array:
     """Σ_a w_a log Σ_b v_b exp(table_ab), for a table of the components of p and q."""
-    return jnp.vdot(
-        jax.nn.softmax(p.logits),
-        jax.nn.logsumexp(jax.nn.log_softmax(q.logits)[None] + table, axis=1),
-    )
+    log_v = jax.nn.log_softmax(q.logits)
+    rows = jax.nn.logsumexp(log_v[None] + table, axis=1)
+    return jnp.vdot(jax.nn.softmax(p.logits), rows)
 
 
 def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
@@ -25,45 +26,50 @@ def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
     (Danskin).
     """
     log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
-    fixed_w, fixed_v, fixed_kl = jax.tree.map(jax.lax.stop_gradient, (log_w, log_v, kl))
-    rows = _minimise(fixed_w, fixed_v, fixed_kl)  # log φ_ab / w_a
-    # log ψ_ab / v_b
-    columns: jax.Array = fixed_w[:, None] + rows - _column_sums(fixed_w, rows)[None]
-    used = (log_w > -jnp.inf)[:, None] & (log_v > -jnp.inf)[None]
-    log_ratio = jnp.where(used, log_w[:, None] + rows - log_v[None] - columns, 0.0)
-    return jnp.sum(jnp.exp(log_w)[:, None] * jnp.exp(rows) * (log_ratio + kl))
+    fixed_w, fixed_v, fixed_kl = jax.lax.stop_gradient((log_w, log_v, kl))
+    phi = _minimise(fixed_w, fixed_v, fixed_kl)  # log φ_ab / w_a
+    psi = fixed_w[:, None] + phi - _column_sums(fixed_w, phi)[None]  # log ψ_ab / v_b
+    present = (log_w > -jnp.inf)[:, None] & (log_v > -jnp.inf)[None]
+    log_ratio = log_w[:, None] + phi - log_v[None] - psi
+    terms = jnp.where(present, log_ratio, 0.0) + kl
+    return jnp.sum(jnp.exp(log_w)[:, None] * jnp.exp(phi) * terms)
+
+
+class _State(NamedTuple):
+    step: int | jax.Array
+    phi: jax.Array  # log φ_ab / w_a
+    slope: jax.Array  # derivatives by φ_ab
 
 
 def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
-    """Log of φ_ab / w_a after alternating minimisation from φ = wv (convexity), which it never
-    leaves upwards.
+    """Log φ_ab / w_a after alternating minimisation from φ = wv, below whose value, the convexity
+    bound, it stays.
     """
     eps = jnp.finfo(kl.dtype).eps
     present = (log_v > -jnp.inf)[None]
 
-    def slopes(rows: jax.Array) -> jax.Array:
+    def slope(phi: jax.Array) -> jax.Array:
         """Derivatives by φ, when ψ is at its best for φ."""
-        total = _column_sums(log_w, rows)
+        total = _column_sums(log_w, phi)
         return kl + jnp.where(present, (total - log_v)[None], 0.0)
 
-    def unfinished(state):
-        slope: jax.Array
-        step, rows, slope = state
-        value = jnp.sum(jnp.exp(log_w[:, None] + rows) * slope)
+    def unfinished(state: _State) -> jax.Array:
+        value = jnp.sum(jnp.exp(log_w[:, None] + state.phi) * state.slope)
         # The problem is convex, and linear in φ but for the column sums: the rows' best slopes
         # bound it below.
-        best = jnp.min(jnp.where(present, slope, jnp.inf), axis=1)
+        best = jnp.min(jnp.where(present, state.slope, jnp.inf), axis=1)
         gap = value - jnp.vdot(jnp.exp(log_w), best)
-        return (step < MAX_ITERATIONS) & (gap > (1e-8 + eps) * jnp.abs(value) + eps)
+        tolerance = (1e-8 + eps) * jnp.abs(value) + eps
+        return (state.step < MAX_ITERATIONS) & (gap > tolerance)
 
-    def iterate(state):
-        step, rows, slope = state
-        rows = jax.nn.log_softmax(rows - slope, axis=1)
-        return step + 1, rows, slopes(rows)
+    def iterate(state: _State) -> _State:
+        phi = jax.nn.log_softmax(state.phi - state.slope, axis=1)
+        return _State(state.step + 1, phi, slope(phi))
 
     start = jnp.broadcast_to(log_v[None], kl.shape)
-    return jax.lax.while_loop(unfinished, iterate, (0, start, slopes(start)))[1]
+    return jax.lax.while_loop(unfinished, iterate, _State(0, start, slope(start))).phi
 
 
-def _column_sums(log_w: jax.Array, rows: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(log_w[:, None] + rows, axis=0)
+def _column_sums(log_w: jax.Array, phi: jax.Array) -> jax.Array:
+    """Logarithm of Σ_a φ_ab."""
+    return jax.nn.logsumexp(log_w[:, None] + phi, axis=0)

@@ -13,7 +13,7 @@ from gmmjax._estimates.f_divergences import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
 from gmmjax._evaluation.compare import compare as compare_mixtures
-from gmmjax._evaluation.compare import estimates, rows
+from gmmjax._evaluation.compare import estimates, header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._exact.wasserstein import mw2_squared
@@ -45,42 +45,30 @@ def compare(arguments):
     key = jax.random.key(arguments.seed)
     if arguments.json:
         found = estimates(key, p, q, arguments.samples, arguments.rtol)
-        print(_json({name: _plain(estimate()) for name, estimate in found.items()}))
+        _print_json({name: _plain(estimate()) for name, estimate in found.items()})
         return
     table = compare_mixtures(
         key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
     )
     width = max(len(arguments.p), len(arguments.q))
-    for name, path, g in (("p", arguments.p, p), ("q", arguments.q, q)):
-        print(f"{name}  {path:<{width}}  {_describe(g)}")
+    print(f"p  {arguments.p:<{width}}  {_describe(p)}")
+    print(f"q  {arguments.q:<{width}}  {_describe(q)}")
     print(f"\n{table}\n")
-    fixed = arguments.rtol is None
-    effort = (
-        f"{arguments.samples} samples per mixture"
-        if fixed
-        else f"relative stderr {arguments.rtol:g}"
-    )
-    print(f"{effort}, seed {arguments.seed}")
+    print(f"{_effort(arguments)}, seed {arguments.seed}")
+
+
+def _effort(arguments):
+    if arguments.rtol is None:
+        return f"{arguments.samples} samples per mixture"
+    return f"relative stderr {arguments.rtol:g}"
 
 
 def matrix(arguments):
     """A divergence between all pairs of some files."""
-    mixtures = stack([load(path) for path in arguments.files])
-    if arguments.divergence in EXACT:
-        values = pairwise(EXACT[arguments.divergence], None, mixtures, progress=_has_bars())
-        found = Estimate(values, np.zeros_like(values))
-    else:
-        key, options = (
-            jax.random.key(arguments.seed),
-            {"num_samples": arguments.samples, "progress": _has_bars()},
-        )
-        found = pairwise(ESTIMATES[arguments.divergence], key, mixtures, **options)
+    found = _all_pairs(arguments)
     if arguments.json:
-        tables = {
-            name: [[_finite(x) for x in row] for row in np.asarray(leaf)]
-            for name, leaf in found._asdict().items()
-        }
-        print(_json({"files": arguments.files, "divergence": arguments.divergence, **tables}))
+        tables = {name: _rows(leaf) for name, leaf in found._asdict().items()}
+        _print_json({"files": arguments.files, "divergence": arguments.divergence, **tables})
         return
     labels = [f"{i + 1}" for i in range(len(arguments.files))]
     for label, path in zip(labels, arguments.files, strict=True):
@@ -89,47 +77,56 @@ def matrix(arguments):
     for label, row in zip(labels, np.asarray(found.value), strict=True):
         print(f"{label:>4}" + "".join(f"{x:>12.6g}" for x in row))
     error = np.max(np.asarray(found.stderr))
-    print(
-        f"\n{arguments.divergence} (another one: --divergence); largest standard error {error:.1e}"
+    print(f"\n{arguments.divergence} (another one: --divergence); ", end="")
+    print(f"largest standard error {error:.1e}")
+
+
+def _all_pairs(arguments):
+    """The matrix as an estimate; exact ones have no error."""
+    mixtures = stack([load(path) for path in arguments.files])
+    if arguments.divergence in EXACT:
+        values = pairwise(EXACT[arguments.divergence], None, mixtures, progress=_has_bars())
+        return Estimate(values, np.zeros_like(values))
+    return pairwise(
+        ESTIMATES[arguments.divergence],
+        jax.random.key(arguments.seed),
+        mixtures,
+        num_samples=arguments.samples,
+        progress=_has_bars(),
     )
 
 
 def reduce(arguments):
     """The nearest mixture of fewer components."""
     p = load(arguments.p)
-    keys = jax.random.split(jax.random.key(arguments.seed), arguments.rounds + 1)
-    measure = lambda q: kl_divergence(keys[-1], p, q)
-    best = greedy_start(keys[-1], p, arguments.components)
-    before = after = measure(best)
+    *searches, last = jax.random.split(jax.random.key(arguments.seed), arguments.rounds + 1)
+    best = greedy_start(last, p, arguments.components)
+    before = after = kl_divergence(last, p, best)
     save(arguments.output, best)
     done = 0
     # Each round is a search of its own; the best is on disk at any time.
     try:
-        for key in (
-            bar(keys[:-1], desc="reduce", unit="search", leave=False) if _has_bars() else keys[:-1]
-        ):
+        for key in _with_bar(searches):
             found = reduce_mixture(key, p, arguments.components).gmm
-            if (loss := measure(found)).value < after.value:
+            loss = kl_divergence(last, p, found)
+            if loss.value < after.value:
                 best, after = found, loss
                 save(arguments.output, found)
             done += 1
     except KeyboardInterrupt:
-        print(
-            f"interrupted: {done} of {arguments.rounds} searches done, the best is kept",
-            file=sys.stderr,
-        )
+        rounds = f"{done} of {arguments.rounds} searches done"
+        print(f"interrupted: {rounds}, the best is kept", file=sys.stderr)
     print(f"{arguments.p}  {_describe(p)}")
     print(f"{arguments.output}  K = {best.num_components}\n")
-    print(
-        "\n".join(
-            [
-                "KL(p||q)".ljust(10) + f"{'nats':>18}{'stderr':>12}",
-                *rows({"greedy": before, "refined": after}),
-            ]
-        )
-    )
+    print(header("KL(p||q)"))
+    for row in rows({"greedy": before, "refined": after}):
+        print(row)
     if arguments.plot:
         _draw([p, best], [arguments.p, arguments.output], arguments.plot)
+
+
+def _with_bar(searches):
+    return bar(searches, desc="reduce", unit="search", leave=False) if _has_bars() else searches
 
 
 def plot(arguments):
@@ -158,12 +155,16 @@ def _has_bars():
     return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
-def _json(tree):
-    return json.dumps(tree, allow_nan=False)
+def _print_json(tree):
+    print(json.dumps(tree, allow_nan=False))
 
 
 def _plain(estimate):
     return {"value": _finite(estimate.value), "stderr": _finite(estimate.stderr)}
+
+
+def _rows(table):
+    return [[_finite(x) for x in row] for row in np.asarray(table)]
 
 
 def _finite(x):
@@ -171,7 +172,6 @@ def _finite(x):
 
 
 def _describe(g):
-    shared = g.scale.shape[0] < g.num_components and g.scale.ndim <= g.means.ndim
-    return f"K = {g.num_components}  D = {g.dim}  {covariance_type(g)}" + (
-        " (tied)" if shared else ""
-    )
+    tied = g.scale.shape[0] < g.num_components and g.scale.ndim <= g.means.ndim
+    kind = covariance_type(g) + (" (tied)" if tied else "")
+    return f"K = {g.num_components}  D = {g.dim}  {kind}"

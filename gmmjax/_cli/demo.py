@@ -14,8 +14,7 @@ from gmmjax._sampling.sample import sample
 
 
 def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 200) -> None:
-    r"""Print divergences of a built-in pair beside the plain recipe, then fit one mixture to the
-    other.
+    r"""Print divergences of a built-in pair beside the plain recipe, then fit one to the other.
 
     Args:
       num_samples: points of each estimate.
@@ -23,30 +22,33 @@ def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 20
       num_steps: steps of the fit.
 
     Example:
-      >>> from gmmjax import _demo
-      >>> _demo.run(num_samples=64, num_draws=64, num_steps=1)  # doctest: +ELLIPSIS
-      How far apart are two Gaussian mixtures in the plane, p with K = 4 and q with K = 3
-      components? ...
+      >>> from gmmjax._cli import demo
+      >>> demo.run(num_samples=64, num_draws=64, num_steps=1)  # doctest: +ELLIPSIS
+      How far apart are two Gaussian mixtures in the plane, ...
     """
     p, q = _pair()
-    keys = iter(jax.random.split(jax.random.key(0), 9))
-    cases = {
-        "KL(p||q)": (kl_divergence, _plain_kl, p, q),
-        "KL(q||p)": (kl_divergence, _plain_kl, q, p),
-        "JS(p, q)": (js_divergence, _plain_js, p, q),
-    }
     print(
-        "How far apart are two Gaussian mixtures in the plane, p with K = 4 and q with K = 3 components?"
+        "How far apart are two Gaussian mixtures in the plane, "
+        "p with K = 4 and q with K = 3 components?\n"
+        "Divergences in nats, value +/- standard error; "
+        "the ratio is of variances at an equal number of draws.\n"
     )
-    print(
-        "Divergences in nats, value +/- standard error; the ratio is of variances at an equal number of draws.\n"
-    )
-    print(
-        f"{'':<10}{f'gmmjax, {num_samples:,} draws':<26}{f'plain recipe, {num_draws:,} draws':<32}{'ratio':>8}"
-    )
-    for name, (divergence, recipe, a, b) in cases.items():
-        ours = divergence(next(keys), a, b, num_samples=num_samples)
-        plain = recipe(next(keys), a, b, num_draws)
+    keys = jax.random.split(jax.random.key(0), 9)
+    _print_estimates(keys[:6], p, q, num_samples, num_draws)
+    _print_fit(keys[6:], p, q, num_steps)
+
+
+def _print_estimates(keys, p, q, num_samples, num_draws):
+    ours, plain = f"gmmjax, {num_samples:,} draws", f"plain recipe, {num_draws:,} draws"
+    print(f"{'':<10}{ours:<26}{plain:<32}{'ratio':>8}")
+    cases = [
+        ("KL(p||q)", kl_divergence, _plain_kl, p, q),
+        ("KL(q||p)", kl_divergence, _plain_kl, q, p),
+        ("JS(p, q)", js_divergence, _plain_js, p, q),
+    ]
+    for i, (name, divergence, recipe, a, b) in enumerate(cases):
+        ours = divergence(keys[2 * i], a, b, num_samples=num_samples)
+        plain = recipe(keys[2 * i + 1], a, b, num_draws)
         ratio = (plain.stderr / ours.stderr) ** 2 * num_draws / num_samples
         # two digits: a standard error of 32 replicates has no more
         times = f"{float(f'{ratio:.2g}'):,.0f}x"
@@ -54,20 +56,17 @@ def run(num_samples: int = 16_384, num_draws: int = 100_000, num_steps: int = 20
     print(
         "\nThe plain recipe is the mean of log p(x) - log q(x) over x = gmmjax.sample(key, p, n)."
     )
-    fitted = fit(
-        next(keys),
-        _loss,
-        q,
-        optimizer=optax.adam(0.05),
-        num_steps=num_steps,
-        args=(p,),
-        patience=None,
-    ).gmm
-    before, after = kl_divergence(next(keys), p, q), kl_divergence(next(keys), p, fitted)
+
+
+def _print_fit(keys, p, q, num_steps):
+    options = {"optimizer": optax.adam(0.05), "num_steps": num_steps, "patience": None}
+    fitted = fit(keys[0], _loss, q, args=(p,), **options).gmm
     print(
-        f"\nThe estimate has a gradient, so q can be fitted to p: {num_steps} steps of optax.adam on KL(p||q).\n"
+        "\nThe estimate has a gradient, so q can be fitted to p: "
+        f"{num_steps} steps of optax.adam on KL(p||q).\n"
     )
-    print(f"{'before':<10}{_show(before)}\n{'after':<10}{_show(after)}")
+    print(f"{'before':<10}{_show(kl_divergence(keys[1], p, q))}")
+    print(f"{'after':<10}{_show(kl_divergence(keys[2], p, fitted))}")
 
 
 def _pair():
@@ -95,12 +94,16 @@ def _plain_kl(key, p, q, num_draws):
 
 
 def _plain_js(key, p, q, num_draws):
-    halves = []
-    for stream, a, b in zip(jax.random.split(key), (p, q), (q, p), strict=True):
-        x = sample(stream, a, num_draws)
-        halves.append(_average(jnp.log(2.0) - jax.nn.softplus(log_prob(b, x) - log_prob(a, x))))
-    value = 0.5 * (halves[0].value + halves[1].value)
-    return Estimate(value, 0.5 * jnp.hypot(halves[0].stderr, halves[1].stderr))
+    key_p, key_q = jax.random.split(key)
+    from_p, from_q = _plain_half(key_p, p, q, num_draws), _plain_half(key_q, q, p, num_draws)
+    value = 0.5 * (from_p.value + from_q.value)
+    return Estimate(value, 0.5 * jnp.hypot(from_p.stderr, from_q.stderr))
+
+
+def _plain_half(key, p, q, num_draws):
+    """KL(p‖m), with m the average of p and q."""
+    x = sample(key, p, num_draws)
+    return _average(jnp.log(2.0) - jax.nn.softplus(log_prob(q, x) - log_prob(p, x)))
 
 
 def _average(values):

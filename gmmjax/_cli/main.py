@@ -33,12 +33,16 @@ def main(argv=None) -> int:
         jax.config.update("jax_enable_x64", True)
         arguments.command(arguments)
     except OSError as error:
-        return _fail(
-            f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        )
+        return _fail(_describe(error))
     except (ValueError, ImportError) as error:
         return _fail(str(error))
     return 0
+
+
+def _describe(error):
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}"
 
 
 def _fail(message):
@@ -55,89 +59,109 @@ def _parser():
     parser = _Parser(
         prog="gmmjax", description="Divergences between Gaussian mixtures, with standard errors."
     )
-    parser.add_argument(
-        "--version", action="version", version=f"gmmjax {metadata.version('gmmjax')}"
-    )
+    version = f"gmmjax {metadata.version('gmmjax')}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo = commands.add_parser(
+    _add_demo(commands)
+    _add_compare(commands)
+    _add_matrix(commands)
+    _add_reduce(commands)
+    _add_plot(commands)
+    _add_refusal(commands)
+    return parser
+
+
+def _add_demo(commands):
+    command = commands.add_parser(
         "demo", help="a tour in half a minute: estimates, errors, and a fit; needs no files"
     )
-    demo.set_defaults(command=_commands("demo"))
-    compare = commands.add_parser(
+    command.set_defaults(command=_command("demo"))
+
+
+def _add_compare(commands):
+    command = commands.add_parser(
         "compare", help="KL both ways and JS of two mixtures in .npz files"
     )
-    compare.add_argument(
-        "p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances"
-    )
-    compare.add_argument("q", metavar="q.npz", help="the mixture to compare it with")
-    compare.add_argument(
-        "--samples",
-        type=_integer(1, 1 << 32),
-        default=16_384,
-        metavar="N",
-        help="points, default 16384",
-    )
-    compare.add_argument(
+    _add_mixture(command)
+    command.add_argument("q", metavar="q.npz", help="the mixture to compare it with")
+    _add_samples(command, help="points, default 16384")
+    command.add_argument(
         "--rtol", type=_fraction, metavar="R", help="sample until stderr is R times the value"
     )
-    compare.add_argument(
-        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
-    )
-    compare.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of a table"
-    )
-    compare.set_defaults(command=_commands("compare"))
-    matrix = commands.add_parser("matrix", help="a divergence between all pairs of several files")
-    matrix.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
-    matrix.add_argument("--divergence", choices=DIVERGENCES, default="js", help="default js")
-    matrix.add_argument(
-        "--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help="default 16384"
-    )
-    matrix.add_argument(
-        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
-    )
-    matrix.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of a table"
-    )
-    matrix.set_defaults(command=_commands("matrix"))
-    reduce = commands.add_parser(
+    _add_seed(command)
+    _add_json(command)
+    command.set_defaults(command=_command("compare"))
+
+
+def _add_matrix(commands):
+    command = commands.add_parser("matrix", help="a divergence between all pairs of several files")
+    command.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
+    command.add_argument("--divergence", choices=DIVERGENCES, default="js", help="default js")
+    _add_samples(command, help="default 16384")
+    _add_seed(command)
+    _add_json(command)
+    command.set_defaults(command=_command("matrix"))
+
+
+def _add_reduce(commands):
+    command = commands.add_parser(
         "reduce", help="the nearest mixture of fewer components; Ctrl-C keeps the best so far"
     )
-    reduce.add_argument(
-        "p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances"
+    count = _integer(1, 1 << 16)
+    _add_mixture(command)
+    command.add_argument(
+        "--components", type=count, required=True, metavar="N", help="how many to keep"
     )
-    reduce.add_argument(
-        "--components",
-        type=_integer(1, 1 << 16),
-        required=True,
-        metavar="N",
-        help="how many to keep",
-    )
-    reduce.add_argument(
+    command.add_argument(
         "-o", "--output", required=True, metavar="q.npz", help="where to write them"
     )
-    reduce.add_argument(
-        "--rounds", type=_integer(1, 1 << 16), default=4, metavar="R", help="searches, default 4"
-    )
-    reduce.add_argument(
-        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
-    )
-    reduce.add_argument("--plot", metavar="out.png", help="draw both, needs matplotlib")
-    reduce.set_defaults(command=_commands("reduce"))
-    plot = commands.add_parser(
+    command.add_argument("--rounds", type=count, default=4, metavar="R", help="searches, default 4")
+    _add_seed(command)
+    command.add_argument("--plot", metavar="out.png", help="draw both, needs matplotlib")
+    command.set_defaults(command=_command("reduce"))
+
+
+def _add_plot(commands):
+    command = commands.add_parser(
         "plot", help="draw mixtures of one or two dimensions, or the marginals of one"
     )
-    plot.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
-    plot.add_argument(
+    command.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
+    command.add_argument(
         "-o", "--output", required=True, metavar="out.png", help="the picture to write"
     )
-    plot.set_defaults(command=_commands("plot"))
-    refused = commands.add_parser(
+    command.set_defaults(command=_command("plot"))
+
+
+def _add_refusal(commands):
+    command = commands.add_parser(
         "from-sklearn", help="how to save a scikit-learn model (pickles are refused)"
     )
-    refused.add_argument("model", nargs="*")
-    refused.set_defaults(command=_refuse)
-    return parser
+    command.add_argument("model", nargs="*")
+    command.set_defaults(command=_refuse)
+
+
+def _add_mixture(command):
+    command.add_argument(
+        "p", metavar="p.npz", help="a file of gmmjax.save: weights, means, covariances"
+    )
+
+
+def _add_samples(command, help):
+    command.add_argument(
+        "--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help=help
+    )
+
+
+def _add_seed(command):
+    command.add_argument(
+        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
+    )
+
+
+def _add_json(command):
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
 
 
 def _integer(low, high):
@@ -161,15 +185,19 @@ def _fraction(text):
     return value
 
 
-def _commands(name):
+def _command(name):
     """A command, imported when it runs: `--help` needs no JAX."""
-    return lambda arguments: getattr(importlib.import_module("gmmjax._cli.commands"), name)(
-        arguments
-    )
+
+    def run(arguments):
+        commands = importlib.import_module("gmmjax._cli.commands")
+        getattr(commands, name)(arguments)
+
+    return run
 
 
 def _refuse(arguments):
     raise ValueError(
-        "from-sklearn: loading a pickled model runs whatever code it holds; save the mixture from Python instead: "
-        "from gmmjax import interop, save; save('model.npz', interop.from_sklearn(model))"
+        "from-sklearn: loading a pickled model runs whatever code it holds; save the mixture from "
+        "Python instead: from gmmjax import interop, save; "
+        "save('model.npz', interop.from_sklearn(model))"
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
@@ -20,6 +21,7 @@ from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_function, keyed
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def total_variation(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -63,6 +65,7 @@ def total_variation(
     return _bounded_by_one(key, p, q, _total_variation, num_samples, num_replicates, points)
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def squared_hellinger(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -106,6 +109,7 @@ def squared_hellinger(
     return _bounded_by_one(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def f_divergence(
     key,

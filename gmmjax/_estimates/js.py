@@ -8,12 +8,14 @@ from jax.core import Tracer
 
 from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, keyed
 
 
+@divergence(symmetric=True, zero_at_equality=True, skewed_by="weight")
 @keyed
 def js_divergence(
     key,
@@ -79,6 +81,7 @@ def js_divergence(
     return _js(key, (p, q), blend, sampling, options)
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def generalised_js_divergence(
     key,

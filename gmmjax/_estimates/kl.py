@@ -4,6 +4,7 @@ import jax
 
 from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
@@ -14,6 +15,7 @@ BACKWARD = LogRatio(under=1, of=1, over=0)  # KL(q‖p)
 TO_BLEND = LogRatio(under=0, of=0, over=BLEND)
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def kl_divergence(
     key,
@@ -75,6 +77,7 @@ def kl_divergence(
     return estimate_log_ratios(key, (p, q), (FORWARD,), sampling, options)
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def jeffreys_divergence(
     key,
@@ -133,6 +136,7 @@ def jeffreys_divergence(
     return estimate_log_ratios(key, (p, q), (FORWARD, BACKWARD), sampling, options)
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def skew_kl_divergence(
     key,

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from gmmjax._estimates import hellinger_integral
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
@@ -16,6 +17,7 @@ from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, keyed
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def renyi_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -69,6 +71,7 @@ def renyi_divergence(
     )
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def tsallis_divergence(
     key, p: GMM, q: GMM, alpha, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -121,6 +124,7 @@ def tsallis_divergence(
     )
 
 
+@divergence(zero_at_equality=True)
 @keyed
 def chi2_divergence(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -172,6 +176,7 @@ def chi2_divergence(
     )
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def bhattacharyya_distance(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol

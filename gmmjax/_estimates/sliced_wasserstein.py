@@ -10,6 +10,7 @@ import numpy as np
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import recentred
+from gmmjax._properties import divergence
 from gmmjax._sampling import blocks
 from gmmjax._sampling.estimate import Estimate, Replicates, conclude
 from gmmjax._sampling.points import sobol
@@ -17,6 +18,7 @@ from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import keyed
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 @keyed
 def sliced_w2_squared(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol

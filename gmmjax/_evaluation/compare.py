@@ -1,6 +1,4 @@
-"""How far apart are two mixtures: estimates between their bounds, and the closed forms beside
-them.
-"""
+"""How far apart two mixtures are: estimates between their bounds, and closed forms beside them."""
 
 import math
 from collections.abc import Callable
@@ -51,19 +49,24 @@ class Comparison(NamedTuple):
     mw2_squared: jax.Array
 
     def __str__(self):
-        sampled = {"KL(p||q)": self.kl_pq, "KL(q||p)": self.kl_qp, "JS(p, q)": self.js}
+        return f"{self._brackets()}\n\n{self._closed_forms()}"
+
+    def _brackets(self):
+        """Each estimate between its bounds, one a line."""
+        labelled = {"KL(p||q)": self.kl_pq, "KL(q||p)": self.kl_qp, "JS(p, q)": self.js}
         bounds = (self.kl_pq_bounds, self.kl_qp_bounds, self.js_bounds)
-        lines = [f"{'':<10}{'nats':>18}{'stderr':>12}{'at least':>14}{'at most':>14}"]
-        brackets = [f"{_rounded(b.lower):>14}{_rounded(b.upper):>14}" for b in bounds]
-        lines += [row + bracket for row, bracket in zip(rows(sampled), brackets, strict=True)]
-        exact = {
+        lines = [f"{header()}{'at least':>14}{'at most':>14}"]
+        for row, (lower, upper) in zip(rows(labelled), bounds, strict=True):
+            lines.append(f"{row}{_rounded(lower):>14}{_rounded(upper):>14}")
+        return "\n".join(lines)
+
+    def _closed_forms(self):
+        named = {
             "ISE": self.ise,
             "Cauchy-Schwarz": self.cauchy_schwarz,
             "MW2 squared": self.mw2_squared,
         }
-        return "\n".join(
-            [*lines, "", "exact:  " + "   ".join(f"{k} {_rounded(v)}" for k, v in exact.items())]
-        )
+        return "exact:  " + "   ".join(f"{name} {_rounded(x)}" for name, x in named.items())
 
 
 @keyed
@@ -76,8 +79,7 @@ def compare(
     rtol: float | None = None,
     progress: bool = False,
 ) -> Comparison:
-    r"""KL both ways and JS of two mixtures between bounds that hold, and closed forms; estimates
-    and exact, in nats.
+    r"""KL both ways and JS, estimated and between bounds that hold, and closed forms; in nats.
 
     Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole,
     nor differentiated: each number is a function of its own.
@@ -116,34 +118,50 @@ def compare(
         "cauchy_schwarz": lambda: cauchy_schwarz_divergence(p, q),
         "mw2_squared": lambda: mw2_squared(p, q),
     }
-    names = bar(steps, desc="compare", delay=2, leave=False) if progress else steps
-    return Comparison(**{name: jax.block_until_ready(steps[name]()) for name in names})
+    found = {}
+    for name in bar(steps, desc="compare", delay=2, leave=False) if progress else steps:
+        found[name] = jax.block_until_ready(steps[name]())
+    return Comparison(**found)
 
 
 def estimates(key, p, q, num_samples, rtol) -> dict[str, Callable[[], Estimate]]:
     """How to get KL both ways and JS, from independent points."""
     keys = jax.random.split(key, 3)
 
-    def estimate(divergence, i, *sides):
+    def estimate(divergence, key, *sides):
         if rtol is None:
-            return divergence(keys[i], *sides, num_samples=num_samples)
-        return Estimate(*estimate_to(divergence, keys[i], *sides, rtol=rtol)[:2])
+            return divergence(key, *sides, num_samples=num_samples)
+        found = estimate_to(divergence, key, *sides, rtol=rtol)
+        return Estimate(found.value, found.stderr)
 
     return {
-        "kl_pq": lambda: estimate(kl_divergence, 0, p, q),
-        "kl_qp": lambda: estimate(kl_divergence, 1, q, p),
-        "js": lambda: estimate(js_divergence, 2, p, q),
+        "kl_pq": lambda: estimate(kl_divergence, keys[0], p, q),
+        "kl_qp": lambda: estimate(kl_divergence, keys[1], q, p),
+        "js": lambda: estimate(js_divergence, keys[2], p, q),
     }
+
+
+def header(label: str = "") -> str:
+    """What stands above `rows`."""
+    return f"{label:<10}{'nats':>18}{'stderr':>12}"
 
 
 def rows(labelled: dict) -> list[str]:
     """One line per estimate, all with as many digits as the best of them has."""
-    smallest = min(max(float(e.stderr), 1e-12) for e in labelled.values())
-    digits = 6 if math.isinf(smallest) else min(max(1 - math.floor(math.log10(smallest)), 2), 12)
+    digits = _digits(min(float(e.stderr) for e in labelled.values()))
     return [
         f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}"
         for label, e in labelled.items()
     ]
+
+
+def _digits(stderr):
+    """Decimals, from 2 to 12, that show two digits of a standard error."""
+    if math.isinf(stderr):
+        return 6
+    if stderr == 0:
+        return 12
+    return min(max(1 - math.floor(math.log10(stderr)), 2), 12)
 
 
 def _rounded(value):

@@ -1,15 +1,14 @@
 """Gradients of estimates, with standard errors."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture.gmm import GMM
-from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._sampling.points import sobol
-from gmmjax._validate import check_function, check_key
+from gmmjax._validate import check_count, check_function, check_key
 
 
 def gradient(
@@ -21,8 +20,7 @@ def gradient(
     num_replicates: int = 32,
     **keywords,
 ) -> Estimate:
-    r"""Gradient of an estimate, :math:`\partial D / \partial \theta`, with the error of each entry;
-    an estimate.
+    r"""Gradient of an estimate, :math:`\partial D / \partial \theta`, with errors; an estimate.
 
     In nats per unit of each parameter, unbiased. The gradient of each independent replicate is
     taken on its own: their average is the gradient that `jax.grad` would give for as many points,
@@ -59,33 +57,42 @@ def gradient(
     """
     check_key(key)
     check_function("divergence", divergence)
-    sampling = settings.check_sampling(num_samples, num_replicates, sobol)
+    num_samples = check_count("num_samples", num_samples)
+    num_replicates = check_count("num_replicates", num_replicates)
     chosen = argnums if isinstance(argnums, int) else tuple(argnums)
+    _check_positions(chosen, len(mixtures))
+    count = min(num_replicates, num_samples)
+    options = {"num_samples": math.ceil(num_samples / count), "num_replicates": 1, **keywords}
+    static = divergence, chosen, count, tuple(sorted(options.items()))
+    return _gradient(key, mixtures, static)
+
+
+def _check_positions(chosen, num_mixtures):
     for position in [chosen] if isinstance(chosen, int) else chosen:
-        if not -len(mixtures) <= position < len(mixtures):
+        if not -num_mixtures <= position < num_mixtures:
             raise ValueError(
-                f"argnums: there are {len(mixtures)} mixtures, and none at position {position}"
+                f"argnums: there are {num_mixtures} mixtures, and none at position {position}"
             )
-    return _gradient(key, mixtures, (divergence, chosen, sampling, tuple(sorted(keywords.items()))))
 
 
 @jax.jit(static_argnums=2)
 def _gradient(key, mixtures, static):
-    divergence, argnums, sampling, keywords = static
-    count = min(sampling.num_replicates, sampling.num_samples)
-    share = -(-sampling.num_samples // count)
+    divergence, argnums, count, options = static
+
+    def value(mixtures, key):
+        return divergence(key, *mixtures, **dict(options)).value
 
     def replicate(key):
-        value = lambda *mixtures: (
-            divergence(key, *mixtures, num_samples=share, num_replicates=1, **dict(keywords)).value
-        )
-        return jax.grad(value, argnums)(*mixtures)
+        return jax.grad(lambda *mixtures: value(mixtures, key), argnums)(*mixtures)
 
     gradients = jax.lax.map(replicate, jax.random.split(key, count))
     mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
-    spread = lambda leaf: (
-        jnp.std(leaf, axis=0, ddof=1) / count**0.5
-        if count > 1
-        else jnp.full(leaf.shape[1:], jnp.inf)
-    )
-    return Estimate(mean, jax.tree.map(spread, gradients))
+    return Estimate(mean, jax.tree.map(_stderr, gradients))
+
+
+def _stderr(replicates):
+    """The standard error of the mean of independent replicates, infinite for one alone."""
+    count = len(replicates)
+    if count == 1:
+        return jnp.full(replicates.shape[1:], jnp.inf)
+    return jnp.std(replicates, axis=0, ddof=1) / count**0.5

@@ -1,47 +1,20 @@
 """A divergence between all pairs of two stacks of mixtures."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from gmmjax._mixture.gmm import GMM, check_shapes
+from gmmjax._evaluation import schedule
+from gmmjax._mixture.gmm import GMM, check_shapes, index
 from gmmjax._progress import bar
+from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
-from gmmjax._validate import check_count, check_function, check_key
-
-# The functions of this package that are 0 where both mixtures are the same, and those that do not
-# mind their order.
-SYMMETRIC = {
-    "bhattacharyya_distance",
-    "cauchy_schwarz_divergence",
-    "gaussian_w2_squared",
-    "ise",
-    "jeffreys_divergence",
-    "js_bounds",
-    "js_divergence",
-    "js_quadrature",
-    "mmd_squared",
-    "mw2_squared",
-    "sliced_w2_squared",
-    "squared_hellinger",
-    "total_variation",
-}
-ZERO_AT_EQUALITY = SYMMETRIC | {
-    "chi2_divergence",
-    "kl_bounds",
-    "kl_divergence",
-    "kl_quadrature",
-    "renyi_divergence",
-    "skew_kl_divergence",
-    "tsallis_divergence",
-}
+from gmmjax._validate import check_count, check_function, check_key, first_parameter, is_traced
 
 
 def pairwise(
@@ -55,16 +28,16 @@ def pairwise(
     progress: bool = False,
     **keywords,
 ):
-    r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its units and with
-    its noise.
+    r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its own units.
 
     Row i of an estimate uses one key, the i-th of `jax.random.split(key, M)`: the points of p_i are
-    drawn once for its whole row, or for a chunk of it, and they are the same for the whole row.
+    drawn once for its whole row, or for each chunk of it, and are the same for the whole row.
     Errors are therefore correlated within a row (common random numbers: differences along it are
     more precise than their `stderr` say), and independent between rows. The numbers do not depend
-    on `chunk`, except with `points=gmmjax.iid`. Differentiable in `ps`, `qs` and keywords that are
-    arrays; gradients recompute each chunk instead of storing it. One compilation per shape, for one
-    and the same function object.
+    on `chunk`, except with `points=gmmjax.iid`.
+
+    Differentiable in `ps`, `qs` and keywords that are arrays; gradients recompute each chunk
+    instead of storing it. One compilation per shape, for one and the same function object.
 
     Args:
       divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your
@@ -86,7 +59,8 @@ def pairwise(
       `Bounds`.
 
     Raises:
-      TypeError: `ps` or `qs` is not a `GMM`, or a key is missing, wrong, or not wanted.
+      TypeError: `ps` or `qs` is not a `GMM`, `divergence` does not say which arguments it takes, or
+        a key is missing, wrong, or not wanted.
       ValueError: `ps` or `qs` is not a batch, shapes disagree, `chunk` < 1, or `symmetric` is set
         along with `qs`.
       ImportError: `progress` without tqdm.
@@ -103,40 +77,27 @@ def pairwise(
       (3, 3)
     """
     _check_divergence(divergence, key)
-    rows, others = _check_batch("ps", ps), None if qs is None else _check_batch("qs", qs)
-    if qs is not None and symmetric:
-        raise ValueError("symmetric: halves the pairs of one batch, but qs is another one")
-    if qs is not None and qs.means.shape[-1] != ps.means.shape[-1]:
-        raise ValueError(
-            f"qs: has means {qs.means.shape}, of another dimension than ps, with means {ps.means.shape}"
-        )
+    num_rows = _check_batch("ps", ps)
+    if qs is not None:
+        num_columns = _check_columns(qs, ps, symmetric)
+        plan = schedule.rectangle(num_rows, num_columns)
+    else:
+        known = properties(functools.partial(divergence, **keywords))
+        symmetric = known.symmetric if symmetric is None else symmetric
+        plan = schedule.all_pairs(num_rows, symmetric, known.zero_at_equality)
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
-    name, bound = _own_name(divergence)
-    symmetric = (
-        name in SYMMETRIC and "weight" not in {**bound, **keywords}
-        if symmetric is None
-        else symmetric
-    )
-    layout = (
-        _rectangle(rows, others)
-        if others
-        else _all_pairs(rows, symmetric, name in ZERO_AT_EQUALITY)
-    )
-    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
-    call = _Call(
-        divergence, key is not None, tuple((k, v) for k, v in keywords.items() if k not in arrays)
-    )
-    keys = jax.random.split(jax.random.key(0) if key is None else key, rows)
-    compute = _loop if progress else _map
-    table = compute(call, (keys, ps, layout.blocks(chunk)), ps if qs is None else qs, arrays)
-    return jax.tree.map(layout.gather, table)
+    call, arrays = _call(divergence, key, keywords)
+    keys = jax.random.split(jax.random.key(0) if key is None else key, num_rows)
+    compute = _compute_with_bar if progress else _compute
+    table = compute(call, (keys, ps, plan.chunks(chunk)), ps if qs is None else qs, arrays)
+    return jax.tree.map(plan.gather, table)
 
 
 def _chunk(key, ps):
     """As many pairs as a cache holds: tables of points, or of pairs of components."""
-    return (
-        num_pairs(*ps.means.shape[-2:]) if key is not None or jax.default_backend() != "cpu" else 4
-    )
+    if key is None and jax.default_backend() == "cpu":
+        return 4
+    return num_pairs(*ps.means.shape[-2:])
 
 
 class _Call(NamedTuple):
@@ -151,107 +112,52 @@ class _Call(NamedTuple):
         return self.function(*first, p, q, **dict(self.keywords), **arrays)
 
 
-class _Layout(NamedTuple):
-    """Which columns a row computes, `(M, C)`, and where entry (i, j) is then found: its row and
-    place, or −1 for 0.
-    """
-
-    columns: np.ndarray
-    row: np.ndarray
-    place: np.ndarray
-
-    def blocks(self, chunk):
-        """The columns of a row in equal blocks of at most `chunk`, `(M, B, chunk)`; the last ones
-        may repeat.
-        """
-        count = -(-self.columns.shape[1] // chunk)
-        size = -(-self.columns.shape[1] // count)
-        filled = np.minimum(np.arange(count * size), self.columns.shape[1] - 1)
-        return self.columns[:, filled].reshape(-1, count, size)
-
-    def gather(self, table):
-        """Entries `(M, N, …)` of a table `(M, B, chunk, …)`."""
-        entries = table.reshape(table.shape[0], -1, *table.shape[3:])[self.row, self.place]
-        zero = (self.place < 0).reshape(self.place.shape + (1,) * (entries.ndim - 2))
-        return jnp.where(zero, 0, entries)
-
-
-def _rectangle(rows, others):
-    row, place = np.indices((rows, others))
-    return _Layout(place, row, place)
-
-
-def _all_pairs(size, symmetric, zero_diagonal):
-    """Row i computes pairs with i + first … i + last, modulo the size: the same number in every
-    row.
-    """
-    last = size // 2 if symmetric else size - 1
-    first = 1 if zero_diagonal and size > 1 else 0
-    columns = (np.arange(size)[:, None] + np.arange(first, last + 1)) % size
-    row, column = np.indices((size, size))
-    steps = (column - row) % size
-    mirrored = (steps > last) | ((2 * steps == size) & symmetric & (row > column))
-    row, steps = np.where(mirrored, column, row), np.where(mirrored, size - steps, steps)
-    place = steps - first
-    if zero_diagonal:
-        np.fill_diagonal(place, -1)
-    return _Layout(columns, row, place)
+def _call(divergence, key, keywords):
+    """The static part of a call, and the keywords that are arrays and may be traced."""
+    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
+    static = tuple((k, v) for k, v in keywords.items() if k not in arrays)
+    return _Call(divergence, key is not None, static), arrays
 
 
 def _row(call, row, qs, arrays):
-    """One row of the table, a block of columns at a time."""
-    key, p, blocks = row
+    """One row of the table, a chunk of columns at a time."""
+    key, p, chunks = row
 
     @jax.checkpoint
-    def block(columns):
-        some = jax.tree.map(lambda leaf: leaf[columns], qs)
+    def chunk(columns):
         with settings.sharing(len(columns)):
-            return jax.vmap(lambda q: call(key, p, q, arrays))(some)
+            return jax.vmap(lambda q: call(key, p, q, arrays))(index(qs, columns))
 
-    return jax.lax.map(block, blocks)
-
-
-@jax.jit(static_argnums=0)
-def _map(call, rows, qs, arrays):
-    return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
+    return jax.lax.map(chunk, chunks)
 
 
 _compiled_row = jax.jit(_row, static_argnums=0)
 
 
-def _loop(call, rows, qs, arrays):
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rows, qs, arrays))):
+@jax.jit(static_argnums=0)
+def _compute(call, rows, qs, arrays):
+    return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
+
+
+def _compute_with_bar(call, rows, qs, arrays):
+    """The same, row by row in Python."""
+    if is_traced(rows, qs, arrays):
         raise TypeError(
             "progress: a bar needs concrete values; leave it off under jit, grad and vmap"
         )
-    take = lambda i: jax.tree.map(lambda leaf: leaf[i], rows)
-    table = [
-        jax.block_until_ready(_compiled_row(call, take(i), qs, arrays))
-        for i in bar(range(len(rows[0])))
-    ]
+    table = []
+    for i in bar(range(len(rows[0]))):
+        row = _compiled_row(call, index(rows, i), qs, arrays)
+        table.append(jax.block_until_ready(row))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *table)
 
 
-def _own_name(divergence):
-    """The name of a function of this package, None for others, and the keywords that are bound to
-    it.
-    """
-    bound = {}
-    while isinstance(divergence, functools.partial):
-        bound = {**divergence.keywords, **bound}
-        divergence = divergence.func
-    own = getattr(divergence, "__module__", "").startswith("gmmjax.")
-    return getattr(divergence, "__name__", None) if own else None, bound
-
-
 def _check_divergence(divergence, key):
+    """Refuse a key where none is wanted, and none where one is."""
     check_function("divergence", divergence)
     if key is not None:
         check_key(key)
-    try:
-        first = next(iter(inspect.signature(divergence).parameters), None)
-    except (TypeError, ValueError):  # not every callable has a signature
-        return
+    first = first_parameter(divergence)
     name = getattr(divergence, "__name__", "divergence")
     if first == "key" and key is None:
         raise TypeError(
@@ -261,17 +167,33 @@ def _check_divergence(divergence, key):
         raise TypeError(f"key: {name} is deterministic and takes no key; pass None")
 
 
+def _check_columns(qs, ps, symmetric):
+    """The length of the second batch, which must lie in the space of the first."""
+    length = _check_batch("qs", qs)
+    if symmetric:
+        raise ValueError("symmetric: halves the pairs of one batch, but qs is another one")
+    if qs.means.shape[-1] != ps.means.shape[-1]:
+        raise ValueError(
+            f"qs: has means {qs.means.shape}, of another dimension than ps, "
+            f"with means {ps.means.shape}"
+        )
+    return length
+
+
 def _check_batch(name, g):
     """The length of a batch of mixtures."""
     if not isinstance(g, GMM):
         raise TypeError(
-            f"{name}: expected a batch of mixtures as one GMM, as gmmjax.stack makes, got {type(g).__name__}"
+            f"{name}: expected a batch of mixtures as one GMM, as gmmjax.stack makes, "
+            f"got {type(g).__name__}"
         )
-    shapes = [jnp.shape(leaf) for leaf in g]
-    if len(shapes[1]) != 3 or len({shape[:1] for shape in shapes}) > 1:
+    shapes = {field: jnp.shape(leaf) for field, leaf in g._asdict().items()}
+    lengths = {shape[:1] for shape in shapes.values()}
+    if len(shapes["means"]) != 3 or len(lengths) > 1:
         raise ValueError(
             f"{name}: expected a batch of mixtures, means (M, K, D), as gmmjax.stack makes, "
-            f"got {dict(zip(g._fields, shapes, strict=True))}"
+            f"got {shapes}"
         )
-    check_shapes([f"{name}[0].{leaf}" for leaf in g._fields], *(shape[1:] for shape in shapes))
-    return shapes[1][0]
+    names = [f"{name}[0].{field}" for field in shapes]
+    check_shapes(names, *(shape[1:] for shape in shapes.values()))
+    return shapes["means"][0]

@@ -1,14 +1,13 @@
 """Estimates to a requested accuracy instead of a number of samples."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from gmmjax._mixture.gmm import GMM
-from gmmjax._validate import check_count, check_function, check_key
+from gmmjax._validate import check_count, check_function, check_key, is_traced
 
 MARGIN = 1.3  # of the planned number of batches, so that the plan is rarely extended
 
@@ -69,7 +68,7 @@ def estimate_to(
 
     Raises:
       TypeError: `key` is not a key, or a count is not an int.
-      ValueError: a count is below 1, `max_samples` is less than two batches, a tolerance is
+      ValueError: a count is below 1, `max_samples` is fewer than two batches, a tolerance is
         negative, or what the divergence refuses.
 
     Reference:
@@ -86,69 +85,85 @@ def estimate_to(
     """
     check_key(key)
     check_function("divergence", divergence)
-    max_samples, batch_samples = (
-        check_count("max_samples", max_samples),
-        check_count("batch_samples", batch_samples),
-    )
+    max_samples = check_count("max_samples", max_samples)
+    batch_samples = check_count("batch_samples", batch_samples)
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if not isinstance(value, Tracer) and not value >= 0:
+        if not is_traced(value) and not value >= 0:
             raise ValueError(f"{name}: expected a number of at least 0, got {value}")
     if max_samples < 2 * batch_samples:
         raise ValueError(
             f"max_samples: expected at least two batches of {batch_samples}, got {max_samples}"
         )
-    static = (
-        divergence,
-        max_samples // batch_samples - 1,
-        batch_samples,
-        tuple(sorted(keywords.items())),
-    )
-    return _estimate_to(key, mixtures, jnp.asarray(rtol), jnp.asarray(atol), static)
+    most = max_samples // batch_samples - 1  # the pilot is one of them
+    static = divergence, batch_samples, most, tuple(sorted(keywords.items()))
+    target = _Target(jnp.asarray(rtol), jnp.asarray(atol))
+    return _estimate_to(key, mixtures, target, static)
 
 
-@jax.jit(static_argnums=4)
-def _estimate_to(key, mixtures, rtol: jax.Array, atol: jax.Array, static):
-    most: int
-    divergence, most, batch_samples, keywords = static
+class _Average(NamedTuple):
+    """The mean of some batches, and of their variances."""
+
+    count: jax.Array
+    value: jax.Array
+    variance: jax.Array
+
+    @property
+    def stderr(self) -> jax.Array:
+        return jnp.sqrt(self.variance / self.count)
+
+    def with_one_more(self, value: jax.Array, variance: jax.Array) -> Self:
+        count = self.count + 1
+        return self._replace(
+            count=count,
+            value=self.value + (value - self.value) / count,
+            variance=self.variance + (variance - self.variance) / count,
+        )
+
+
+class _Target(NamedTuple):
+    """The wanted accuracy."""
+
+    rtol: jax.Array
+    atol: jax.Array
+
+    def stderr(self, value: jax.Array) -> jax.Array:
+        return jnp.maximum(self.atol, self.rtol * jnp.abs(value))
+
+    def is_met(self, average: _Average) -> jax.Array:
+        return average.stderr <= self.stderr(average.value)
+
+    def num_batches(self, value: jax.Array, variance: jax.Array, most: int) -> jax.Array:
+        """How many batches of this variance give the wanted error, at most `most`."""
+        stderr = self.stderr(value)
+        count = MARGIN * variance / jnp.where(stderr > 0, stderr, 1.0) ** 2
+        enough = (stderr > 0) & (count < most)  # False for NaN, too
+        batches = jnp.ceil(jnp.where(enough, count, most))
+        return jnp.maximum(batches.astype(int), 1)
+
+
+@jax.jit(static_argnums=3)
+def _estimate_to(key, mixtures, target, static):
+    divergence, batch_samples, most, keywords = static
 
     def batch(index):
         stream = jax.random.fold_in(key, index)
-        value, stderr = divergence(stream, *mixtures, num_samples=batch_samples, **dict(keywords))
-        return value, stderr**2
+        found = divergence(stream, *mixtures, num_samples=batch_samples, **dict(keywords))
+        return found.value, found.stderr**2
 
-    def planned(value: jax.Array, variance: jax.Array) -> jax.Array:
-        """How many batches of this variance give the wanted error."""
-        target = jnp.maximum(atol, rtol * jnp.abs(value))
-        count = MARGIN * variance / jnp.where(target > 0, target, 1.0) ** 2
-        enough = (target > 0) & (count < most)  # False for NaN, too
-        return jnp.where(enough, jnp.ceil(jnp.where(enough, count, 1.0)), most).astype(int).clip(1)
-
-    def met(count: jax.Array, value: jax.Array, variance: jax.Array) -> jax.Array:
-        return jnp.sqrt(variance / count) <= jnp.maximum(atol, rtol * jnp.abs(value))
+    def unfinished(state):
+        average, plan = state
+        return average.count < jnp.minimum(plan, most)
 
     def step(state):
-        count: jax.Array
-        plan: jax.Array
-        count, plan, value, variance = state
-        new_value, new_variance = batch(count + 1)
-        count = count + 1
-        value = value + (new_value - value) / count
-        variance = variance + (new_variance - variance) / count
-        extend = (count == plan) & ~met(count, value, variance)
-        return (
-            count,
-            jnp.where(extend, jnp.maximum(planned(value, variance), count + 1), plan),
-            value,
-            variance,
-        )
+        average, plan = state
+        average = average.with_one_more(*batch(average.count + 1))
+        extend = (average.count == plan) & ~target.is_met(average)
+        longer = target.num_batches(average.value, average.variance, most)
+        return average, jnp.where(extend, jnp.maximum(longer, average.count + 1), plan)
 
     pilot = batch(0)
-    zero = jnp.zeros_like(pilot[0])
-    start = (jnp.zeros((), int), planned(*pilot), zero, jnp.zeros_like(pilot[1]))
-    count, _, value, variance = jax.lax.while_loop(
-        lambda s: s[0] < jnp.minimum(s[1], most), step, start
-    )
-    stderr = jnp.sqrt(variance / count)
-    return ToleranceEstimate(
-        value, stderr, (count + 1) * batch_samples, met(count, value, variance)
-    )
+    nothing = _Average(jnp.zeros((), int), *jax.tree.map(jnp.zeros_like, pilot))
+    start = nothing, target.num_batches(*pilot, most)
+    average, _ = jax.lax.while_loop(unfinished, step, start)
+    num_samples = (average.count + 1) * batch_samples
+    return ToleranceEstimate(average.value, average.stderr, num_samples, target.is_met(average))

@@ -6,8 +6,10 @@ from jax.core import Tracer
 
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 
 
+@divergence(zero_at_equality=True)
 def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergence of two Gaussians; exact, in nats.
 
@@ -39,6 +41,7 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
     return _kl(*_one_component(p, q))
 
 
+@divergence(zero_at_equality=True)
 def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
     r"""Rényi divergence of two Gaussians; exact, in nats.
 
@@ -76,6 +79,7 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
     return _renyi(p, q, jnp.asarray(alpha, p.means.dtype))
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     r"""Bhattacharyya distance of two Gaussians, :math:`-\log \int \sqrt{pq}`; exact, in nats.
 
@@ -107,6 +111,7 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     return _bhattacharyya(*_one_component(p, q))
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
     r"""Squared Hellinger distance of two Gaussians; exact, in [0, 1], no unit.
 
@@ -136,6 +141,7 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
     return -jnp.expm1(-_bhattacharyya(*_one_component(p, q)))
 
 
+@divergence(zero_at_equality=True)
 def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
     r"""χ² divergence of two Gaussians, :math:`\int p^2 / q - 1`; exact, no unit.
 

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from gmmjax._mixture import components, linalg, triangular
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._properties import divergence
 from gmmjax._validate import check_between
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def ise(p: GMM, q: GMM) -> jax.Array:
     r"""Integrated squared error, :math:`\int (p - q)^2`; exact, in units of density.
 
@@ -51,6 +53,7 @@ def _ise(p, q):
     return difference * jnp.exp(log_unit - _log_two_pi(p))
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def normalised_ise(p: GMM, q: GMM) -> jax.Array:
     r"""Normalised integrated squared error; exact, in [0, 1], no unit.
 
@@ -89,6 +92,7 @@ def _normalised_ise(p, q):
     return difference / total
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
     r"""Cauchy–Schwarz divergence; exact, in nats.
 
@@ -159,6 +163,7 @@ def _renyi2_entropy(p):
     return _log_two_pi(p) - jax.nn.logsumexp(_log_product_terms(p, p))
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
     r"""Squared maximum mean discrepancy; exact, no unit.
 

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 
 from gmmjax._exact.integrate import integrate
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._properties import divergence
 
 
+@divergence(zero_at_equality=True)
 def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergence by numerical integration, in nats; D = 1 or 2.
 
@@ -52,6 +54,7 @@ def _kl_quadrature(p, q):
     return integrate(fn, [p, q])
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def js_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Jensen–Shannon divergence by numerical integration, in nats; D = 1 or 2.
 

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from gmmjax._exact.transport import transport
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._properties import divergence
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
     r"""Squared 2-Wasserstein (Bures) distance of two Gaussians; exact, in squared units of x.
 
@@ -57,6 +59,7 @@ def _gaussian_w2_squared(p, q):
     return pairwise_w2_squared(p, q)[0, 0]
 
 
+@divergence(symmetric=True, zero_at_equality=True)
 def mw2_squared(p: GMM, q: GMM) -> jax.Array:
     r"""Squared mixture Wasserstein distance; exact, in squared units of x.
 

@@ -43,7 +43,8 @@ def as_gmm(obj) -> GMM:
     Example:
       >>> import gmmjax, numpy
       >>> from sklearn.mixture import GaussianMixture
-      >>> gmmjax.interop.as_gmm(GaussianMixture(2, random_state=0).fit(numpy.arange(12.0).reshape(6, 2) ** 2)).dim
+      >>> x = numpy.arange(12.0).reshape(6, 2) ** 2
+      >>> gmmjax.interop.as_gmm(GaussianMixture(2, random_state=0).fit(x)).dim
       2
     """
     if isinstance(obj, GMM):

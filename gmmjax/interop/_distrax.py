@@ -6,8 +6,7 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_distrax(distribution) -> GMM:
-    r"""The mixture of a Distrax `MixtureSameFamily` of normal distributions, in the same structure;
-    exact.
+    r"""The mixture of a Distrax `MixtureSameFamily`, in the same structure; exact.
 
     Differentiable in the parameters of the distribution.
 
@@ -33,8 +32,7 @@ def from_distrax(distribution) -> GMM:
 
 
 def to_distrax(g: GMM):
-    r"""A Distrax `MixtureSameFamily` with the density of a mixture, over vectors of length D;
-    exact.
+    r"""A Distrax `MixtureSameFamily` with the density of a mixture, over `(D,)` vectors; exact.
 
     Absent components (weight 0) are dropped, except under `jit`; what components share is repeated.
     Differentiable in `g`.

@@ -4,23 +4,24 @@ a normal one.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import as_array, belongs_to, describe
 
+_WRAPPERS = ("Independent", "ExpandedDistribution")
+_DIAGONAL = ("LinearOperatorDiag", "LinearOperatorScaledIdentity")
+
 
 def read(distribution, package: str) -> GMM:
-    """The mixture in a `MixtureSameFamily` of multivariate, or of independent, normal
-    distributions.
-    """
+    """The mixture in a `MixtureSameFamily` of normal distributions."""
     if not belongs_to(distribution, package, "MixtureSameFamily"):
         raise TypeError(
             f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}"
         )
     mixing = _first(distribution, "mixing_distribution", "mixture_distribution")
-    components = _first(distribution, "component_distribution", "components_distribution")
     logits = as_array(mixing.logits if mixing.logits is not None else mixing.logits_parameter())
     event = tuple(distribution.event_shape)
     if logits.ndim != 1:
@@ -29,14 +30,14 @@ def read(distribution, package: str) -> GMM:
         )
     if len(event) > 1:
         raise ValueError(f"distribution: expected events of rank 0 or 1, got shape {event}")
-    while type(components).__name__ in ("Independent", "ExpandedDistribution"):
+    components = _first(distribution, "component_distribution", "components_distribution")
+    while type(components).__name__ in _WRAPPERS:
         components = _first(components, "base_dist", "distribution")
     loc, scale = as_array(components.loc), _scale(components)
     if not event:
-        loc, event = loc[..., None], (1,)
-    elif scale.ndim < 3 and type(components).__name__ == "Normal":
-        scale = jnp.broadcast_to(jnp.atleast_2d(scale), (jnp.atleast_2d(scale).shape[0], *event))
-    scale = jnp.atleast_1d(scale) if event == (1,) and scale.ndim < 2 else scale
+        loc, scale, event = loc[..., None], jnp.atleast_1d(scale), (1,)
+    elif type(components).__name__ == "Normal":
+        scale = _deviations(scale, event)
     return GMM(logits, jnp.broadcast_to(loc, (logits.shape[0], *event)), scale)
 
 
@@ -44,7 +45,13 @@ def _first(obj, *names):
     return next(getattr(obj, name) for name in names if hasattr(obj, name))
 
 
-def _scale(components):
+def _deviations(scale, event):
+    """Standard deviations `(K or 1, D)` of independent coordinates, which may share them."""
+    rows = jnp.atleast_2d(scale)
+    return jnp.broadcast_to(rows, (rows.shape[0], *event))
+
+
+def _scale(components) -> jax.Array:
     """Lower factors or deviations of the components; one that they share has a leading axis of
     1.
     """
@@ -54,7 +61,7 @@ def _scale(components):
         return as_array(scale)
     if hasattr(components, "scale_diag"):
         return jnp.atleast_2d(as_array(components.scale_diag))
-    if type(scale).__name__ in ("LinearOperatorDiag", "LinearOperatorScaledIdentity"):
+    if type(scale).__name__ in _DIAGONAL:
         return jnp.atleast_2d(as_array(scale.diag_part()))
     if hasattr(components, "scale_tril"):
         return _matrices(components.scale_tril)
@@ -62,17 +69,23 @@ def _scale(components):
         return _matrices(scale.to_dense())
     if getattr(components, "is_lower", False):
         return _matrices(components.scale_tri)
+    if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")):
+        return triangular.cholesky(_matrices(_covariance(components)))
+    raise _unknown(components)
+
+
+def _covariance(components):
     for name in ("covariance_matrix", "covariance"):
-        if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")) and hasattr(
-            components, name
-        ):
+        if hasattr(components, name):
             covariance = getattr(components, name)
-            return triangular.cholesky(
-                _matrices(covariance() if callable(covariance) else covariance)
-            )
-    raise TypeError(
-        "distribution: expected components that are Normal, Independent(Normal) or MultivariateNormal, "
-        f"got {describe(components)}"
+            return covariance() if callable(covariance) else covariance
+    raise _unknown(components)
+
+
+def _unknown(components):
+    return TypeError(
+        "distribution: expected components that are Normal, Independent(Normal) or "
+        f"MultivariateNormal, got {describe(components)}"
     )
 
 

@@ -8,7 +8,7 @@ from gmmjax.interop._partner import belongs_to, describe, load, untied
 
 
 def from_gmmx(model) -> GMM:
-    r"""The mixture of a `gmmx.GaussianMixtureModelJax`, in the same covariance structure; exact.
+    r"""The mixture of a `gmmx.GaussianMixtureModelJax`, in the same structure; exact.
 
     Args:
       model: a `GaussianMixtureModelJax` with full or diagonal covariances.
@@ -38,10 +38,10 @@ def from_gmmx(model) -> GMM:
 
 
 def to_gmmx(g: GMM):
-    r"""A `gmmx.GaussianMixtureModelJax` with the density of a mixture, rounded to float32, which is
-    all it has.
+    r"""A `gmmx.GaussianMixtureModelJax` with the density of a mixture, rounded to float32.
 
-    Absent components (weight 0) are dropped; what components share is repeated.
+    It has no other precision. Absent components (weight 0) are dropped; what components share is
+    repeated.
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -62,9 +62,8 @@ def to_gmmx(g: GMM):
     """
     gmmx = load("gmmx", "gmmx", "to_gmmx")
     arrays = to_arrays(GMM(*untied(g)))
-    weights, means, covariances = (
-        jnp.asarray(arrays[k], jnp.float32) for k in ("weights", "means", "covariances")
-    )
+    kind = arrays.pop("covariance_type")
+    single = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
     return gmmx.GaussianMixtureModelJax.from_squeezed(
-        means, covariances, weights, arrays["covariance_type"]
+        single["means"], single["covariances"], single["weights"], kind
     )

@@ -6,8 +6,7 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_numpyro(distribution) -> GMM:
-    r"""The mixture of a NumPyro `MixtureSameFamily` of normal distributions, in the same structure;
-    exact.
+    r"""The mixture of a NumPyro `MixtureSameFamily`, in the same structure; exact.
 
     Differentiable in the parameters of the distribution.
 
@@ -33,8 +32,7 @@ def from_numpyro(distribution) -> GMM:
 
 
 def to_numpyro(g: GMM):
-    r"""A NumPyro `MixtureSameFamily` with the density of a mixture, over vectors of length D;
-    exact.
+    r"""A NumPyro `MixtureSameFamily` with the density of a mixture, over `(D,)` vectors; exact.
 
     Absent components (weight 0) are dropped, except under `jit`; what components share is repeated.
     Differentiable in `g`.
@@ -59,10 +57,8 @@ def to_numpyro(g: GMM):
     """
     dist = load("numpyro.distributions", "numpyro", "to_numpyro")
     logits, means, scale = untied(g)
-    full = scale.ndim == 3
-    components = (
-        dist.MultivariateNormal(means, scale_tril=scale)
-        if full
-        else dist.Normal(means, scale).to_event(1)
-    )
+    if scale.ndim == 3:
+        components = dist.MultivariateNormal(means, scale_tril=scale)
+    else:
+        components = dist.Normal(means, scale).to_event(1)
     return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)

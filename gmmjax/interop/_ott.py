@@ -1,15 +1,16 @@
 """OTT's `GaussianMixture`."""
 
 import jax
-import jax.numpy as jnp
 
+from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import belongs_to, describe, load, untied
 
 
 def from_ott(model) -> GMM:
-    r"""The mixture of an `ott.tools.gaussian_mixture` `GaussianMixture`; exact, differentiable in
-    its parameters.
+    r"""The mixture of an `ott.tools.gaussian_mixture` `GaussianMixture`; exact.
+
+    Differentiable in the parameters of the model.
 
     Args:
       model: a `GaussianMixture` of K components in D dimensions.
@@ -32,11 +33,10 @@ def from_ott(model) -> GMM:
 
 
 def to_ott(g: GMM):
-    r"""An `ott.tools.gaussian_mixture` `GaussianMixture` with the density of a mixture; exact,
-    differentiable in `g`.
+    r"""An `ott.tools.gaussian_mixture` `GaussianMixture` with the density of a mixture; exact.
 
     Absent components (weight 0) are dropped, except under `jit`; every scale becomes full, which is
-    all that OTT has.
+    all that OTT has. Differentiable in `g`.
 
     Args:
       g: a mixture of K components in D dimensions.
@@ -56,14 +56,14 @@ def to_ott(g: GMM):
       [-1.8379]
     """
     package = "ott.tools.gaussian_mixture"
-    mixture, probabilities, scale_tril = (
-        load(f"{package}.{name}", "ott-jax", "to_ott")
-        for name in ("gaussian_mixture", "probabilities", "scale_tril")
-    )
+    mixture = load(f"{package}.gaussian_mixture", "ott-jax", "to_ott")
+    probabilities = load(f"{package}.probabilities", "ott-jax", "to_ott")
+    scale_tril = load(f"{package}.scale_tril", "ott-jax", "to_ott")
     logits, means, scale = untied(g)
-    factors = (
-        scale if scale.ndim == 3 else scale[:, :, None] * jnp.eye(g.dim, dtype=scale.dtype)[None]
-    )
-    free = jax.vmap(lambda factor: scale_tril.ScaleTriL.from_cholesky(factor).params)(factors)
+
+    def unconstrained(factor):
+        return scale_tril.ScaleTriL.from_cholesky(factor).params
+
+    free = jax.vmap(unconstrained)(linalg.dense_factors(scale, means))
     weights = probabilities.Probabilities(logits[:-1] - logits[-1])  # softmax of these and a 0
     return mixture.GaussianMixture(loc=means, scale_params=free, component_weight_ob=weights)

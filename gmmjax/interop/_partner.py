@@ -5,20 +5,20 @@ import importlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture import linalg
+from gmmjax._mixture.gmm import GMM, as_float, index
+from gmmjax._validate import is_traced
 
 
 def belongs_to(obj, package: str, *names: str) -> bool:
-    """Whether the class of `obj`, or one that it extends, is of a package, and of one of these
-    names if any.
+    """Whether the class of `obj`, or one it extends, is of a package, and has one of these names
+    if any are given.
     """
-    classes = [] if isinstance(obj, type) else type(obj).__mro__
-    return any(
-        c.__module__.split(".")[0] == package and (not names or c.__name__ in names)
-        for c in classes
-    )
+    if isinstance(obj, type):
+        return False
+    of_package = [c for c in type(obj).__mro__ if c.__module__.split(".")[0] == package]
+    return any(not names or c.__name__ in names for c in of_package)
 
 
 def describe(obj) -> str:
@@ -41,8 +41,8 @@ def as_array(value) -> jax.Array:
 
 
 def untied(g: GMM) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalised logits `(K,)`, means `(K, D)`, and `(K, D, D)` factors or `(K, D)` deviations, all
-    positive.
+    """Normalised logits `(K,)`, means `(K, D)`, and positive factors `(K, D, D)` or deviations
+    `(K, D)`.
 
     Absent components are dropped, for other libraries refuse logits of −inf; traced ones cannot be
     told.
@@ -50,12 +50,13 @@ def untied(g: GMM) -> tuple[jax.Array, jax.Array, jax.Array]:
     g = as_float("g", g)
     count, dim = g.means.shape
     if g.scale.ndim == 3:
-        signs = jnp.sign(jnp.diagonal(g.scale, axis1=1, axis2=2))
+        signs = jnp.sign(linalg.diagonal(g.scale))
         scale = jnp.broadcast_to(g.scale * signs[:, None, :], (count, dim, dim))
     else:
-        scale = jnp.broadcast_to(jnp.abs(g.scale).reshape(g.scale.shape[0], -1), (count, dim))
+        deviations = jnp.abs(g.scale).reshape(g.scale.shape[0], -1)
+        scale = jnp.broadcast_to(deviations, (count, dim))
     leaves = jax.nn.log_softmax(g.logits), g.means, scale
-    if isinstance(g.logits, Tracer):
+    if is_traced(g.logits):
         return leaves
     present = np.flatnonzero(np.asarray(g.logits) > -np.inf)
-    return leaves[0][present], leaves[1][present], leaves[2][present]
+    return index(leaves, present)

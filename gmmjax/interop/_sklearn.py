@@ -9,8 +9,7 @@ _ATTRIBUTES = ("weights_", "means_", "covariances_")
 
 
 def from_sklearn(model) -> GMM:
-    r"""The mixture of a fitted `sklearn.mixture.GaussianMixture`, in the same covariance structure;
-    exact.
+    r"""The mixture of a fitted `sklearn.mixture.GaussianMixture`, in the same structure; exact.
 
     Only attributes are read, and scikit-learn is not imported. A `BayesianGaussianMixture` gives
     the plug-in mixture of its `weights_`, `means_` and `covariances_`: its own `score_samples` is
@@ -78,39 +77,44 @@ def to_sklearn(g: GMM):
     """
     arrays = to_arrays(g)
     try:
-        from scipy.linalg import solve_triangular
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
         raise ImportError("to_sklearn needs scikit-learn: pip install gmmjax[sklearn]") from error
+    kind, covariances = arrays["covariance_type"], arrays["covariances"]
     present = np.flatnonzero(arrays["weights"])
-    kind, covariances, scale = (
-        arrays["covariance_type"],
-        arrays["covariances"],
-        np.asarray(g.scale, np.float64),
-    )
-    if kind != "tied":  # a leading 1, shared, is repeated here
-        covariances, scale = (
-            np.broadcast_to(v, (len(arrays["weights"]), *v.shape[1:])) for v in (covariances, scale)
-        )
-        covariances, scale = covariances[present], scale[present]
-    if scale.ndim == 3:
-        # From the factor that we have: a second Cholesky of L Lᵀ would double the digits lost.
-        positive = np.tril(scale) * np.sign(np.diagonal(scale, axis1=1, axis2=2))[:, None, :]
-        roots = np.stack(
-            [solve_triangular(lower, np.eye(len(lower)), lower=True).T for lower in positive]
-        )
-        precisions = roots @ roots.swapaxes(1, 2)
-        roots, precisions = (roots[0], precisions[0]) if kind == "tied" else (roots, precisions)
+    scale = np.asarray(g.scale, np.float64)
+    if kind == "tied":
+        roots, precisions = (array[0] for array in _precisions(scale))
     else:
-        roots = 1 / np.abs(scale)
-        precisions = roots**2
+        covariances = _of_present(covariances, g.num_components, present)
+        roots, precisions = _precisions(_of_present(scale, g.num_components, present))
     model = GaussianMixture(len(present), covariance_type=kind)
     model.weights_, model.means_ = arrays["weights"][present], arrays["means"][present]
-    model.covariances_, model.precisions_, model.precisions_cholesky_ = (
-        covariances,
-        precisions,
-        roots,
-    )
+    model.covariances_ = covariances
+    model.precisions_cholesky_, model.precisions_ = roots, precisions
     model.converged_, model.n_iter_, model.lower_bound_ = True, 0, np.nan
     vars(model)["n_features_in_"] = model.means_.shape[1]  # which scikit-learn sets while fitting
     return model
+
+
+def _of_present(values, count, present):
+    """Rows of the components that are present; a leading 1, shared, is repeated for each."""
+    return np.broadcast_to(values, (count, *values.shape[1:]))[present]
+
+
+def _precisions(scale):
+    """Upper factors U and precisions UUᵀ, or roots of precisions and these, as scikit-learn has
+    them.
+    """
+    if scale.ndim < 3:
+        roots = 1 / np.abs(scale)
+        return roots, roots**2
+    from scipy.linalg import solve_triangular
+
+    # From the factor that we have: a second Cholesky of L Lᵀ would double the digits lost.
+    signs = np.sign(np.diagonal(scale, axis1=1, axis2=2))
+    positive = np.tril(scale) * signs[:, None, :]
+    identity = np.eye(scale.shape[-1])
+    inverses = [solve_triangular(lower, identity, lower=True) for lower in positive]
+    roots = np.stack([inverse.T for inverse in inverses])
+    return roots, roots @ roots.swapaxes(1, 2)

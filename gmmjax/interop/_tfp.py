@@ -6,8 +6,7 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_tfp(distribution) -> GMM:
-    r"""The mixture of a TFP `MixtureSameFamily` of normal distributions, in the same structure;
-    exact.
+    r"""The mixture of a TFP `MixtureSameFamily`, in the same structure; exact.
 
     Differentiable in the parameters of the distribution. Releases up to 0.25 do not import with
     current JAX; `tfp-nightly` does.

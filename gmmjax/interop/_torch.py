@@ -8,8 +8,7 @@ from gmmjax.interop._partner import load, untied
 
 
 def from_torch(distribution) -> GMM:
-    r"""The mixture of a PyTorch `MixtureSameFamily` of normal distributions, in the same structure;
-    exact.
+    r"""The mixture of a PyTorch `MixtureSameFamily`, in the same structure; exact.
 
     Tensors are detached and copied: gradients do not pass from one library to the other.
 
@@ -35,8 +34,7 @@ def from_torch(distribution) -> GMM:
 
 
 def to_torch(g: GMM):
-    r"""A PyTorch `MixtureSameFamily` with the density of a mixture, over vectors of length D;
-    exact.
+    r"""A PyTorch `MixtureSameFamily` with the density of a mixture, over `(D,)` vectors; exact.
 
     Absent components (weight 0) are dropped, except under `jit`; what components share is repeated.
     Arrays are copied.

@@ -1,4 +1,4 @@
-"""Pictures against pictures that were looked at; `python tests/test_plot.py` draws those anew."""
+"""Pictures against pictures that were looked at; run as a script, this file draws those anew."""
 
 import subprocess
 import sys
@@ -78,11 +78,8 @@ def draw(picture, path, *args):
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda f: f.__name__)
 def test_pictures(picture, tmp_path):
-    expected, drawn, other = (
-        IMAGES / f"{picture.__name__}.png",
-        tmp_path / "drawn.png",
-        tmp_path / "other.png",
-    )
+    expected = IMAGES / f"{picture.__name__}.png"
+    drawn, other = tmp_path / "drawn.png", tmp_path / "other.png"
     draw(picture, drawn)
     assert compare_images(str(expected), str(drawn), TOLERANCE) is None
     draw(picture, other, PICTURES[picture])
@@ -132,56 +129,55 @@ def test_regions_hold_their_share():
     plt.close("all")
 
 
-def test_float32_and_labels():
+def test_single_precision_is_drawn():
     ax = plot.density(cast(random_mixture(0, 2, 2), jnp.float32), plt.figure().subplots())
     assert ax.get_xlabel() == "$x_1$"
+
+
+def test_coordinates_have_names():
     axes = plot.marginals(random_mixture(0, 2, 2), labels=["age", "income"])
     assert axes[1, 0].get_xlabel() == "age"
     assert axes[1, 0].get_ylabel() == "income"
+
+
+def test_rows_and_columns_have_names():
     ax = plot.matrix(np.ones((2, 3)), (["a", "b"], ["x", "y", "z"]), plt.figure().subplots())
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["x", "y", "z"]
-    plt.close("all")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
 
 
-def test_bad_input():
-    g = random_mixture(0, 2, 3)
-    for call, error, words in [
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (plot.density, "g: expected dimension 1 or 2, got 3; gmmjax.plot.marginals"),
+        (lambda g: plot.density(None), "g: expected a gmmjax.GMM"),
+        (lambda g: plot.marginals(gmmjax.marginal(g, [0])), "g: expected dimension 2 or more"),
         (
-            lambda: plot.density(g),
-            ValueError,
-            "g: expected dimension 1 or 2, got 3; gmmjax.plot.marginals",
-        ),
-        (lambda: plot.density(None), TypeError, "g: expected a gmmjax.GMM"),
-        (
-            lambda: plot.marginals(random_mixture(0, 2, 1)),
-            ValueError,
-            "g: expected dimension 2 or more",
-        ),
-        (
-            lambda: plot.marginals(g, np.empty((2, 2))),
-            ValueError,
+            lambda g: plot.marginals(g, np.empty((2, 2))),
             r"axes: expected an array of shape \(3, 3\)",
         ),
-        (lambda: plot.marginals(g, labels=["a"]), ValueError, "labels: expected 3 names, got 1"),
-        (lambda: plot.history(g), TypeError, "result: expected losses and stderrs"),
+        (lambda g: plot.marginals(g, labels=["a"]), "labels: expected 3 names, got 1"),
+        (plot.history, "result: expected losses and stderrs"),
+        (lambda g: plot.matrix(np.ones(3)), r"values: expected a matrix, got shape \(3,\)"),
         (
-            lambda: plot.matrix(np.ones(3)),
-            ValueError,
-            r"values: expected a matrix, got shape \(3,\)",
-        ),
-        (
-            lambda: plot.matrix(np.ones((2, 3)), ["a", "b"]),
-            ValueError,
+            lambda g: plot.matrix(np.ones((2, 3)), ["a", "b"]),
             "labels: expected 3 names, got 2",
         ),
-    ]:
-        with pytest.raises(error, match=words):
-            call()
-    plt.close("all")
+    ],
+)
+def test_bad_arguments_are_named(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(random_mixture(0, 2, 3))
 
 
 def test_without_matplotlib_one_line_says_what_to_install():
-    code = "import sys; sys.modules['matplotlib'] = None; import gmmjax; print('fine'); import gmmjax.plot"
+    code = """
+import sys
+sys.modules["matplotlib"] = None
+import gmmjax
+print("fine")
+import gmmjax.plot
+"""
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )

@@ -10,7 +10,8 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._evaluation import pairwise
+from gmmjax._evaluation import pairwise, schedule
+from gmmjax._mixture.gmm import index as at
 
 PS = gmmjax.stack([random_mixture(s, k, 2) for s, k in ((0, 3), (1, 2), (2, 3), (3, 1), (4, 3))])
 QS = gmmjax.stack([random_mixture(s, 3, 2) for s in (7, 8)])
@@ -28,20 +29,12 @@ def gap(p, q):
     return jnp.sum((gmmjax.mean(p) - gmmjax.mean(q)) ** 2)
 
 
-def at(batch, i):
-    return jax.tree.map(lambda leaf: leaf[i], batch)
-
-
 def loop(function, keys, ps, qs):
+    """The matrix, one pair after the other."""
     one = jax.jit(function)
-    rows = [
-        [one(keys[i], at(ps, i), at(qs, j)) for j in range(len(qs.means))]
-        for i in range(len(ps.means))
-    ]
-    return jax.tree.map(
-        lambda *leaves: jnp.stack(leaves),
-        *[jax.tree.map(lambda *e: jnp.stack(e), *r) for r in rows],
-    )
+    shape = len(ps.means), len(qs.means)
+    entries = [one(keys[i], at(ps, i), at(qs, j)) for i, j in np.ndindex(shape)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(shape), *entries)
 
 
 def close(a, b, tolerance=1e-12):
@@ -86,24 +79,28 @@ def test_all_pairs_of_a_divergence_are_exactly_zero_on_the_diagonal(key):
 
 
 def test_functions_that_are_no_divergences_keep_their_diagonal(key):
-    inner = lambda p, q: 1 + gap(p, q)
-    np.testing.assert_array_equal(np.diagonal(gmmjax.pairwise(inner, None, PS)), np.ones(5))
-    matrix = gmmjax.pairwise(inner, None, PS, symmetric=True)
-    close(matrix, gmmjax.pairwise(inner, None, PS))
-    cross = lambda key, p, q: noisy(key, p, q).value + 1
-    np.testing.assert_array_equal(np.diagonal(gmmjax.pairwise(cross, key, PS)), np.ones(5))
+    def one_more(p, q):
+        return 1 + gap(p, q)
+
+    def noisy_one_more(key, p, q):
+        return 1 + noisy(key, p, q).value
+
+    matrix = gmmjax.pairwise(one_more, None, PS)
+    np.testing.assert_array_equal(np.diagonal(matrix), np.ones(5))
+    close(gmmjax.pairwise(one_more, None, PS, symmetric=True), matrix)
+    np.testing.assert_array_equal(np.diagonal(gmmjax.pairwise(noisy_one_more, key, PS)), np.ones(5))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5])
 def test_symmetric_functions_compute_half(size):
     # Each pair once, and each but the diagonal is there: a row has size // 2 columns.
-    layout = pairwise._all_pairs(size, symmetric=True, zero_diagonal=True)
-    assert layout.columns.shape == (size, max(1, size // 2))
-    found = layout.columns[layout.row, layout.place]
+    plan = schedule.all_pairs(size, symmetric=True, zero_diagonal=True)
+    assert plan.columns.shape == (size, max(1, size // 2))
+    found = plan.columns[plan.row, plan.place]
     i, j = np.indices((size, size))
-    assert (
-        ((layout.row == i) & (found == j)) | ((layout.row == j) & (found == i)) | (i == j)
-    ).all()
+    as_it_is = (plan.row == i) & (found == j)
+    mirrored = (plan.row == j) & (found == i)
+    assert (as_it_is | mirrored | (i == j)).all()
     batch = at(PS, slice(size))
     np.testing.assert_allclose(
         gmmjax.pairwise(gap, None, batch, symmetric=True), gmmjax.pairwise(gap, None, batch)
@@ -119,7 +116,6 @@ def test_symmetric_estimates_are_symmetric_to_the_bit(key):
     for i, j, row in ((0, 1, 0), (1, 3, 1), (0, 3, 3), (1, 4, 4)):
         other = i + j - row
         close(at(matrix, (i, j)), one(keys[row], at(PS, row), at(PS, other)))
-    assert "kl_divergence" in pairwise.ZERO_AT_EQUALITY - pairwise.SYMMETRIC
 
 
 def test_a_weight_that_is_bound_takes_the_symmetry(key):
@@ -129,49 +125,62 @@ def test_a_weight_that_is_bound_takes_the_symmetry(key):
     assert np.abs(matrix.value - matrix.value.T).max() > 0.01
 
 
-def test_deterministic_functions_and_any_leaves():
+def test_leaves_of_any_shape():
     costs = gmmjax.pairwise(gmmjax.mw2_coupling, None, PS, QS)
     assert costs.shape == (5, 2, 3, 3)
     close(costs[3, 1], gmmjax.mw2_coupling(at(PS, 3), at(QS, 1)))
+
+
+def test_deterministic_functions():
     distances = gmmjax.pairwise(gmmjax.mw2_squared, None, PS)
     np.testing.assert_array_equal(distances, distances.T)
     close(distances[1, 4], gmmjax.mw2_squared(at(PS, 1), at(PS, 4)))
+
+
+def test_single_precision_stays_single():
     assert gmmjax.pairwise(gap, None, cast(PS, jnp.float32)).dtype == jnp.float32
 
 
 def test_the_points_of_a_row_are_drawn_once(key):
-    def bits(ps, qs, chunk=None):
-        """How many normal numbers a program makes."""
-        call = lambda ps, qs: gmmjax.pairwise(kl, key, ps, qs, chunk=chunk)
-        sizes = []
+    def normals(ps, qs, chunk=None):
+        def call(ps, qs):
+            return gmmjax.pairwise(kl, key, ps, qs, chunk=chunk)
 
-        def visit(jaxpr, lengths):
-            for equation in jaxpr.eqns:
-                inner = (
-                    [*lengths, equation.params["length"]]
-                    if equation.primitive.name == "scan"
-                    else lengths
-                )
-                if equation.primitive.name == "erf_inv":
-                    sizes.append(equation.outvars[0].aval.size * int(np.prod(inner)))
-                for value in equation.params.values():
-                    for part in value if isinstance(value, tuple) else (value,):
-                        if hasattr(part := getattr(part, "jaxpr", part), "eqns"):
-                            visit(part, inner)
-
-        visit(jax.make_jaxpr(call)(ps, qs).jaxpr, [])
-        return sum(sizes)
+        return count_normals(jax.make_jaxpr(call)(ps, qs).jaxpr)
 
     # one normal per coordinate of each point of the five rows
-    assert bits(PS, PS) == bits(PS, QS) == 5 * 128 * 2
-    assert bits(PS, QS, 1) == 2 * 5 * 128 * 2  # and chunks draw them again
+    assert normals(PS, PS) == normals(PS, QS) == 5 * 128 * 2
+    assert normals(PS, QS, 1) == 2 * 5 * 128 * 2  # and chunks draw them again
+
+
+def count_normals(jaxpr, repeats=1):
+    """How many normal numbers a program makes, loops included."""
+    count = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "erf_inv":
+            count += repeats * equation.outvars[0].aval.size
+        length = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for inner in inner_programs(equation):
+            count += count_normals(inner, repeats * length)
+    return count
+
+
+def inner_programs(equation):
+    for value in equation.params.values():
+        for part in value if isinstance(value, tuple) else (value,):
+            program = getattr(part, "jaxpr", part)
+            if hasattr(program, "eqns"):
+                yield program
 
 
 def test_gradients_are_those_of_the_loop(key):
     weight = np.random.default_rng(0).normal(size=(5, 2))
     keys = jax.random.split(key, 5)
-    matrix = lambda ps, qs: jnp.sum(weight * gmmjax.pairwise(kl, key, ps, qs, chunk=1).value)
-    gradients = jax.jit(jax.grad(matrix, argnums=(0, 1)))(PS, QS)
+
+    def total(ps, qs):
+        return jnp.sum(weight * gmmjax.pairwise(kl, key, ps, qs, chunk=1).value)
+
+    gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(PS, QS)
     one = jax.jit(jax.grad(lambda p, q, key: kl(key, p, q).value, argnums=(0, 1)))
     expected = jax.tree.map(np.zeros_like, (PS, QS))
     for i, j in np.ndindex(5, 2):
@@ -185,23 +194,30 @@ def test_gradients_are_those_of_the_loop(key):
 
 
 def test_array_keywords_are_traced_and_others_static():
-    scaled = lambda p, q, bandwidth, power: gap(p, q) ** power / bandwidth
-    total = lambda b: jnp.sum(gmmjax.pairwise(scaled, None, PS, QS, bandwidth=b, power=2))
+    def scaled(p, q, bandwidth, power):
+        return gap(p, q) ** power / bandwidth
+
+    def total(bandwidth):
+        return jnp.sum(gmmjax.pairwise(scaled, None, PS, QS, bandwidth=bandwidth, power=2))
+
     np.testing.assert_allclose(jax.grad(total)(jnp.array(2.0)), -total(jnp.array(2.0)) / 2)
 
 
 def test_one_compilation_per_shape(key):
-    pairwise._map.clear_cache()
+    pairwise._compute.clear_cache()
     for seed in range(3):
         gmmjax.pairwise(
             noisy, jax.random.key(seed), jax.tree.map(lambda leaf, s=seed: leaf + 0.1 * s, PS), QS
         )
-    assert pairwise._map._cache_size() == 1
+    assert pairwise._compute._cache_size() == 1
 
 
 def test_progress_is_the_same_matrix(key, capsys):
     close(gmmjax.pairwise(noisy, key, PS, QS, progress=True), gmmjax.pairwise(noisy, key, PS, QS))
     assert "5/5" in capsys.readouterr().err
+
+
+def test_progress_under_jit_is_refused(key):
     with pytest.raises(TypeError, match="progress: .*concrete"):
         jax.jit(lambda ps: gmmjax.pairwise(noisy, key, ps, QS, progress=True))(PS)
 
@@ -219,29 +235,31 @@ def test_progress_without_its_extra(key, monkeypatch):
         gmmjax.pairwise(noisy, key, PS, QS, progress=True)
 
 
-def test_errors(key):
-    one = at(PS, 0)
-    with pytest.raises(TypeError, match="key: kl_divergence is an estimate and needs"):
-        gmmjax.pairwise(gmmjax.kl_divergence, None, PS)
-    with pytest.raises(
-        TypeError, match="key: mw2_squared is deterministic and takes no key; pass None"
-    ):
+BAD_PS = PS._replace(scale=jnp.ones((5, 3, 7)))
+IN_SPACE = gmmjax.stack([random_mixture(0, 2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        ((gmmjax.kl_divergence, None, PS), {}, "key: kl_divergence is an estimate and needs"),
+        ((gmmjax.kl_divergence, PS, QS), {}, "key: expected a JAX key"),
+        ((gap, None, at(PS, 0)), {}, r"ps: expected a batch.*stack.*\(3, 2\)"),
+        ((gap, None, PS, at(PS, 0)), {}, "qs: expected a batch"),
+        ((gap, None, [PS, PS]), {}, "ps: expected a batch.*got list"),
+        ((gap, None, BAD_PS), {}, r"ps\[0\].scale.*\(3, 7\)"),
+        ((gap, None, PS, IN_SPACE), {}, "qs: has means.*another dimension"),
+        ((gap, None, PS), {"chunk": 0}, "chunk: expected at least 1, got 0"),
+        ((gap, None, PS, QS), {"symmetric": True}, "symmetric: .*qs"),
+        (("kl", None, PS), {}, "divergence: expected a function, got 'kl'"),
+        ((min, None, PS), {}, "divergence: .*does not say which arguments it takes; wrap it"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, options, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        gmmjax.pairwise(*arguments, **options)
+
+
+def test_a_key_that_is_not_wanted(key):
+    with pytest.raises(TypeError, match="mw2_squared is deterministic and takes no key; pass None"):
         gmmjax.pairwise(gmmjax.mw2_squared, key, PS)
-    with pytest.raises(TypeError, match="key: expected a JAX key"):
-        gmmjax.pairwise(gmmjax.kl_divergence, PS, QS)
-    with pytest.raises(ValueError, match=r"ps: expected a batch.*stack.*\(3, 2\)"):
-        gmmjax.pairwise(gap, None, one)
-    with pytest.raises(ValueError, match="qs: expected a batch"):
-        gmmjax.pairwise(gap, None, PS, one)
-    with pytest.raises(TypeError, match="ps: expected a batch.*got list"):
-        gmmjax.pairwise(gap, None, [one, one])
-    with pytest.raises(ValueError, match=r"ps\[0\].scale.*\(3, 7\)"):
-        gmmjax.pairwise(gap, None, PS._replace(scale=jnp.ones((5, 3, 7))))
-    with pytest.raises(ValueError, match="qs: has means.*another dimension"):
-        gmmjax.pairwise(gap, None, PS, gmmjax.stack([random_mixture(0, 2, 3)]))
-    with pytest.raises(ValueError, match="chunk: expected at least 1, got 0"):
-        gmmjax.pairwise(gap, None, PS, chunk=0)
-    with pytest.raises(ValueError, match="symmetric: .*qs"):
-        gmmjax.pairwise(gap, None, PS, QS, symmetric=True)
-    with pytest.raises(TypeError, match="divergence: expected a function, got 'kl'"):
-        gmmjax.pairwise("kl", None, PS)

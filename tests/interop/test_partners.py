@@ -23,14 +23,12 @@ PACKAGES = {
     "gmmx": "gmmx",
 }
 MODULES = {
+    "numpyro": "numpyro.distributions",
     "distrax": "distrax",
     "tfp": "tensorflow_probability.substrates.jax",
-    "gmmx": "gmmx",
     "torch": "torch",
-}
-MODULES |= {
-    "numpyro": "numpyro.distributions",
     "ott": "ott.tools.gaussian_mixture.gaussian_mixture",
+    "gmmx": "gmmx",
 }
 X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
 
@@ -72,11 +70,9 @@ def test_round_trip_keeps_the_density(name, kind):
     model, back = round_trip(name, g)
     expected = gmmjax.log_prob(g, X)
     assert expected.dtype == jnp.float32
-    np.testing.assert_allclose(theirs(name, model), expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(gmmjax.log_prob(back, X), expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(
-        gmmjax.log_prob(interop.as_gmm(model), X), expected, rtol=1e-5, atol=1e-5
-    )
+    read = gmmjax.log_prob(interop.as_gmm(model), X)
+    for found in (theirs(name, model), gmmjax.log_prob(back, X), read):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     # no structure is lost needlessly
     assert back.scale.ndim == (3 if g.scale.ndim == 3 or name == "ott" else 2)
     assert np.abs(theirs(name, model, X + 0.01) - expected).max() > 1e-3
@@ -176,34 +172,53 @@ def test_normals_on_the_line(name):
         )
 
 
+def numpyro_components(dist):
+    """Other components than those that we write."""
+    zeros = jnp.zeros((2, 2))
+    yield dist.LowRankMultivariateNormal(
+        zeros, jnp.ones((2, 2, 1)), jnp.array([[1.0, 2.0], [2.0, 3.0]])
+    )
+    yield dist.MultivariateNormal(
+        jnp.array([[0.0, 0.0], [1.0, 2.0]]), scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]])
+    )
+    yield dist.MultivariateNormal(zeros, precision_matrix=jnp.array([[2.0, 0.3], [0.3, 1.0]]))
+    yield dist.Normal(jnp.arange(4.0).reshape(2, 2), 3.0).to_event(1)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_other_components_of_numpyro():
     dist = partner("numpyro")
     mixing = dist.Categorical(probs=jnp.array([0.3, 0.7]))
-    low_rank = dist.LowRankMultivariateNormal(
-        jnp.zeros((2, 2)), jnp.ones((2, 2, 1)), jnp.array([[1.0, 2.0], [2.0, 3.0]])
-    )
-    tied = dist.MultivariateNormal(
-        jnp.array([[0.0, 0.0], [1.0, 2.0]]), scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]])
-    )
-    precise = dist.MultivariateNormal(
-        jnp.zeros((2, 2)), precision_matrix=jnp.array([[2.0, 0.3], [0.3, 1.0]])
-    )
-    independent = dist.Normal(jnp.arange(4.0).reshape(2, 2), 3.0).to_event(1)
-    for components in (low_rank, tied, precise, independent):
+    for components in numpyro_components(dist):
         model = dist.MixtureSameFamily(mixing, components)
         g = interop.from_numpyro(model)
         np.testing.assert_allclose(gmmjax.log_prob(g, X), theirs("numpyro", model), rtol=1e-5)
-    with pytest.raises(
-        TypeError, match="Independent.Normal. or MultivariateNormal, got numpyro's StudentT"
-    ):
-        interop.from_numpyro(dist.MixtureSameFamily(mixing, dist.StudentT(3.0, jnp.zeros(2), 1.0)))
-    with pytest.raises(
-        TypeError, match="expected numpyro's MixtureSameFamily, got numpyro's MixtureGeneral"
-    ):
-        interop.as_gmm(dist.MixtureGeneral(mixing, [dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)]))
-    batch = dist.MixtureSameFamily(
-        dist.Categorical(probs=jnp.full((4, 2), 0.5)), dist.Normal(jnp.zeros((4, 2)), 1.0)
-    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_components_that_are_not_normal_are_refused():
+    dist = partner("numpyro")
+    mixing = dist.Categorical(probs=jnp.array([0.3, 0.7]))
+    model = dist.MixtureSameFamily(mixing, dist.StudentT(3.0, jnp.zeros(2), 1.0))
+    words = "Independent.Normal. or MultivariateNormal, got numpyro's StudentT"
+    with pytest.raises(TypeError, match=words):
+        interop.from_numpyro(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_families_are_refused():
+    dist = partner("numpyro")
+    mixing = dist.Categorical(probs=jnp.array([0.3, 0.7]))
+    model = dist.MixtureGeneral(mixing, [dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)])
+    words = "expected numpyro's MixtureSameFamily, got numpyro's MixtureGeneral"
+    with pytest.raises(TypeError, match=words):
+        interop.as_gmm(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_batches_are_refused():
+    dist = partner("numpyro")
+    mixing = dist.Categorical(probs=jnp.full((4, 2), 0.5))
+    batch = dist.MixtureSameFamily(mixing, dist.Normal(jnp.zeros((4, 2)), 1.0))
     with pytest.raises(ValueError, match=r"is a batch of mixtures, of shape \(4,\)"):
         interop.as_gmm(batch)

@@ -24,20 +24,18 @@ def _classes(name):
     """
     if name == "digits":
         data, target = load_digits(return_X_y=True)
-        data, chosen = PCA(8, random_state=0).fit_transform(data), (3, 8)
+        count, chosen = 8, (3, 8)
     else:
         data, target = load_wine(return_X_y=True)
-        data, chosen = (
-            PCA(4, random_state=0).fit_transform(StandardScaler().fit_transform(data)),
-            (0, 1),
-        )
+        data = StandardScaler().fit_transform(data)
+        count, chosen = 4, (0, 1)
+    data = PCA(count, random_state=0).fit_transform(data)
     return [data[target == label] for label in chosen]
 
 
 def _fitted(data, kind="full", count=3):
-    return GaussianMixture(
-        count, covariance_type=kind, random_state=0, reg_covar=1e-3, max_iter=500
-    ).fit(data)
+    options = {"random_state": 0, "reg_covar": 1e-3, "max_iter": 500}
+    return GaussianMixture(count, covariance_type=kind, **options).fit(data)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -62,12 +60,9 @@ def test_round_trip_keeps_the_density(name, kind):
 
 
 def test_tied_stays_tied():
-    model = _fitted(_classes("wine")[0], "tied", count=2)
-    assert gmmjax.interop.from_sklearn(model).scale.shape == (1, 4, 4)
-    assert gmmjax.interop.to_sklearn(gmmjax.interop.from_sklearn(model)).covariances_.shape == (
-        4,
-        4,
-    )
+    g = gmmjax.interop.from_sklearn(_fitted(_classes("wine")[0], "tied", count=2))
+    assert g.scale.shape == (1, 4, 4)
+    assert gmmjax.interop.to_sklearn(g).covariances_.shape == (4, 4)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (1,)])
@@ -112,20 +107,28 @@ def test_from_sklearn_needs_no_sklearn(monkeypatch):
         gmmjax.interop.to_sklearn(gmmjax.interop.from_sklearn(model))
 
 
-def test_wrong_models():
+@pytest.mark.parametrize("wrong", [GaussianMixture, PCA(2), None, np.zeros(3)])
+def test_other_objects_are_refused(wrong):
+    words = "model: expected a fitted sklearn.mixture.GaussianMixture"
+    with pytest.raises(TypeError, match=words):
+        gmmjax.interop.from_sklearn(wrong)
+
+
+def test_a_model_without_data_is_refused():
     with pytest.raises(ValueError, match="model: is not fitted"):
         gmmjax.interop.from_sklearn(GaussianMixture(2))
-    for wrong in (GaussianMixture, PCA(2), None, np.zeros(3)):
-        with pytest.raises(
-            TypeError, match="model: expected a fitted sklearn.mixture.GaussianMixture"
-        ):
-            gmmjax.interop.from_sklearn(wrong)
+
+
+def test_covariances_of_another_type_are_refused():
     model = _fitted(_classes("wine")[0])
     model.covariance_type = "diag"
     with pytest.raises(ValueError, match="model: covariances: expected shape"):
         gmmjax.interop.from_sklearn(model)
+
+
+def test_only_mixtures_are_written():
     with pytest.raises(TypeError, match="g: expected a gmmjax.GMM"):
-        gmmjax.interop.to_sklearn(model)
+        gmmjax.interop.to_sklearn(GaussianMixture(2))
 
 
 @pytest.mark.parametrize(("name", "count"), [("digits", 2), ("wine", 2)])

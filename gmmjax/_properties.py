@@ -1,0 +1,39 @@
+"""What holds for a divergence whatever its arguments, said once, where it is defined."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+Function = TypeVar("Function", bound=Callable)
+_ATTRIBUTE = "divergence_properties"
+
+
+class Properties(NamedTuple):
+    """What is known of a function of two mixtures: nothing, unless it says so."""
+
+    symmetric: bool = False  # f(p, q) = f(q, p)
+    zero_at_equality: bool = False  # f(p, p) = 0
+    skewed_by: str | None = None  # a keyword that takes the symmetry where it is given
+
+
+def divergence(
+    *, symmetric: bool = False, zero_at_equality: bool = False, skewed_by: str | None = None
+) -> Callable[[Function], Function]:
+    """Say what holds for the function that is defined below; it stays what it is."""
+    known = Properties(symmetric, zero_at_equality, skewed_by)
+
+    def mark(function: Function) -> Function:
+        setattr(function, _ATTRIBUTE, known)
+        return function
+
+    return mark
+
+
+def properties(function: Callable) -> Properties:
+    """What is known of a function, with the keywords that `functools.partial` has bound to it."""
+    bound = set()
+    while isinstance(function, functools.partial):
+        bound |= set(function.keywords)
+        function = function.func
+    known = getattr(function, _ATTRIBUTE, Properties())
+    return known._replace(symmetric=known.symmetric and known.skewed_by not in bound)
