@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import jax
-from jax.core import Tracer, eval_jaxpr
+from jax.core import eval_jaxpr
 
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
@@ -12,7 +12,7 @@ from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_function, keyed
+from gmmjax._validate import check_function, is_traced, keyed
 
 
 @keyed
@@ -64,7 +64,7 @@ def expectation(
     counts = 2 * p.num_components, blocks.layout(sampling, [p]).block_size
     traced = {count: _trace(fn, count, p) for count in counts}
     constants = {count: closed.consts for count, closed in traced.items()}
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
+    if not is_traced(constants):
         return _expectation(key, p, {}, fn, sampling)
 
     # What fn closes over becomes an argument, so that it can be differentiated and batched.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture.gmm import GMM, common_float
@@ -12,7 +11,7 @@ from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_between, keyed
+from gmmjax._validate import check_between, is_traced, keyed
 
 
 @divergence(symmetric=True, zero_at_equality=True, skewed_by="weight")
@@ -146,7 +145,7 @@ def generalised_js_divergence(
         raise ValueError(
             f"weights: expected shape ({len(checked)},), one for each mixture, got {blend.shape}"
         )
-    if not isinstance(blend, Tracer) and not ((blend > 0) & jnp.isfinite(blend)).all():
+    if not is_traced(blend) and not ((blend > 0) & jnp.isfinite(blend)).all():
         raise ValueError(f"weights: expected finite and positive numbers, got {blend}")
     blend = jnp.where(blend > 0, blend / jnp.sum(blend), jnp.nan).astype(checked[0].means.dtype)
     sampling = check_sampling(num_samples, num_replicates, points)

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from gmmjax._estimates import hellinger_integral
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
@@ -14,7 +13,7 @@ from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_between, keyed
+from gmmjax._validate import check_between, is_traced, keyed
 
 
 @divergence(zero_at_equality=True)
@@ -227,7 +226,7 @@ def bhattacharyya_distance(
 def _estimate_power(key, p, q, alpha, transform, sampling):
     alpha = check_between("alpha", alpha, 0.0, jnp.inf)
     p, q = common_float(p=p, q=q)
-    above_one = isinstance(alpha, Tracer) or alpha > 1
+    above_one = is_traced(alpha) or alpha > 1
     alpha = jnp.asarray(alpha, p.means.dtype)
     return _transformed_integral(key, p, q, alpha, transform, sampling, above_one)
 

@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
+from gmmjax._validate import is_traced
 
 
 @divergence(zero_at_equality=True)
@@ -220,7 +220,7 @@ def _one_component(p, q):
 
 def _check_order(alpha):
     is_scalar = jnp.ndim(alpha) == 0
-    if is_scalar and isinstance(alpha, Tracer):
+    if is_scalar and is_traced(alpha):
         return
     if not is_scalar or alpha == 1 or not 0 < alpha < jnp.inf:
         raise ValueError(

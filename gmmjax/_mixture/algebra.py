@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import check_mixtures, check_weights, concatenate, log_weights
 from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._validate import is_traced
 
 
 def marginal(g: GMM, dims: Sequence[int]) -> GMM:
@@ -106,7 +106,7 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
         raise ValueError(
             f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}"
         )
-    if not isinstance(weights, Tracer):
+    if not is_traced(weights):
         check_weights(np.asarray(weights, np.float64))
     dtype = jnp.result_type(*(g.means for g in checked))
     return _mix(
@@ -162,9 +162,9 @@ def affine(g: GMM, A, b=0.0) -> GMM:
     size = A.shape[0] if A.ndim == 2 else g.dim
     if b.shape not in ((), (size,)):
         raise ValueError(f"b: expected a number or shape ({size},), got {b.shape}")
-    if not isinstance(A, Tracer):
+    if not is_traced(A):
         _check_rank(np.asarray(A, np.float64))
-    if not isinstance(b, Tracer) and not np.isfinite(b).all():
+    if not is_traced(b) and not np.isfinite(b).all():
         raise ValueError(f"b: expected finite numbers, got {b}")
     return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype))
 

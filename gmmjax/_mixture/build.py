@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes
+from gmmjax._validate import is_traced
 
 ASYMMETRY = 1e-5  # of the largest entry: what rounding may have done to a covariance
 
@@ -41,7 +41,7 @@ def from_covariances(weights, means, covariances) -> GMM:
     arrays = {name: as_real(name, value) for name, value in arrays.items()}
     _check_layout(*(value.shape for value in arrays.values()))
     factor = None
-    if not any(isinstance(value, Tracer) for value in arrays.values()):
+    if not is_traced(arrays):
         concrete = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
         check_values(**concrete)
         factor = checked_factor(concrete["covariances"], means_ndim=2)

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.core import Tracer
 
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._reduction import costs, em, parts, search, standardise
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, keyed, takes_key
+from gmmjax._validate import check_count, is_traced, keyed, takes_key
 
 
 @overload
@@ -108,7 +107,7 @@ def reduce_mixture(
 def _checked_target(p):
     """The mixture to reduce: concrete and finite, for starts are chosen in Python."""
     p = as_float("p", p)
-    if any(isinstance(leaf, Tracer) for leaf in p):
+    if is_traced(p):
         raise ValueError(
             "p: is traced; reduce_mixture chooses between starts outside jit and vmap, "
             "where gmmjax.fit works"
