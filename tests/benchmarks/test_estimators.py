@@ -61,7 +61,8 @@ def row(p, q):
 def test_table(dtype):
     with jax.enable_x64(dtype == "float64"):
         print(
-            f"\n\n{dtype}, {NUM_SAMPLES} draws: gain in variance over plain draws (milliseconds per call)\n"
+            f"\n\n{dtype}, {NUM_SAMPLES} draws: gain in variance over plain draws (milliseconds "
+            "per call)\n"
         )
         print(f"| pair | D | {' | '.join(ESTIMATORS)} |\n|---|---|{'---|' * len(ESTIMATORS)}")
         for name in PAIRS:

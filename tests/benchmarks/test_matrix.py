@@ -64,16 +64,22 @@ def test_matrix():
         variances.append(np.mean(variance) / np.mean(stderr**2))
         assert np.all(np.abs(value - mean) < 6 * np.sqrt(stderr**2 + variance))
     print(
-        f"\n\nKL matrix of {MODELS} models, K = D = 10, {POINTS} points; {setting('jax', 'scikit-learn')}"
+        f"\n\nKL matrix of {MODELS} models, K = D = 10, {POINTS} points; "
+        f"{setting('jax', 'scikit-learn')}"
     )
     print(f"ours: gmmjax.pairwise, float32, scaled from {ROWS} rows (first call {first[0]:.1f} s)")
-    print(f"loop: scikit-learn, float64, one BLAS thread, scaled from {SUBSET} pairs; variance over ours at as many "
-          f"points: {spread(variances)}")  # fmt: skip
+    print(
+        f"loop: scikit-learn, float64, one BLAS thread, scaled from {SUBSET} pairs; "
+        f"variance over ours at as many points: {spread(variances)}"
+    )
     for clock, ours_s, loop_s in zip(
         ("wall", "processor"), np.transpose(our_times), np.transpose(loop_times), strict=True
     ):
-        print(f"{clock:10s} loop {spread(loop_s)} s, ours {spread(ours_s)} s, ratio {spread(loop_s / ours_s)}, "
-              f"at equal standard error {spread(loop_s / ours_s * variances)}")  # fmt: skip
+        ratio = loop_s / ours_s
+        print(
+            f"{clock:10s} loop {spread(loop_s)} s, ours {spread(ours_s)} s, "
+            f"ratio {spread(ratio)}, at equal standard error {spread(ratio * variances)}"
+        )
 
 
 @jax.enable_x64(False)
@@ -96,8 +102,10 @@ def test_gradient():
         for clock, (alone, one, both) in zip(
             ("wall", "processor"), np.transpose(times), strict=True
         ):
-            print(f"{points} points, {clock:9s}: value {spread(1e3 * alone)} ms; ratio for q {spread(one / alone)}, "
-                  f"for p and q {spread(both / alone)}")  # fmt: skip
+            print(
+                f"{points} points, {clock:9s}: value {spread(1e3 * alone)} ms; "
+                f"ratio for q {spread(one / alone)}, for p and q {spread(both / alone)}"
+            )
 
 
 FIRST = """
@@ -128,7 +136,8 @@ def test_first_call():
         command = [sys.executable, "-c", FIRST, str(dim), str(count)]
         runs = np.array([_numbers(command) for _ in range(REPETITIONS)])
         print(
-            f"{dim:3d} {count:3d}   {spread(runs[:, 0]):20s} {spread(runs[:, 1]):20s} {spread(runs[:, 2])}",
+            f"{dim:3d} {count:3d}   {spread(runs[:, 0]):20s} {spread(runs[:, 1]):20s} "
+            f"{spread(runs[:, 2])}",
             flush=True,
         )
 
@@ -137,10 +146,12 @@ def test_import():
     """`import gmmjax` over `import jax`, in the same process, so that the load of the machine is in
     both.
     """
-    code = "from time import process_time as t; a = t(); import jax; b = t(); import gmmjax; print(b - a, t() - b)"
+    clock = "from time import process_time as t"
+    code = f"{clock}; a = t(); import jax; b = t(); import gmmjax; print(b - a, t() - b)"
     runs = np.array([_numbers([sys.executable, "-c", code]) for _ in range(5)])
     print(
-        f"\n\nprocessor seconds: import jax {spread(runs[:, 0])}, then import gmmjax {spread(runs[:, 1])}"
+        f"\n\nprocessor seconds: import jax {spread(runs[:, 0])}, then import gmmjax "
+        f"{spread(runs[:, 1])}"
     )
 
 

@@ -88,7 +88,8 @@ def row(name, pair, result):
     """One line of the table."""
     recipe_ms, ours_ms = 1e3 * np.median(result.recipe_times), 1e3 * np.median(result.times)
     left = f"{name:29s} {pair.dim:3d} {pair.counts:>6s} {result.values.mean():10.5f}"
-    middle = f"{recipe_ms:8.1f} {result.recipe_variance**0.5:9.2e} {ours_ms:8.2f} {result.variance**0.5:9.2e}"
+    errors = result.recipe_variance**0.5, result.variance**0.5
+    middle = f"{recipe_ms:8.1f} {errors[0]:9.2e} {ours_ms:8.2f} {errors[1]:9.2e}"
     return f"{left} {middle}  {spread(result.gains)}"
 
 
@@ -111,11 +112,13 @@ def test_recipe(dtype):
     pairs = study()
     with jax.enable_x64(dtype == "float64"):
         print(
-            f"\n\ngmmjax.kl_divergence, {dtype}, {POINTS} points, against scikit-learn's {DRAWS} draws"
+            f"\n\ngmmjax.kl_divergence, {dtype}, {POINTS} points, against scikit-learn's {DRAWS} "
+            "draws"
         )
         print(setting("jax", "scikit-learn"))
         print(
-            f"ratio: time × variance of the recipe over ours, median [min–max] of {REPETITIONS} repetitions"
+            f"ratio: time × variance of the recipe over ours, median [min–max] of {REPETITIONS} "
+            "repetitions"
         )
         print(f"{'pair':29s}   D    K/L         KL   recipe ms    SE     ours ms    SE     ratio")
         results = {}

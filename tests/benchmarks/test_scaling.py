@@ -136,7 +136,8 @@ def test_scaling():
     """Print the table; memory does not grow with the number of points, and errors fall with it."""
     print(f"\n\ngmmjax.kl_divergence, float32, one process per row; {setting('jax')}")
     print(
-        "kind         K    D          N     first s   then s  processor s   ns/(N·K)   peak MB         KL        SE"
+        "kind         K    D          N     first s   then s  processor s   ns/(N·K)   peak MB   "
+        "      KL        SE"
     )
     found = {}
     for name, cases in SERIES.items():

@@ -170,7 +170,8 @@ def test_throughput():
     """
     pair = random_pair(1010, 10, 10, 10, 1.0)
     print(
-        f"\n\nplain estimate of KL(p‖q), K = D = 10, {POINTS} independent draws, {REPETITIONS} repetitions"
+        f"\n\nplain estimate of KL(p‖q), K = D = 10, {POINTS} independent draws, {REPETITIONS} "
+        "repetitions"
     )
     print(
         setting(
@@ -204,7 +205,8 @@ def check(pair, values):
     x = gmmjax.sample(jax.random.key(1), p, POINTS)
     iid_stderr = float(jnp.std(gmmjax.log_prob(p, x) - gmmjax.log_prob(q, x))) / POINTS**0.5
     print(
-        f"KL {reference:.5f}; SE: draws {iid_stderr:.1e}, gmmjax.iid {plain:.1e}, default {stderr:.1e}"
+        f"KL {reference:.5f}; SE: draws {iid_stderr:.1e}, gmmjax.iid {plain:.1e}, default "
+        f"{stderr:.1e}"
     )
     for name, estimates in values.items():
         error = np.sqrt(iid_stderr**2 / len(estimates) + float(stderr) ** 2)
