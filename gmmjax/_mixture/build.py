@@ -126,9 +126,14 @@ def pad(g, count, rank, scale_count):
         scale = jnp.broadcast_to(scale, (g.num_components, *scale.shape[1:]))
     # Absent components repeat the last one: finite, and as well conditioned as the mixture itself.
     missing = count - g.num_components
-    repeat = lambda leaf, n: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], n, axis=0)])
     logits = jnp.concatenate([g.logits, jnp.full(missing, -jnp.inf, g.logits.dtype)])
-    return GMM(logits, repeat(g.means, missing), repeat(scale, scale_count - scale.shape[0]))
+    means = _repeat_last(g.means, missing)
+    return GMM(logits, means, _repeat_last(scale, scale_count - scale.shape[0]))
+
+
+def _repeat_last(leaf, times):
+    """Append the last element of an array so many times."""
+    return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], times, axis=0)])
 
 
 def _check_layout(weights, means, covariances):
