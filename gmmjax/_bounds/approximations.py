@@ -181,7 +181,7 @@ def _kl_unscented(p, q):
     reach = jnp.sqrt(p.dim).astype(p.means.dtype)
     steps = reach * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T
-    log_p, log_q = (density.evaluate(density.precision(g), points) for g in (p, q))
+    log_p, log_q = (density.evaluate(density.prepare(g).density, points) for g in (p, q))
     log_ratios = (log_p - log_q).reshape(p.num_components, -1)
     return jnp.vdot(jax.nn.softmax(p.logits), jnp.mean(log_ratios, axis=1))
 

@@ -8,9 +8,9 @@ import jax
 from gmmjax._estimates.expectation import expectation
 from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_function, keyed
 
 
@@ -67,15 +67,22 @@ def kl_to_density(
       -1.8379
     """
     check_function("log_density", log_density)
-    sampling = settings.sampling(num_samples, num_replicates, points)
+    sampling = check_sampling(num_samples, num_replicates, points)
     return _kl_to_density(key, as_float("q", q), log_density, sampling, stick_the_landing)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _kl_to_density(key, q, log_density, sampling, stick_the_landing):
-    landed = jax.tree.map(jax.lax.stop_gradient, q) if stick_the_landing else q
-    log_ratio = lambda x: log_prob(landed, x) - log_density(x)
-    count, replicates, points, _ = sampling
+    detached = jax.tree.map(jax.lax.stop_gradient, q) if stick_the_landing else q
+
+    def log_ratio(x):
+        return log_prob(detached, x) - log_density(x)
+
     return expectation(
-        key, log_ratio, q, num_samples=count, num_replicates=replicates, points=points
+        key,
+        log_ratio,
+        q,
+        num_samples=sampling.num_samples,
+        num_replicates=sampling.num_replicates,
+        points=sampling.points,
     )

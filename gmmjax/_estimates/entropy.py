@@ -3,14 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._estimates import log_ratios
-from gmmjax._estimates.log_ratios import Share
+from gmmjax._estimates.log_ratios import LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture import components
 from gmmjax._mixture.gmm import GMM, as_float, common_float
-from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import keyed
+
+ENTROPY = LogRatio(under=0, of=None, over=0)
+CROSS_ENTROPY = LogRatio(under=0, of=None, over=1)
 
 
 @keyed
@@ -60,11 +62,9 @@ def entropy(
       1.76 True
     """
     p = as_float("p", p)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(
-        key, (p,), (Share(0, ((0, -1),)),), (1.0,), (1.0,), sampling, options
-    )
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing, control_variate)
+    return estimate_log_ratios(key, (p,), (ENTROPY,), sampling, options)
 
 
 @keyed
@@ -114,11 +114,9 @@ def cross_entropy(
       1.86 True
     """
     p, q = common_float(p=p, q=q)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(False, control_variate)
-    return log_ratios.estimate_logs(
-        key, (p, q), (Share(0, ((1, -1),)),), (1.0,), (0.5, 0.5), sampling, options
-    )
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing=False, control_variate=control_variate)
+    return estimate_log_ratios(key, (p, q), (CROSS_ENTROPY,), sampling, options)
 
 
 @keyed
@@ -169,10 +167,26 @@ def mutual_information(
       0.337 True
     """
     p = as_float("p", p)
-    options = {"stick_the_landing": stick_the_landing, "control_variate": control_variate}
     total = entropy(
-        key, p, num_samples=num_samples, num_replicates=num_replicates, points=points, **options
+        key,
+        p,
+        num_samples=num_samples,
+        num_replicates=num_replicates,
+        points=points,
+        stick_the_landing=stick_the_landing,
+        control_variate=control_variate,
     )
-    return total._replace(
-        value=total.value - jnp.vdot(jax.nn.softmax(p.logits), components.entropies(p))
-    )
+    return _less_components(total, p)
+
+
+@jax.jit
+def _less_components(total, p):
+    """The entropy of a mixture less the mean of its components'; at most that of the weights."""
+    w = jax.nn.softmax(p.logits)
+    present = w > 0
+    largest = -jnp.sum(jnp.where(present, w * jnp.log(jnp.where(present, w, 1.0)), 0.0))
+    value = total.value - jnp.vdot(w, components.entropies(p))
+    # The error keeps the rounding of both entropies.
+    rounding = 4 * jnp.finfo(w.dtype).eps * jnp.abs(total.value)
+    bound = jnp.where(jnp.isinf(total.stderr), jnp.inf, jnp.maximum(largest, rounding))
+    return Estimate(value, jnp.minimum(total.stderr, jax.lax.stop_gradient(bound)))

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import jax
 from jax.core import Tracer, eval_jaxpr
 
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._sampling import blocks, settings, unseen
+from gmmjax._sampling import blocks, unseen
 from gmmjax._sampling.engine import Term, replicates
-from gmmjax._sampling.estimate import Estimate, standard_error
+from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_function, keyed
 
 
@@ -55,13 +56,13 @@ def expectation(
       >>> print(f"{second_moment.value:.3f}")
       2.000
     """
-    sampling = settings.sampling(num_samples, num_replicates, points)
+    sampling = check_sampling(num_samples, num_replicates, points)
     check_function("fn", fn)
     p = as_float("p", p)
-    traced = {
-        n: _trace(fn, n, p) for n in (2 * p.num_components, blocks.layout(sampling, [p]).block)
-    }
-    constants = {n: jaxpr.consts for n, jaxpr in traced.items()}
+    # The engine calls fn at the means of p, once as components and once as spikes, and at blocks.
+    counts = 2 * p.num_components, blocks.layout(sampling, [p]).block_size
+    traced = {count: _trace(fn, count, p) for count in counts}
+    constants = {count: closed.consts for count, closed in traced.items()}
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(constants)):
         return _expectation(key, p, {}, fn, sampling)
 
@@ -74,12 +75,12 @@ def expectation(
 
 def _trace(fn, count, p):
     shape = jax.ShapeDtypeStruct((count, p.dim), p.means.dtype)
-    jaxpr, result = jax.make_jaxpr(fn, return_shape=True)(shape)
+    closed, result = jax.make_jaxpr(fn, return_shape=True)(shape)
     if getattr(result, "shape", None) != (count,):
         raise ValueError(
             f"fn: expected values of shape ({count},) for points {shape.shape}, got {result}"
         )
-    return jaxpr
+    return closed
 
 
 @jax.jit(static_argnums=(3, 4))
@@ -88,8 +89,6 @@ def _expectation(key, p, constants, fn, sampling):
         values = fn(x.T, constants) if constants else fn(x.T)
         return values.astype(x.dtype), ()
 
-    relation = components.relate(p, p, linalg.inverse_scale(p.scale, p.means))
-    found = replicates(
-        key, [Term(p, integrand, unseen.spikes([p], [relation]))], constants, sampling
-    )
-    return Estimate(found.value, standard_error(found))
+    relation = components.relate(p, density.prepare(p))
+    term = Term(p, integrand, unseen.spikes([p], [relation]))
+    return conclude(replicates(key, [term], constants, sampling))

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._estimates.importance import balanced_replicates, pair, tail_checked
+from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
-from gmmjax._sampling import settings, tails
-from gmmjax._sampling.estimate import Estimate, standard_error
+from gmmjax._sampling import unseen
+from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_function, keyed
 
 
@@ -60,7 +61,7 @@ def total_variation(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.16 True
     """
-    return _estimate_balanced(key, p, q, _total_variation, num_samples, num_replicates, points)
+    return _bounded_by_one(key, p, q, _total_variation, num_samples, num_replicates, points)
 
 
 @divergence(symmetric=True, zero_at_equality=True)
@@ -102,7 +103,7 @@ def squared_hellinger(
       >>> print(f"{value:.3f}", bool(stderr < 1e-3))
       0.036 True
     """
-    return _estimate_balanced(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
+    return _bounded_by_one(key, p, q, _squared_hellinger, num_samples, num_replicates, points)
 
 
 @divergence(zero_at_equality=True)
@@ -160,7 +161,7 @@ def f_divergence(
       >>> print(f"{value:.2f}", bool(stderr < 1e-3))
       0.11 True
     """
-    sampling = settings.sampling(num_samples, num_replicates, points)
+    sampling = check_sampling(num_samples, num_replicates, points)
     check_function("generator", generator)
     p, q = common_float(p=p, q=q)
     shape = jax.ShapeDtypeStruct((7,), p.means.dtype)
@@ -172,31 +173,49 @@ def f_divergence(
 
 @jax.jit(static_argnums=(3, 4))
 def _f_divergence(key, p, q, generator, sampling):
-    stderr: jax.Array
-    value, stderr = _balanced(key, p, q, _perspective(generator), sampling)
-    # Where f grows like a power of the ratio, one way or the other, its tails are those of that
-    # power.
-    ends = jnp.array([1.0, -1.0], p.means.dtype) * _end(generator, p.means.dtype)
-    far, near = (jnp.log(jnp.abs(jax.lax.stop_gradient(generator(t)))) for t in (ends, 0.5 * ends))
+    p, q = prepare_pair(p, q)
+    found = _replicates(key, p, q, _perspective(generator), sampling)
+    sizes = unseen.missed_point(jnp.abs(found.means), jnp.inf, sampling.num_samples)
+    there, back = _orders(generator, p.mixture.means.dtype)
+    tails = unseen.heavy_tails(p, q, there), unseen.heavy_tails(q, p, back)
+    return conclude(found, sizes, *tails)
+
+
+def _orders(generator, dtype):
+    """Where f grows like a power of the ratio, one way or the other, the order of that power."""
+    ends = jnp.array([1.0, -1.0], dtype) * _largest_safe_log_ratio(generator, dtype)
+    far, near = (jnp.log(jnp.abs(generator(jax.lax.stop_gradient(t)))) for t in (ends, 0.5 * ends))
     # Cut to eighths: the logarithm in t eᵗ is no power.
     there, back = jnp.floor(16 * (far - near) / jnp.abs(ends) + 0.1) / 8
-    orders = jnp.maximum(jnp.stack([there, 1 + back]), 1)
-    heavy = tails.have_infinite_variance(p, q, orders[0]) | tails.have_infinite_variance(
-        q, p, orders[1]
-    )
-    return Estimate(value, jnp.where(heavy, jnp.inf, stderr))
+    return jax.lax.stop_gradient((jnp.maximum(there, 1), jnp.maximum(1 + back, 1)))
 
 
-def _estimate_balanced(key, p, q, function, num_samples, num_replicates, points) -> Estimate:
-    """E_m[function(t)] of the log-ratio t of two mixtures under their average m."""
+def _bounded_by_one(key, p, q, function, num_samples, num_replicates, points) -> Estimate:
+    """E[function(t)] of the log-ratio t under ½(p + q), for a function with values in [0, 1]."""
     p, q = common_float(p=p, q=q)
-    return _balanced(key, p, q, function, settings.sampling(num_samples, num_replicates, points))
+    sampling = check_sampling(num_samples, num_replicates, points)
+    return _estimate_bounded(key, p, q, function, sampling)
 
 
 @jax.jit(static_argnums=(3, 4))
-def _balanced(key, p, q, function, sampling):
-    found = balanced_replicates(key, pair(p, q), lambda t, _: function(t), (), sampling)
-    return Estimate(found.value, tail_checked(standard_error(found), found.means))
+def _estimate_bounded(key, p, q, function, sampling):
+    found = _replicates(key, *prepare_pair(p, q), function, sampling)
+    # A few points may carry all of it, or all that is missing to 1.
+    few = unseen.missed_point(found.means, 1.0, sampling.num_samples)
+    missing = 1 - found.means
+    few_missing = unseen.missed_point(missing, 1.0, sampling.num_samples)
+    between = unseen.missed_between(missing, 1.0, sampling.num_samples)
+    one_point = functools.reduce(jnp.maximum, (few, few_missing, between))
+    return conclude(found, one_point, bound=1.0)
+
+
+def _replicates(key, p, q, function, sampling):
+    return balanced_replicates(key, p, q, _without_extra(function), (), sampling)
+
+
+@functools.cache
+def _without_extra(function):
+    return lambda t, _: function(t)
 
 
 def _total_variation(t):
@@ -209,9 +228,11 @@ def _squared_hellinger(t):
 
 @functools.cache
 def _perspective(generator):
+    """2σ(−t) f(eᵗ), continued along its tangent in t where f(u)/u can no longer be told."""
+
     def function(t):
-        limit = _end(generator, t.dtype)
-        (level,), (slope,) = _scaled(generator, limit[None])
+        limit = _largest_safe_log_ratio(generator, t.dtype)
+        (level,), (slope,) = _over_ratio(generator, limit[None])
         inside = jnp.minimum(t, limit)
         beyond = 2 * jax.nn.sigmoid(t) * (level + slope * (t - limit))
         return jnp.where(t > limit, beyond, 2 * jax.nn.sigmoid(-inside) * generator(inside))
@@ -219,15 +240,16 @@ def _perspective(generator):
     return function
 
 
-def _scaled(generator, t: jax.Array):
+def _over_ratio(generator, t: jax.Array):
     """f(u)/u and its slope in t = log u."""
     return jax.jvp(lambda t: jnp.exp(-t) * generator(t), (t,), (jnp.ones_like(t),))
 
 
-def _end(generator, dtype) -> jax.Array:
-    """The largest log-ratio, of a few, at which f(u)/u and its slope can be told: it may grow like
-    a power of u.
-    """
-    ends = jnp.asarray(0.5 * np.log(float(jnp.finfo(dtype).max)) * 0.5 ** np.arange(6), dtype)
-    known = functools.reduce(jnp.logical_and, map(jnp.isfinite, _scaled(generator, ends)))
+def _largest_safe_log_ratio(generator, dtype) -> jax.Array:
+    """The largest of a few log-ratios at which f(u)/u and its slope are finite."""
+    # f may grow like a power of u, and overflow long before u does.
+    half_range = 0.5 * np.log(float(jnp.finfo(dtype).max))
+    ends = jnp.asarray(half_range * 0.5 ** np.arange(6), dtype)
+    value, slope = _over_ratio(generator, ends)
+    known = jnp.isfinite(value) & jnp.isfinite(slope)
     return jax.lax.stop_gradient(jnp.max(jnp.where(known, ends, ends[-1])))

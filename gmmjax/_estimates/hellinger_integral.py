@@ -1,44 +1,51 @@
-"""The integral ∫ p^α q^(1−α) in two forms, one for p ≈ q and one for large ratios, and what
-divergences make of it.
+"""The Hellinger integral ∫ p^α q^(1−α) of order α, and what divergences make of it.
 
-All of it are functions of t = log p − log q and of the order α, smooth through α = 1, where the
-integral is KL's.
+It is written in two forms, one for p ≈ q and one for large ratios. All of it are functions of
+t = log p − log q and of the order, smooth through α = 1, where the derivative of the integral is KL.
+The name is that of Liese and Vajda (2006).
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gmmjax._estimates.importance import Pair, log_ratio
+from gmmjax._estimates.importance import log_ratio
+from gmmjax._mixture.density import Prepared
 
 
-def regime(both: Pair, alpha):
-    """Whether the integral is near 1, judged at the means of the components, and its logarithm to
-    scale by if not.
-    """
-    t = log_ratio(both.densities, jnp.concatenate([g.means for g in both.mixtures]).T)
-    log_weights = jnp.concatenate([jax.nn.log_softmax(g.logits) for g in both.mixtures])
-    scores = _log_power(t, alpha) + log_weights
-    shift = jax.lax.stop_gradient(jax.nn.logsumexp(scores) - jnp.log(2.0).astype(alpha.dtype))
-    return (jnp.abs(shift) < 0.7) | (alpha == 1), shift
+class Order(NamedTuple):
+    """The order of an integral, and the form in which it is written."""
+
+    alpha: jax.Array
+    near: jax.Array  # whether the integral is near 1, and only what it differs by is averaged
+    shift: jax.Array  # else the logarithm by which the integrand is scaled down
 
 
-def _log_power(t: jax.Array, alpha: jax.Array) -> jax.Array:
+def order_of(p: Prepared, q: Prepared, alpha: jax.Array) -> Order:
+    """Choose the form by the size of the integrand at the means of the components."""
+    means = jnp.concatenate([p.mixture.means, q.mixture.means])
+    log_weights = [jax.nn.log_softmax(g.mixture.logits) for g in (p, q)]
+    t = log_ratio(p.density, q.density, means.T)
+    scores = _log_power(t, alpha) + jnp.concatenate(log_weights)
+    shift = jax.nn.logsumexp(scores) - jnp.log(2.0).astype(alpha.dtype)
+    shift = jax.lax.stop_gradient(shift)
+    return Order(alpha, (jnp.abs(shift) < 0.7) | (alpha == 1), shift)
+
+
+def _log_power(t, alpha):
     """log(p^α q^(1−α) / m)."""
     return jnp.log(2.0).astype(t.dtype) + jax.nn.log_sigmoid(t) + (alpha - 1) * t
 
 
-def integrand(t: jax.Array, extra):
-    """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m where the integral is near 1, else p^α q^(1−α)/m,
-    scaled.
-    """
+def integrand(t: jax.Array, order: Order) -> jax.Array:
+    """(p^α q^(1−α) − p)/((α − 1) m) − (p − q)/m near 1, else p^α q^(1−α)/m, scaled."""
     # What is subtracted in the first form integrates to 0 and leaves a second-order difference
     # where p ≈ q.
-    alpha: jax.Array
-    near: jax.Array
-    shift: jax.Array
-    alpha, near, shift = extra
+    alpha, near, shift = order
+    near_one = 2 * _scaled_growth(t, alpha) - 2 * jnp.tanh(0.5 * t)
     far = jnp.exp(jnp.where(near, 0.0, _log_power(t, alpha) - shift))
-    return jnp.where(near, 2 * _scaled_growth(t, alpha) - 2 * jnp.tanh(0.5 * t), far)
+    return jnp.where(near, near_one, far)
 
 
 def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -50,39 +57,41 @@ def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:
     sigma = jax.nn.sigmoid(t)
     jump = jnp.exp(jax.nn.log_sigmoid(t) + safe) - sigma
     difference = jnp.where(jnp.abs(safe) < 1, sigma * jnp.expm1(moderate), jump)
-    small = jnp.where(large, 0.0, u)
-    series = 1 + small / 2 * (1 + small / 3 * (1 + small / 4 * (1 + small / 5 * (1 + small / 6))))
     gap = jnp.where(alpha == 1, 1.0, alpha - 1)
+    series = _exponential_quotient(jnp.where(large, 0.0, u))
     return jnp.where(large, difference / gap, sigma * t * series)
 
 
-def _log_integral(
-    value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array
-) -> jax.Array:
-    """Logarithm of ∫ p^α q^(1−α)."""
-    # points so unequal say nothing but that p and q are very far apart
+def _exponential_quotient(u: jax.Array) -> jax.Array:
+    """(exp(u) − 1)/u for |u| ≤ 0.01, by its series."""
+    return 1 + u / 2 * (1 + u / 3 * (1 + u / 4 * (1 + u / 5 * (1 + u / 6))))
+
+
+def log_integral(value: jax.Array, order: Order) -> jax.Array:
+    """The logarithm of ∫ p^α q^(1−α), of the mean of the integrand."""
+    alpha, near, shift = order
+    # Points so unequal say nothing but that p and q are very far apart.
     overflows = jnp.isinf(value)
     far = jnp.log(jnp.where(near | overflows, 1.0, value)) + shift
     far = jnp.where(overflows, jax.lax.stop_gradient(alpha - 1) * jnp.inf, far)
     return jnp.where(near, jnp.log1p(jnp.where(near, (alpha - 1) * value, 0.0)), far)
 
 
-def renyi(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
+def renyi(value: jax.Array, order: Order) -> jax.Array:
+    """Rényi's divergence, of the mean of the integrand."""
+    alpha = order.alpha
     gap = jnp.where(alpha == 1, 1.0, alpha - 1)
     # At α = 1 the slope in α is that of log1p((α − 1) S)/(α − 1) = S − (α − 1) S²/2.
-    return jnp.where(
-        alpha == 1,
-        value - 0.5 * (alpha - 1) * value**2,
-        _log_integral(value, alpha, near, shift) / gap,
-    )
+    at_one = value - 0.5 * (alpha - 1) * value**2
+    return jnp.where(alpha == 1, at_one, log_integral(value, order) / gap)
 
 
-def tsallis(value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array) -> jax.Array:
-    gap = jnp.where(alpha == 1, 1.0, alpha - 1)
-    return jnp.where(near, value, jnp.expm1(_log_integral(value, alpha, near, shift)) / gap)
+def tsallis(value: jax.Array, order: Order) -> jax.Array:
+    """Tsallis' divergence, of the mean of the integrand."""
+    gap = jnp.where(order.alpha == 1, 1.0, order.alpha - 1)
+    return jnp.where(order.near, value, jnp.expm1(log_integral(value, order)) / gap)
 
 
-def bhattacharyya(
-    value: jax.Array, alpha: jax.Array, near: jax.Array, shift: jax.Array
-) -> jax.Array:
-    return -_log_integral(value, alpha, near, shift)
+def bhattacharyya(value: jax.Array, order: Order) -> jax.Array:
+    """Bhattacharyya's distance, of the mean of the integrand."""
+    return -log_integral(value, order)

@@ -1,63 +1,52 @@
-"""Expectations of functions of the log-ratio t = log p − log q under the average m = ½(p + q) of
-two mixtures.
-"""
+"""Expectations of functions of the log-ratio t = log p − log q under the average ½(p + q)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from gmmjax._mixture import components, density, linalg
+from gmmjax._mixture import components, density
+from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import settings, unseen
+from gmmjax._sampling import unseen
 from gmmjax._sampling.engine import Term, replicates
-from gmmjax._sampling.estimate import carried_by_few
+from gmmjax._sampling.estimate import Replicates
+from gmmjax._sampling.settings import Sampling
 
 
-class Pair(NamedTuple):
-    """Two mixtures about 0, and what their log-ratio needs."""
+class _Params(NamedTuple):
+    """The part of an integrand that is differentiated."""
 
-    mixtures: tuple[GMM, ...]
-    inverses: list[jax.Array]
-    densities: tuple[density.Precision, ...]
-
-
-def pair(p: GMM, q: GMM) -> Pair:
-    """Of checked mixtures."""
-    mixtures = recentred(p, q)
-    inverses = [linalg.inverse_scale(g.scale, g.means) for g in mixtures]
-    return Pair(mixtures, inverses, tuple(map(density.precision, mixtures, inverses)))
+    p: Density
+    q: Density
+    extra: Any
 
 
-def balanced_replicates(key, both: Pair, function, extra, sampling: settings.Sampling):
-    """E_m[function(t, extra)], and the means of its replicates; `function` closes over nothing
-    traced.
-    """
-    integrand = lambda params, x: (0.5 * function(log_ratio(params[0], x), params[1]), ())
+def prepare_pair(p: GMM, q: GMM) -> tuple[Prepared, Prepared]:
+    """Recentre two checked mixtures and prepare both."""
+    p, q = recentred(p, q)
+    return density.prepare(p), density.prepare(q)
+
+
+def balanced_replicates(
+    key, p: Prepared, q: Prepared, function: Callable, extra, sampling: Sampling
+) -> Replicates:
+    """E[function(t, extra)] under ½(p + q); `function` closes over nothing traced."""
+    integrand = functools.partial(_half, function)
     terms = []
-    for g in both.mixtures:
-        relations = [
-            components.relate(g, h, m) for h, m in zip(both.mixtures, both.inverses, strict=True)
-        ]
-        terms.append(Term(g, integrand, unseen.spikes(both.mixtures, relations)))
-    return replicates(key, terms, (both.densities, extra), sampling)
+    for sampled in (p, q):
+        relations = [components.relate(sampled.mixture, other) for other in (p, q)]
+        narrow = unseen.spikes([p.mixture, q.mixture], relations)
+        terms.append(Term(sampled.mixture, integrand, narrow))
+    return replicates(key, terms, _Params(p.density, q.density, extra), sampling)
 
 
-def log_ratio(densities: Sequence[density.Precision], x):
-    """Log p(x) − log q(x), of the precision of both."""
-    log_p, log_q = (density.evaluate(prepared, x) for prepared in densities)
-    return log_p - log_q
+def _half(function, params, x):
+    return 0.5 * function(log_ratio(params.p, params.q, x), params.extra), ()
 
 
-def tail_checked(stderr: jax.Array, means: jax.Array) -> jax.Array:
-    """The standard error, or infinity where one replicate carries far more than its share of the
-    sum.
-
-    A few points that carry a sum are the sign of a tail that the others have not seen, and of a
-    variance that may be infinite: the spread of the replicates then says nothing about the error.
-    """
-    size = jax.lax.stop_gradient(jnp.abs(means))
-    sound = jnp.isfinite(jnp.max(size)) & ~carried_by_few(size)
-    return jnp.where(sound, stderr, jnp.inf)
+def log_ratio(p: Density, q: Density, x: jax.Array) -> jax.Array:
+    """Log p(x) − log q(x) at points `(D, n)` about 0."""
+    return density.evaluate(p, x) - density.evaluate(q, x)

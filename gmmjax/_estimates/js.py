@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gmmjax._estimates import log_ratios
-from gmmjax._estimates.log_ratios import BLEND, Share
+from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
-from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, keyed
 
 
@@ -77,9 +76,9 @@ def js_divergence(
     p, q = common_float(p=p, q=q)
     weight = check_between("weight", weight, 0.0, 1.0)
     blend = (1 - weight, weight)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(key, (p, q), _shares(2), blend, blend, sampling, options)
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing, control_variate)
+    return _js(key, (p, q), blend, sampling, options)
 
 
 @divergence(zero_at_equality=True)
@@ -148,12 +147,14 @@ def generalised_js_divergence(
     if not isinstance(blend, Tracer) and not ((blend > 0) & jnp.isfinite(blend)).all():
         raise ValueError(f"weights: expected finite and positive numbers, got {blend}")
     blend = jnp.where(blend > 0, blend / jnp.sum(blend), jnp.nan).astype(checked[0].means.dtype)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(
-        key, checked, _shares(len(checked)), blend, blend, sampling, options
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing, control_variate)
+    return _js(key, checked, blend, sampling, options)
+
+
+def _js(key, mixtures, weights, sampling, options):
+    """Σ_j π_j KL(p_j ‖ m) with m = Σ_j π_j p_j: the weights are both scales and blend."""
+    ratios = tuple(LogRatio(under=j, of=j, over=BLEND) for j in range(len(mixtures)))
+    return estimate_log_ratios(
+        key, mixtures, ratios, sampling, options, scales=weights, blend=weights
     )
-
-
-def _shares(count):
-    return tuple(Share(j, ((j, 1), (BLEND, -1))) for j in range(count))

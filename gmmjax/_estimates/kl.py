@@ -4,14 +4,17 @@ blend.
 
 import jax
 
-from gmmjax._estimates import log_ratios
-from gmmjax._estimates.log_ratios import BLEND, Share
+from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
-from gmmjax._sampling import settings
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, keyed
+
+FORWARD = LogRatio(under=0, of=0, over=1)  # KL(p‖q)
+BACKWARD = LogRatio(under=1, of=1, over=0)  # KL(q‖p)
+TO_BLEND = LogRatio(under=0, of=0, over=BLEND)
 
 
 @divergence(zero_at_equality=True)
@@ -71,11 +74,9 @@ def kl_divergence(
       0.106 True
     """
     p, q = common_float(p=p, q=q)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(
-        key, (p, q), (Share(0, ((0, 1), (1, -1))),), (1.0,), (0.5, 0.5), sampling, options
-    )
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing, control_variate)
+    return estimate_log_ratios(key, (p, q), (FORWARD,), sampling, options)
 
 
 @divergence(symmetric=True, zero_at_equality=True)
@@ -132,17 +133,9 @@ def jeffreys_divergence(
       0.36 True
     """
     p, q = common_float(p=p, q=q)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(
-        key,
-        (p, q),
-        (Share(0, ((0, 1), (1, -1))), Share(1, ((1, 1), (0, -1)))),
-        (1.0, 1.0),
-        (0.5, 0.5),
-        sampling,
-        options,
-    )
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing, control_variate)
+    return estimate_log_ratios(key, (p, q), (FORWARD, BACKWARD), sampling, options)
 
 
 @divergence(zero_at_equality=True)
@@ -200,14 +193,7 @@ def skew_kl_divergence(
     """
     p, q = common_float(p=p, q=q)
     alpha = check_between("alpha", alpha, 0.0, 1.0)
-    sampling = settings.sampling(num_samples, num_replicates, points)
-    options = log_ratios.Options(stick_the_landing, control_variate)
-    return log_ratios.estimate_logs(
-        key,
-        (p, q),
-        (Share(0, ((0, 1), (BLEND, -1))),),
-        (1.0,),
-        (1 - alpha, alpha),
-        sampling,
-        options,
-    )
+    sampling = check_sampling(num_samples, num_replicates, points)
+    options = Options(stick_the_landing, control_variate)
+    blend = (1 - alpha, alpha)
+    return estimate_log_ratios(key, (p, q), (TO_BLEND,), sampling, options, blend=blend)

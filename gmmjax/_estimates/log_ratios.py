@@ -1,6 +1,4 @@
-"""Estimates of Σ_j E_{p_j}[Σ_i ± log density_i]: what divergences and entropies of Shannon's kind
-have in common.
-"""
+"""Sums of E_p[log a − log b]: what divergences and entropies of Shannon's kind have in common."""
 
 import functools
 from collections.abc import Sequence
@@ -9,44 +7,28 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import components, density, linalg
+from gmmjax._mixture import components, density
+from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import control_variates, settings, unseen
+from gmmjax._sampling import unseen
+from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
-from gmmjax._sampling.estimate import Estimate, carried_by_few, standard_error
+from gmmjax._sampling.estimate import Estimate, conclude
+from gmmjax._sampling.settings import Sampling
 
 BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
 
 
-class Share(NamedTuple):
-    """scale · E_{p_j}[Σ_i sign_i log density_i], for densities named by the position of their
-    mixture.
+class LogRatio(NamedTuple):
+    """E[log of − log over] under a mixture; all are named by their position, `BLEND` by its own.
+
+    None leaves a logarithm out.
     """
 
-    sampled: int
-    signs: tuple[tuple[int, int], ...]
-
-
-class Plan(NamedTuple):
-    """What is known of the integrand of one share before any number is. Densities go by (mixture,
-    landed).
-    """
-
-    place: int  # among the shares
-    sampled: int
-    # each logarithm as (sign, mixtures that it is of, landed)
-    parts: tuple[tuple[int, tuple[int, ...], bool], ...]
-    # of the densities, as their components stand one after another
-    names: tuple[tuple[int, bool], ...]
-
-
-class Logs(NamedTuple):
-    """What the integrands need, computed once."""
-
-    scales: Sequence[jax.Array]  # one of each share
-    log_blend: jax.Array  # (L,)
-    densities: dict[tuple[int, bool], density.Precision]
+    under: int
+    of: int | None
+    over: int | None
 
 
 class Options(NamedTuple):
@@ -56,112 +38,187 @@ class Options(NamedTuple):
     control_variate: bool
 
 
-@functools.partial(jax.jit, static_argnums=(2, 5, 6))
-def estimate_logs(
+class Logarithm(NamedTuple):
+    """± the logarithm of the density of one mixture, or of a blend of several."""
+
+    sign: int
+    mixtures: tuple[int, ...]
+    detached: bool  # its parameters are constants of differentiation
+
+
+class Recipe(NamedTuple):
+    """The static part of one integrand."""
+
+    index: int
+    under: int
+    logarithms: tuple[Logarithm, ...]
+    densities: tuple[tuple[int, bool], ...]  # (mixture, detached), in the order of their features
+
+
+class Params(NamedTuple):
+    """The part of all integrands that is differentiated."""
+
+    scales: Sequence[jax.Array] | None
+    log_blend: jax.Array | None  # (L,)
+    densities: dict[tuple[int, bool], Density]
+
+
+def estimate_log_ratios(
     key,
     mixtures: Sequence[GMM],
-    shares: tuple[Share, ...],
-    scales,
-    blend,
-    sampling: settings.Sampling,
+    ratios: tuple[LogRatio, ...],
+    sampling: Sampling,
     options: Options,
+    *,
+    scales: Sequence[jax.typing.ArrayLike] | None = None,
+    blend: Sequence[jax.typing.ArrayLike] | jax.Array | None = None,
 ) -> Estimate:
-    """Σ_j scale_j E_{p_j}[Σ_i sign_ji log density_i], in nats; `scales` belong to the shares,
-    `blend` to the mixtures.
+    """Σ_j scale_j E[log of_j − log over_j], in nats.
 
     A mixture's score has mean zero under itself, and sticking the landing leaves it out of the
     gradient: in the logarithm of the sampled mixture, and in that of the blend where all mixtures
     together sample it.
+
+    Args:
+      key: a JAX key.
+      mixtures: L checked mixtures.
+      ratios: what to estimate.
+      sampling: how many points, and which.
+      options: what to do with them.
+      scales: one of each ratio; 1 by default.
+      blend: the weight of each mixture in the blend, where there is one.
     """
+    return _estimate(key, tuple(mixtures), scales, blend, ratios, sampling, options)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)
-    plan = functools.partial(
-        _plan, len(mixtures), options.stick_the_landing, len(shares) == len(mixtures)
-    )
-    plans = [plan(place, share) for place, share in enumerate(shares)]
-    used = {name: _landed(mixtures[name[0]], name[1]) for plan in plans for name in plan.names}
+    scales = None if scales is None else [jnp.asarray(scale, dtype) for scale in scales]
+    log_blend = None if blend is None else jnp.log(jnp.asarray(blend, dtype))
+    recipes = _recipes(ratios, len(mixtures), options.stick_the_landing)
     # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes
     # with it.
-    inverses = {name: linalg.inverse_scale(g.scale, g.means) for name, g in used.items()}
-    densities = {name: density.precision(g, inverses[name]) for name, g in used.items()}
-    logs = Logs(
-        [jnp.asarray(c, dtype) for c in scales], jnp.log(jnp.asarray(blend, dtype)), densities
-    )
-    terms = [
-        _term(plan, mixtures[plan.sampled], used, inverses, options.control_variate)
-        for plan in plans
-    ]
-    found = replicates(key, terms, logs, sampling, options.stick_the_landing)
-    stderr = standard_error(found)
-    if all(BLEND in dict(share.signs) for share in shares):
-        ceilings = [
-            -c * logs.log_blend[share.sampled] for c, share in zip(logs.scales, shares, strict=True)
-        ]
-        ceiling = jax.lax.stop_gradient(functools.reduce(jnp.add, ceilings))
-        stderr = _with_unseen(stderr, ceiling, found.means, sampling.num_samples)
-    return Estimate(found.value, stderr)
-
-
-def _with_unseen(
-    stderr: jax.Array, ceiling: jax.Array, means: jax.Array, num_samples: int
-) -> jax.Array:
-    """The standard error of a divergence from a blend, which is at most −Σ_j scale_j log b_j.
-
-    Where few points carry what is missing to that ceiling, others like them may not have been drawn
-    at all, and the spread of the replicates does not know of them: one such point is added.
-    """
-    rare = carried_by_few(ceiling - means)
-    return jnp.where(rare, jnp.hypot(stderr, ceiling / num_samples), stderr)
-
-
-def _plan(count, stick_the_landing, sampled_by_all, place, share):
-    landed = {share.sampled, BLEND} if sampled_by_all and count > 1 else {share.sampled}
-    members = lambda i: tuple(range(count)) if i == BLEND else (i,)
-    parts = tuple((sign, members(i), stick_the_landing and i in landed) for i, sign in share.signs)
-    names = tuple(sorted({(i, landed) for _, members, landed in parts for i in members}))
-    return Plan(place, share.sampled, parts, names)
-
-
-def _landed(g, landed):
-    return jax.tree.map(jax.lax.stop_gradient, g) if landed else g
-
-
-def _term(plan, p, used, inverses, control_variate):
-    relations = {name: components.relate(p, used[name], inverses[name]) for name in plan.names}
-    each = {j: (j, landed) for j, landed in plan.names}.values()
-    spikes = unseen.spikes([used[name] for name in each], [relations[name] for name in each])
-    expected = tuple(relations[name].expected_distances for name in plan.names)
-    control = (
-        control_variates.Control(expected, functools.partial(_values, plan))
-        if control_variate
-        else None
-    )
-    return Term(p, functools.partial(_integrand, plan, control_variate), spikes, control)
-
-
-def _integrand(plan, control_variate, logs, x):
-    distances = tuple(density.squared_distances(logs.densities[name], x) for name in plan.names)
-    return _values(plan, logs, distances), distances if control_variate else ()
-
-
-def _values(plan, logs, distances):
-    """Of the integrand, at points with these squared distances to the components of each
-    density.
-    """
-    tables = map(density.component_table, [logs.densities[name] for name in plan.names], distances)
-    densities = {
-        name: jax.nn.logsumexp(table, axis=0)
-        for name, table in zip(plan.names, tables, strict=True)
+    prepared = {
+        name: density.prepare(_detach(mixtures[name[0]]) if name[1] else mixtures[name[0]])
+        for name in dict.fromkeys(name for recipe in recipes for name in recipe.densities)
     }
-    balanced = sum(sign for sign, _, _ in plan.parts) == 0
-    # Relative to the sampled density, so that equal mixtures give exactly 0.
-    reference = (
-        densities[next(name for name in densities if name[0] == plan.sampled)] if balanced else 0.0
+    params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
+    terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
+    found = replicates(key, terms, params, sampling, options.stick_the_landing)
+    if not all(ratio.over == BLEND for ratio in ratios):
+        return conclude(found)
+    # Divergences from a blend are at most this; few points may carry what is missing to it. It is
+    # infinite where a mixture has no part in the blend.
+    ceiling = _ceiling(ratios, params)
+    missed = unseen.missed_point(ceiling - found.means, ceiling, sampling.num_samples)
+    missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
+    return conclude(found, missed, bound=ceiling)
+
+
+def _detach(g):
+    return jax.tree.map(jax.lax.stop_gradient, g)
+
+
+def _ceiling(ratios, params):
+    """−Σ_j scale_j log b_j, the largest divergence of mixtures from their blend."""
+    total = jnp.zeros((), params.log_blend.dtype)
+    for index, ratio in enumerate(ratios):
+        total -= _scaled(params, index, params.log_blend[ratio.under])
+    return jax.lax.stop_gradient(total)
+
+
+def _scaled(params, index, values):
+    return values if params.scales is None else params.scales[index] * values
+
+
+def _recipes(ratios, count, stick_the_landing):
+    """Which logarithms each integrand has, and which densities they need."""
+    sampled_by_all = count > 1 and len(ratios) == count
+    recipes = []
+    for index, ratio in enumerate(ratios):
+        without_score = {ratio.under, BLEND} if sampled_by_all else {ratio.under}
+        logarithms = []
+        for sign, name in ((1, ratio.of), (-1, ratio.over)):
+            if name is not None:
+                members = tuple(range(count)) if name == BLEND else (name,)
+                detached = stick_the_landing and name in without_score
+                logarithms.append(Logarithm(sign, members, detached))
+        densities = {(i, log.detached) for log in logarithms for i in log.mixtures}
+        recipes.append(Recipe(index, ratio.under, tuple(logarithms), tuple(sorted(densities))))
+    return recipes
+
+
+def _term(recipe, mixtures, prepared, params, options):
+    p = mixtures[recipe.under]
+    relations = {name: components.relate(p, prepared[name]) for name in recipe.densities}
+    control = None
+    if options.control_variate:
+        expected = tuple(relation.expected_distances for relation in relations.values())
+        control = Control(expected, functools.partial(_values, recipe))
+    integrand = functools.partial(_integrand, recipe, options.control_variate)
+    # An entropy is all of what components overlap; in a divergence it all but cancels.
+    own = None
+    if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
+        own = relations[recipe.densities[0]]
+    spikes = _spikes(recipe, prepared, relations, params)
+    return Term(p, integrand, spikes, control, own)
+
+
+def _spikes(recipe, prepared, relations, params):
+    """All components that the integrand may show, each once, with their mass in what is subtracted.
+
+    It is known where log p is in the integrand too: then −log of it is all that can be low.
+    """
+    names = list({i: (i, detached) for i, detached in recipe.densities}.values())
+    mixtures = [prepared[name].mixture for name in names]
+    log_masses = [_log_masses(recipe, i, prepared[i, detached], params) for i, detached in names]
+    return unseen.spikes(mixtures, [relations[name] for name in names], log_masses)
+
+
+def _log_masses(recipe, index, other: Prepared, params):
+    """The logarithm of what each component of a mixture holds of the subtracted density."""
+    log_weights = jax.nn.log_softmax(other.mixture.logits)
+    signs = {log.sign: log for log in recipe.logarithms}
+    has_own = 1 in signs and recipe.under in signs[1].mixtures
+    if not (has_own and -1 in signs and index in signs[-1].mixtures):
+        return jnp.full_like(log_weights, jnp.inf)
+    if len(signs[-1].mixtures) == 1:
+        return log_weights
+    return params.log_blend[index] + log_weights
+
+
+def _integrand(recipe, with_features, params, x):
+    distances = tuple(
+        density.squared_distances(params.densities[name], x) for name in recipe.densities
     )
-    values = jnp.zeros_like(distances[0][0])
-    for sign, members, landed in plan.parts:
-        relative = [densities[i, landed] - reference for i in members]
-        if len(members) > 1:
-            relative = [jax.nn.logsumexp(logs.log_blend[:, None] + jnp.stack(relative), axis=0)]
-        values += sign * relative[0]
-    return logs.scales[plan.place] * values
+    return _values(recipe, params, distances), distances if with_features else ()
+
+
+def _values(recipe, params, distances):
+    """Values of the integrand from squared distances to the components of each density."""
+    logs = {
+        name: _log_density(params.densities[name], table)
+        for name, table in zip(recipe.densities, distances, strict=True)
+    }
+    # Relative to the sampled density, so that equal mixtures give exactly 0.
+    reference = 0.0
+    if len(recipe.logarithms) == 2:
+        reference = next(logs[name] for name in recipe.densities if name[0] == recipe.under)
+    total = jnp.zeros_like(distances[0][0])
+    for log in recipe.logarithms:
+        relative = [logs[i, log.detached] - reference for i in log.mixtures]
+        total += log.sign * _log_blend(relative, params.log_blend)
+    return _scaled(params, recipe.index, total)
+
+
+def _log_density(d, distances):
+    return jax.nn.logsumexp(density.component_table(d, distances), axis=0)
+
+
+def _log_blend(logs, log_weights):
+    """The logarithm of one density, or of the blend of several."""
+    if len(logs) == 1:
+        return logs[0]
+    return jax.nn.logsumexp(log_weights[:, None] + jnp.stack(logs), axis=0)

@@ -2,17 +2,20 @@
 Bhattacharyya.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from gmmjax._estimates import hellinger_integral
-from gmmjax._estimates.importance import balanced_replicates, pair, tail_checked
+from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
-from gmmjax._sampling import settings, tails
-from gmmjax._sampling.estimate import Estimate, standard_error
+from gmmjax._sampling import unseen
+from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, keyed
 
 
@@ -64,7 +67,7 @@ def renyi_divergence(
         q,
         alpha,
         hellinger_integral.renyi,
-        settings.sampling(num_samples, num_replicates, points),
+        check_sampling(num_samples, num_replicates, points),
     )
 
 
@@ -115,7 +118,7 @@ def tsallis_divergence(
         q,
         alpha,
         hellinger_integral.tsallis,
-        settings.sampling(num_samples, num_replicates, points),
+        check_sampling(num_samples, num_replicates, points),
     )
 
 
@@ -166,7 +169,7 @@ def chi2_divergence(
         q,
         2.0,
         hellinger_integral.tsallis,
-        settings.sampling(num_samples, num_replicates, points),
+        check_sampling(num_samples, num_replicates, points),
     )
 
 
@@ -213,7 +216,7 @@ def bhattacharyya_distance(
         q,
         0.5,
         hellinger_integral.bhattacharyya,
-        settings.sampling(num_samples, num_replicates, points),
+        check_sampling(num_samples, num_replicates, points),
     )
 
 
@@ -221,20 +224,17 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
     alpha = check_between("alpha", alpha, 0.0, jnp.inf)
     p, q = common_float(p=p, q=q)
     above_one = isinstance(alpha, Tracer) or alpha > 1
-    return _power(key, p, q, jnp.asarray(alpha, p.means.dtype), transform, sampling, above_one)
+    alpha = jnp.asarray(alpha, p.means.dtype)
+    return _transformed_integral(key, p, q, alpha, transform, sampling, above_one)
 
 
 @jax.jit(static_argnums=(4, 5, 6))
-def _power(key, p, q, alpha: jax.Array, transform, sampling, above_one):
-    both = pair(p, q)
-    near, shift = hellinger_integral.regime(both, alpha)
-    found = balanced_replicates(
-        key, both, hellinger_integral.integrand, (alpha, near, shift), sampling
-    )
-    transformed = lambda value: transform(value, alpha, near, shift)
-    result, slope = jax.jvp(transformed, (found.value,), (jnp.ones_like(found.value),))
-    stderr = jnp.abs(jax.lax.stop_gradient(slope)) * standard_error(found)
-    stderr = tail_checked(stderr, jnp.where(near, 1 + (alpha - 1) * found.means, found.means))
+def _transformed_integral(key, p, q, alpha: jax.Array, transform, sampling, above_one):
+    p, q = prepare_pair(p, q)
+    order = hellinger_integral.order_of(p, q, alpha)
+    found = balanced_replicates(key, p, q, hellinger_integral.integrand, order, sampling)
+    parts = jnp.abs(jnp.where(order.near, 1 + (alpha - 1) * found.means, found.means))
+    guards = [unseen.missed_point(parts, jnp.inf, sampling.num_samples)]
     if above_one:
-        stderr = jnp.where((alpha > 1) & tails.have_infinite_variance(p, q, alpha), jnp.inf, stderr)
-    return Estimate(result, stderr)
+        guards.append(jnp.where(alpha > 1, unseen.heavy_tails(p, q, alpha), 0.0))
+    return conclude(found, *guards, transform=functools.partial(transform, order=order))

@@ -13,9 +13,10 @@ from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import recentred
 from gmmjax._properties import divergence
-from gmmjax._sampling import blocks, settings
-from gmmjax._sampling.estimate import Estimate, Replicates, standard_error
+from gmmjax._sampling import blocks
+from gmmjax._sampling.estimate import Estimate, Replicates, conclude
 from gmmjax._sampling.points import sobol
+from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import keyed
 
 
@@ -64,7 +65,7 @@ def sliced_w2_squared(
       5.0 True
     """
     p, q = common_float(p=p, q=q)
-    return _sliced_w2_squared(key, p, q, settings.sampling(num_samples, num_replicates, points))
+    return _sliced_w2_squared(key, p, q, check_sampling(num_samples, num_replicates, points))
 
 
 @jax.jit(static_argnums=3)
@@ -82,12 +83,12 @@ def _sliced_w2_squared(key, p, q, sampling):
         direction = z[:-1] / jnp.sqrt(jnp.sum(z[:-1] ** 2, axis=0))[None]
         gaps = _squared_gap(z[-1], _project(p, direction), _project(q, direction))
         sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
-        return layout.all_rows(sums / layout.per_replicate, row)
+        return layout.scatter(sums / layout.per_replicate, row)
 
-    value, means = blocks.accumulate(block, layout.num_blocks, (layout.replicates,), dtype)(
+    value, means = blocks.accumulate(block, layout.num_blocks, (layout.num_replicates,), dtype)(
         (p, q, key)
     )
-    return Estimate(value, standard_error(Replicates(value, means, jnp.zeros_like(value))))
+    return conclude(Replicates(value, means, jnp.zeros_like(value)))
 
 
 class _Projected(NamedTuple):

@@ -13,7 +13,7 @@ from gmmjax._mixture.gmm import GMM, check_shapes, index
 from gmmjax._progress import bar
 from gmmjax._properties import properties
 from gmmjax._sampling import settings
-from gmmjax._sampling.blocks import pairs_together
+from gmmjax._sampling.blocks import num_pairs
 from gmmjax._validate import check_count, check_function, check_key, first_parameter, is_traced
 
 
@@ -97,7 +97,7 @@ def _chunk(key, ps):
     """As many pairs as a cache holds: tables of points, or of pairs of components."""
     if key is None and jax.default_backend() == "cpu":
         return 4
-    return pairs_together(*ps.means.shape[-2:])
+    return num_pairs(*ps.means.shape[-2:])
 
 
 class _Call(NamedTuple):
@@ -125,7 +125,7 @@ def _row(call, row, qs, arrays):
 
     @jax.checkpoint
     def chunk(columns):
-        with settings.together(len(columns)):
+        with settings.sharing(len(columns)):
             return jax.vmap(lambda q: call(key, p, q, arrays))(index(qs, columns))
 
     return jax.lax.map(chunk, chunks)

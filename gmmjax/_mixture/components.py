@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture import density, linalg, triangular
+from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
 
 
@@ -20,37 +21,41 @@ class Relation(NamedTuple):
     @property
     def expected_distances(self) -> jax.Array:
         """E[‖L_b⁻¹(x − μ_b)‖²] under each component p_a, `(K_p, K_q)`."""
-        return _sum_coordinates(self.variances, self.shift.shape[-1]) + jnp.sum(
-            self.shift**2, axis=-1
-        )
+        spread = sum_coordinates(self.variances, self.shift.shape[-1])
+        return spread + jnp.sum(self.shift**2, axis=-1)
 
 
-def relate(p: GMM, q: GMM, inverse: jax.Array) -> Relation:
-    """Every component of p to every one of q, whose inverse factors are given."""
-    shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
-    full_p, full_q = p.scale.ndim > p.means.ndim, inverse.ndim > q.means.ndim
+def relate(p: GMM, q: Prepared) -> Relation:
+    """Every component of p to every one of q."""
+    shift = jnp.moveaxis(linalg.whiten(q.inverse, q.mixture.means, p.means.T), -1, 0)
+    full_p, full_q = p.scale.ndim > p.means.ndim, q.inverse.ndim > q.mixture.means.ndim
     if not full_q:
         squares = jnp.sum(p.scale**2, axis=-1) if full_p else p.scale**2
-        rates = inverse**2
-        return Relation(
-            shift, squares.reshape(len(squares), 1, -1) * rates.reshape(1, len(rates), -1)
-        )
+        squares = squares.reshape(len(squares), 1, -1)
+        return Relation(shift, squares * (q.inverse**2).reshape(1, len(q.inverse), -1))
     # Flat products: one for every pair would be several times slower on a CPU.
     if not full_p:
-        squares = jnp.broadcast_to((p.scale**2).reshape(len(p.scale), -1), (len(p.scale), p.dim))
-        columns = jnp.moveaxis(inverse**2, 2, 0).reshape(p.dim, -1)
+        squares = (p.scale**2).reshape(len(p.scale), -1)
+        squares = jnp.broadcast_to(squares, (len(squares), p.dim))
+        columns = jnp.moveaxis(q.inverse**2, 2, 0).reshape(p.dim, -1)
         variances = linalg.matmul(squares, columns)
-        return Relation(shift, variances.reshape(len(squares), len(inverse), p.dim))
+        return Relation(shift, variances.reshape(len(squares), len(q.inverse), p.dim))
+    return Relation(shift, _full_variances(p.scale, q.inverse))
+
+
+def _full_variances(scale, inverse):
+    """The diagonals of L_b⁻¹ L_a L_aᵀ L_b⁻ᵀ for full factors, `(K_a, K_b, D)`."""
     # Squares of a product and not a product of squares: precisions and covariances square the
     # condition number.
+    dim = scale.shape[-1]
     parts = []
-    for a, b in linalg.cuts(p.dim):
-        rows = p.scale[:, a:, a:b].mT.reshape(-1, p.dim - a)
-        columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(p.dim - a, -1)
-        product = linalg.matmul(rows, columns).reshape(-1, b - a, len(inverse), p.dim - a)
+    for a, b in linalg.cuts(dim):
+        rows = scale[:, a:, a:b].mT.reshape(-1, dim - a)
+        columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(dim - a, -1)
+        product = linalg.matmul(rows, columns).reshape(-1, b - a, len(inverse), dim - a)
         squares = jnp.sum(product**2, axis=1)
         parts.append(jnp.pad(squares, ((0, 0), (0, 0), (a, 0))) if a else squares)
-    return Relation(shift, functools.reduce(jnp.add, parts))
+    return functools.reduce(jnp.add, parts)
 
 
 def entropies(p: GMM) -> jax.Array:
@@ -66,9 +71,7 @@ def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     log_dets = (
         linalg.log_abs_det(q.scale, q.means)[None] - linalg.log_abs_det(p.scale, p.means)[:, None]
     )
-    return log_dets + 0.5 * (
-        relate(p, q, linalg.inverse_scale(q.scale, q.means)).expected_distances - p.dim
-    )
+    return log_dets + 0.5 * (relate(p, density.prepare(q)).expected_distances - p.dim)
 
 
 def pairwise_log_integral(
@@ -88,7 +91,7 @@ def pairwise_log_integral(
     if ratio.ndim == 3:
         core = beta * ratio * ratio + alpha
         half_log_det, distances = (
-            0.5 * _sum_coordinates(jnp.log(core), p.dim),
+            0.5 * sum_coordinates(jnp.log(core), p.dim),
             jnp.sum(shift * shift / core, axis=-1),
         )
     else:
@@ -126,7 +129,7 @@ def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax
         curvature: jax.Array = 1 + ratio * ratio - gamma * pick(ratio * ratio)
         finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
         curvature = jnp.where(finite[..., None], curvature, jnp.ones_like(curvature))
-        half_log_det = 0.5 * _sum_coordinates(jnp.log(curvature), p.dim)
+        half_log_det = 0.5 * sum_coordinates(jnp.log(curvature), p.dim)
         peak = slope / curvature
     else:
         gram = linalg.matmul(ratio.mT, ratio)
@@ -169,7 +172,7 @@ def is_indefinite(matrix: jax.Array) -> jax.Array:
     )
 
 
-def _sum_coordinates(values, dim):
+def sum_coordinates(values, dim):
     """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
     return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
 

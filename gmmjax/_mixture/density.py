@@ -10,23 +10,27 @@ from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float, as_real
 
 
-class Precision(NamedTuple):
-    """What evaluating a density needs: computed once, not for every block of points, which will lie
-    about 0.
-    """
+class Density(NamedTuple):
+    """What evaluating a density at points about 0 needs."""
 
     log_peaks: jax.Array  # (K,) log w_k N(μ_k; μ_k, Σ_k)
-    # of rows of the inverse factors L_k⁻¹, in the structure of the scale
-    blocks: tuple[jax.Array, ...]
+    rows: tuple[jax.Array, ...]  # blocks of rows of L_k⁻¹, in the structure of the scale
     shift: jax.Array  # (K, D) L_k⁻¹μ_k
 
 
-def precision(g: GMM, inverse: jax.Array | None = None) -> Precision:
-    """Factorised form of a checked mixture; its inverse factors may be at hand."""
-    inverse = linalg.inverse_scale(g.scale, g.means) if inverse is None else inverse
-    return Precision(
-        log_peaks(g), linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means)
-    )
+class Prepared(NamedTuple):
+    """A mixture and what is computed of it once, not for every block of points."""
+
+    mixture: GMM
+    inverse: jax.Array  # L_k⁻¹, in the structure of the scale
+    density: Density
+
+
+def prepare(g: GMM) -> Prepared:
+    """Invert the factors of a checked mixture about 0."""
+    inverse = linalg.inverse_scale(g.scale, g.means)
+    rows = linalg.row_blocks(inverse, g.means)
+    return Prepared(g, inverse, Density(log_peaks(g), rows, linalg.apply(inverse, g.means)))
 
 
 def log_peaks(g: GMM) -> jax.Array:
@@ -35,17 +39,17 @@ def log_peaks(g: GMM) -> jax.Array:
     return jax.nn.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
 
 
-def squared_distances(d: Precision, x: jax.Array) -> jax.Array:
+def squared_distances(d: Density, x: jax.Array) -> jax.Array:
     """‖L_k⁻¹(x − μ_k)‖² for points `(D, n)` about 0, as `(K, n)`."""
-    return linalg.squared_norms(d.blocks, d.shift, x)
+    return linalg.squared_norms(d.rows, d.shift, x)
 
 
-def component_table(d: Precision, distances: jax.Array) -> jax.Array:
+def component_table(d: Density, distances: jax.Array) -> jax.Array:
     """Log w_k N(x; μ_k, Σ_k) at points with these squared distances, both `(K, n)`."""
     return d.log_peaks[:, None] - 0.5 * distances
 
 
-def evaluate(d: Precision, x: jax.Array) -> jax.Array:
+def evaluate(d: Density, x: jax.Array) -> jax.Array:
     """Log p(x), `(n,)`, at points `(D, n)` about 0."""
     return jax.nn.logsumexp(component_table(d, squared_distances(d, x)), axis=0)
 

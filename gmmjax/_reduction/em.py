@@ -44,7 +44,7 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     rate = jax.nn.softmax(p.logits) / (share + (share == 0))
     weight = weight * linalg.matmul(rate, chosen)[None]
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
-    prepared = density.precision(p)
+    prepared = density.prepare(p).density
 
     def block(z):
         x = allocation.place(chosen, p.means, p.scale, z[:, :, None])
@@ -82,7 +82,7 @@ def climb(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
 
 def loss(g: GMM, c: Cloud) -> Estimate:
     """KL(p ‖ g) on a cloud of p."""
-    prepared = density.precision(g)
+    prepared = density.prepare(g).density
 
     @jax.checkpoint
     def block(part):
@@ -98,7 +98,7 @@ def loss(g: GMM, c: Cloud) -> Estimate:
 @jax.jit
 def excess(g: GMM, c: Cloud):
     """What each point of the first block adds to KL(p ‖ g), `(n,)`: positive where p is missed."""
-    return c.weight[0] * (c.log_prob[0] - density.evaluate(density.precision(g), c.x[0]))
+    return c.weight[0] * (c.log_prob[0] - density.evaluate(density.prepare(g).density, c.x[0]))
 
 
 def _leap(g, c, floor, num_blocks):
@@ -129,7 +129,7 @@ def _step(g, c, floor, num_blocks):
     """Responsibilities, then weighted moments in the structure of `g`; and the loss of `g`
     itself.
     """
-    prepared = density.precision(g)
+    prepared = density.prepare(g).density
     full = g.scale.ndim > g.means.ndim
 
     def block(index, total):

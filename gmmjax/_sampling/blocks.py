@@ -8,97 +8,112 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture import linalg
-from gmmjax._sampling.allocation import owned_together
+from gmmjax._sampling.allocation import next_power_of_two, run_length
 from gmmjax._sampling.settings import Sampling
 
 
 class Layout(NamedTuple):
     """How R replicates of n points are cut into blocks of `rows` replicates by `columns` points."""
 
-    replicates: int
+    num_replicates: int
     per_replicate: int
     rows: int
     columns: int
-    # how many consecutive points of all replicates share a component; 0 where replicates differ
-    owned: int
+    # Consecutive points of all replicates that share a component; 0 where replicates differ.
+    run_length: int
 
     @property
-    def block(self):
+    def block_size(self):
+        """Points in a block."""
         return self.rows * self.columns
 
     @property
     def num_blocks(self):
-        return self.replicates * self.per_replicate // self.block
+        return self.num_replicates * self.per_replicate // self.block_size
 
     def position(self, index):
         """The first replicate of a block, and the index of its first point in each."""
         across = np.int32(self.per_replicate // self.columns)
         return jax.lax.div(index, across) * self.rows, jax.lax.rem(index, across) * self.columns
 
-    def all_rows(self, sums, first):
-        """What the rows of a block, from the first, add to all `(R,)`."""
-        return jax.lax.dynamic_update_slice(jnp.zeros(self.replicates, sums.dtype), sums, (first,))
+    def scatter(self, sums, first):
+        """The sums of a block's rows, of which `first` is the first, among zeros, `(R,)`."""
+        zeros = jnp.zeros(self.num_replicates, sums.dtype)
+        return jax.lax.dynamic_update_slice(zeros, sums, (first,))
 
-    def groups(self, table):
-        """Entries `(…, rows, columns)` by the component they share, `(…, groups, together)`."""
-        if not self.owned:
-            return table.reshape(*table.shape[:-2], -1, 1)
-        parts = table.reshape(*table.shape[:-1], -1, self.owned)
-        return jnp.moveaxis(parts, -3, -2).reshape(
-            *table.shape[:-2], self.columns // self.owned, -1
-        )
+    def group(self, table):
+        """Entries `(…, rows, columns)` by the component they share, `(…, groups, group size)`."""
+        leading = table.shape[:-2]
+        if not self.run_length:
+            return table.reshape(*leading, -1, 1)
+        runs = table.reshape(*leading, self.rows, -1, self.run_length)
+        return jnp.moveaxis(runs, -3, -2).reshape(*leading, self.columns // self.run_length, -1)
 
     def row_sums(self, grouped):
-        """Of `(groups, together)` entries, `(rows,)`."""
-        if not self.owned:
+        """Sum `(groups, group size)` entries over the points of each row, `(rows,)`."""
+        if not self.run_length:
             return jnp.sum(grouped.reshape(self.rows, -1), axis=1)
-        return jnp.sum(grouped.reshape(-1, self.rows, self.owned), axis=(0, 2))
+        return jnp.sum(grouped.reshape(-1, self.rows, self.run_length), axis=(0, 2))
 
 
-def layout(settings: Sampling, mixtures) -> Layout:
-    """The layout of at least `num_samples` points, in blocks that suit the largest of the
-    mixtures.
-    """
-    replicates = min(settings.num_replicates, settings.num_samples)
-    per_replicate = 1 << (-(-settings.num_samples // replicates) - 1).bit_length()
-    size = min(block_size(g.num_components, g.dim, settings.together) for g in mixtures)
-    # The largest block that fits, with few columns rather than few rows, and so of few components.
-    divisors = [r for r in range(1, min(replicates, size) + 1) if replicates % r == 0]
-    widths = {r: min(per_replicate, 1 << (size // r).bit_length() - 1) for r in divisors}
-    rows = max(divisors, key=lambda r: (r * widths[r], r))
-    owned = min(owned_together(g.num_components, per_replicate) for g in mixtures)
-    return Layout(replicates, per_replicate, rows, widths[rows], min(owned, widths[rows]))
+def layout(sampling: Sampling, mixtures) -> Layout:
+    """The layout of at least `num_samples` points, in blocks that suit the largest mixture."""
+    num_replicates = min(sampling.num_replicates, sampling.num_samples)
+    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates))
+    sharing = sampling.num_sharing
+    size = min(block_size(g.num_components, g.dim, sharing) for g in mixtures)
+    rows, columns = _largest_block(num_replicates, per_replicate, size)
+    runs = min(run_length(g.num_components, per_replicate) for g in mixtures)
+    return Layout(num_replicates, per_replicate, rows, columns, min(runs, columns))
 
 
-def block_size(num_components: int, dim: int, together: int = 1) -> int:
+def _largest_block(num_replicates, per_replicate, size):
+    """Rows and columns of the largest block that fits into a size."""
+    best = (0, 0)
+    for rows in range(1, min(num_replicates, size) + 1):
+        if num_replicates % rows == 0:
+            columns = min(per_replicate, _power_of_two_below(size // rows))
+            # Few columns rather than few rows, for then few components are met.
+            if rows * columns >= best[0] * best[1]:
+                best = rows, columns
+    return best
+
+
+def _power_of_two_below(count):
+    """The largest power of two that is not above a count."""
+    return 1 << (count.bit_length() - 1)
+
+
+def block_size(num_components: int, dim: int, num_sharing: int = 1) -> int:
     """How many points to handle at once for each of so many estimates, a power of two."""
-    # (together, K, D, block) numbers are alive at a time: on a CPU they should stay in cache,
+    # (estimates, K, D, block) numbers are alive at a time: on a CPU they should stay in cache,
     # elsewhere launches count. Gradients hold several such tables, and want a quarter of what
     # values do; many estimates at once are for values.
-    numbers, most = (18 + 4 * (together > 1), 13) if jax.default_backend() == "cpu" else (25, 17)
-    fitting = ((1 << numbers) // (num_components * dim * together)).bit_length() - 1
-    return 1 << min(most, max(6 if together > 1 else 8, fitting))
+    shared = num_sharing > 1
+    if jax.default_backend() == "cpu":
+        numbers, largest = (1 << 22 if shared else 1 << 18), 1 << 13
+    else:
+        numbers, largest = 1 << 25, 1 << 17
+    smallest = 1 << 6 if shared else 1 << 8
+    fitting = numbers // (num_components * dim * num_sharing)
+    return min(largest, max(smallest, _power_of_two_below(max(fitting, 1))))
 
 
-def pairs_together(num_components: int, dim: int) -> int:
-    """How many estimates of the same points to make at once, so that blocks of 128 points still
-    fit.
-    """
-    return (
-        min(64, max(4, (1 << 13) // (num_components * dim)))
-        if jax.default_backend() == "cpu"
-        else 64
-    )
+def num_pairs(num_components: int, dim: int) -> int:
+    """How many estimates of the same points to make at once: blocks of 128 points still fit."""
+    if jax.default_backend() != "cpu":
+        return 64
+    return min(64, max(4, (1 << 13) // (num_components * dim)))
 
 
 def accumulate(block, num_blocks, shape, dtype):
-    """Sum blocks, arrays of one shape, in constant memory, forward and in either mode of
-    differentiation.
+    """A function that sums blocks, arrays of one shape, and gives their mean and the sum.
 
-    The sum is linear in its blocks, so each block's gradient is taken while its points are at hand;
-    a scan differentiated from outside would store all points or draw them twice.
+    Memory is constant, forward and in either mode of differentiation. The sum is linear in its
+    blocks, so each block's gradient is taken while its points are at hand; a scan differentiated
+    from outside would store all points or draw them twice.
     """
-    # a constant: the rule below may close over no tracer
+    # A constant: the rule below may close over no tracer.
     indices = np.arange(num_blocks, dtype=np.int32)
 
     def scan(step, *start):
@@ -106,7 +121,10 @@ def accumulate(block, num_blocks, shape, dtype):
 
     @jax.custom_jvp
     def total(arguments):
-        (means,) = scan(lambda carry, i: ((carry[0] + block(arguments, i),), None))
+        def step(carry, index):
+            return (carry[0] + block(arguments, index),), None
+
+        (means,) = scan(step)
         return jnp.mean(means), means
 
     @functools.partial(total.defjvp, symbolic_zeros=True)
@@ -115,27 +133,23 @@ def accumulate(block, num_blocks, shape, dtype):
         directions = jax.tree.leaves(tangents[0], is_leaf=linalg.is_zero)
         active = [i for i, direction in enumerate(directions) if not linalg.is_zero(direction)]
 
-        def share(values, index):
-            moved = dict(zip(active, values, strict=True))
-            means = block(
-                jax.tree.unflatten(tree, [moved.get(i, leaf) for i, leaf in enumerate(leaves)]),
-                index,
-            )
+        def mean_of_block(values, index):
+            moved = list(leaves)
+            for i, value in zip(active, values, strict=True):
+                moved[i] = value
+            means = block(jax.tree.unflatten(tree, moved), index)
             return jnp.mean(means), means
 
         def step(carry, index):
-            (_, means), gradient = jax.value_and_grad(share, has_aux=True)(values, index)
+            differentiate = jax.value_and_grad(mean_of_block, has_aux=True)
+            (_, means), gradient = differentiate(values, index)
             return jax.tree.map(jnp.add, carry, (means, gradient)), None
 
         values = [leaves[i] for i in active]
-        means, gradient = scan(step, [jnp.zeros_like(v) for v in values])
-        slopes = [
-            jnp.vdot(g, directions[i], precision=linalg.HIGHEST)
-            for i, g in zip(active, gradient, strict=True)
-        ]
-        return (jnp.mean(means), means), (
-            sum(slopes, jnp.zeros((), means.dtype)),
-            jnp.zeros_like(means),
-        )
+        means, gradient = scan(step, [jnp.zeros_like(value) for value in values])
+        slope = jnp.zeros((), dtype)
+        for i, leaf in zip(active, gradient, strict=True):
+            slope += jnp.vdot(leaf, directions[i], precision=linalg.HIGHEST)
+        return (jnp.mean(means), means), (slope, jnp.zeros_like(means))
 
     return total

@@ -10,7 +10,7 @@ components that are seldom met: the variational ones of Chen, Hershey, Olsen and
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -33,80 +33,95 @@ class Control(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What is taken out of an integrand: constant_k + Σ_m slopes_km feature_m(x), of the known mean
-    `level`.
+    """What is subtracted from an integrand under component k, and its exact mean.
+
+    It is constant_k + Σ_m slopes_km feature_m(x).
     """
 
-    level: jax.Array  # (K,)
+    mean: jax.Array  # (K,)
     constant: jax.Array  # (K,)
     slopes: tuple[jax.Array, ...]  # (K, M_j), none where there is no control
 
+    def residuals(self, values: jax.Array, features: Sequence[jax.Array]) -> jax.Array:
+        """What is left of values `(n,)` with features `(M_j, n)` under each component, `(K, n)`."""
+        rest = values[None] - self.constant[:, None]
+        for slopes, table in zip(self.slopes, features, strict=True):
+            rest -= linalg.matmul(slopes, table)
+        return rest
+
 
 def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed: bool) -> Baseline:
-    """What the integrand is at the mean of each component, and there is of its control around it.
+    """The linear control of an integrand around each component: slopes, constant and exact mean.
 
-    `at_means` are the values `(K,)` and the features `(M_j, K)` of the integrand at the means. With
-    `fixed` the slopes are constants of differentiation.
+    Args:
+      p: the sampled mixture.
+      integrand: `(params, x) -> (values, features)`.
+      control: none, and only the value at each mean is subtracted.
+      params: of the integrand.
+      at_means: its values `(K,)` and features `(M_j, K)` at the means.
+      fixed: whether the slopes are constants of differentiation.
     """
     values, features = at_means
     if control is None:
         return Baseline(values, values, ())
-    held = jax.lax.stop_gradient if fixed else lambda tree: tree
-    slopes = held(_slopes(held(p), held(params), integrand, control))
-    level = constant = values
-    for rates, there, mean in zip(slopes, features, control.expected, strict=True):
-        level -= jnp.sum(rates * (there.T - mean), axis=1)
+    if fixed:
+        held_p, held_params = jax.tree.map(jax.lax.stop_gradient, (p, params))
+        slopes = _slopes(held_p, held_params, integrand, control)
+        slopes = jax.tree.map(jax.lax.stop_gradient, slopes)
+    else:
+        slopes = _slopes(p, params, integrand, control)
+    mean = constant = values
+    for rates, there, expected in zip(slopes, features, control.expected, strict=True):
+        mean -= jnp.sum(rates * (there.T - expected), axis=1)
         constant -= jnp.sum(rates * there.T, axis=1)
-    return Baseline(level, constant, slopes)
+    return Baseline(mean, constant, slopes)
 
 
 def _slopes(p, params, integrand, control):
-    """Slopes of the integrand in its features under each component: on average, or where those have
-    their means.
+    """Slopes of the integrand in its features under each component.
 
-    Which, and how much of them, comes from a few fixed points around each mean: from points of the
-    estimate they would bias it.
+    Two candidates, the average slope and the slope at the mean distances, are regressed on a few
+    fixed pilot points, and the better fit is kept. Points of the estimate itself would bias it.
     """
-    count, dim = p.means.shape
-    own = lambda table: table.reshape(*table.shape[:-1], count, -1)
+    values, features, average = _pilot(p, params, integrand, control)
+    at_means = tuple(mean.T for mean in control.expected)
+    _, central = _linearise(params, control, at_means)
+    first, first_squares = _regress(values, features, average)
+    second, second_squares = _regress(values, features, central)
+    better = (first_squares <= second_squares)[:, None]
+    return tuple(jnp.where(better, a, b) for a, b in zip(first, second, strict=True))
 
-    def linearised(features):
-        values, pull = jax.vjp(functools.partial(control.function, params), features)
-        (slopes,) = pull(jnp.ones_like(values))
-        return values, slopes
+
+def _linearise(params, control, features):
+    """Values `(n,)` of an integrand at given features, and its slopes `(M_j, n)` in them."""
+    values, pull = jax.vjp(functools.partial(control.function, params), features)
+    (slopes,) = pull(jnp.ones_like(values))
+    return values, slopes
+
+
+def _pilot(p, params, integrand, control):
+    """Values and features `(…, K, points)` at fixed points around each mean, and average slopes."""
+    count, dim = p.means.shape
+    everyone = jnp.eye(count, dtype=p.means.dtype)
+
+    def by_component(table):
+        return table.reshape(*table.shape[:-1], count, -1)
 
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
-        _, features = integrand(
-            params, allocation.place(jnp.eye(count, dtype=z.dtype), p.means, p.scale, z)
-        )
-        values, slopes = linearised(features)
-        return (
-            own(values),
-            [own(table) for table in features],
-            [jnp.mean(own(table), axis=-1) for table in slopes],
-        )
+        _, features = integrand(params, allocation.place(everyone, p.means, p.scale, z))
+        values, slopes = _linearise(params, control, features)
+        average = [jnp.mean(by_component(table), axis=-1) for table in slopes]
+        return by_component(values), [by_component(table) for table in features], average
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
-    if len(z) > 1:
-        *tables, slopes = jax.lax.map(jax.checkpoint(around), z)
-        values, features = jax.tree.map(lambda parts: jnp.concatenate(list(parts), axis=-1), tables)
-        slopes = [jnp.mean(parts, axis=0) for parts in slopes]
-    else:
-        values, features, slopes = around(z[0])
-
-    def fitted(slopes) -> tuple[list[jax.Array], jax.Array]:
-        controls = [
-            jnp.einsum("mk,mkn->kn", rates, table, precision=linalg.HIGHEST)
-            for rates, table in zip(slopes, features, strict=True)
-        ]
-        followed, left = _regress(values, functools.reduce(jnp.add, controls))
-        return [followed[:, None] * rates.T for rates in slopes], left
-
-    _, at_means = linearised(tuple(mean.T for mean in control.expected))
-    (average, left), (other, more) = fitted(slopes), fitted(at_means)
-    better = (left <= more)[:, None]
-    return tuple(jnp.where(better, a, b) for a, b in zip(average, other, strict=True))
+    if len(z) == 1:
+        return around(z[0])
+    values, features, slopes = jax.lax.map(jax.checkpoint(around), z)
+    values, features = jax.tree.map(
+        lambda parts: jnp.concatenate(list(parts), axis=-1), (values, features)
+    )
+    return values, features, [jnp.mean(parts, axis=0) for parts in slopes]
 
 
 def _groups(count, dim):
@@ -126,17 +141,19 @@ def _fixed_normals(dim, groups, pairs):
     return np.concatenate([half, -half], axis=2)
 
 
-def _regress(values, controls):
-    """Slopes of values on controls, both `(K, points)`, within each component, and the squares that
-    are left.
-    """
-    values, controls = (y - jnp.mean(y, axis=1, keepdims=True) for y in (values, controls))
+def _regress(values, features, slopes) -> tuple[list[jax.Array], jax.Array]:
+    """Slopes `(K, M_j)` times what values follow of them, and the squares that are left, `(K,)`."""
+    controls = jnp.zeros_like(values)
+    for rates, table in zip(slopes, features, strict=True):
+        controls += jnp.einsum("mk,mkn->kn", rates, table, precision=linalg.HIGHEST)
+    values = values - jnp.mean(values, axis=1, keepdims=True)
+    controls = controls - jnp.mean(controls, axis=1, keepdims=True)
     variance = jnp.sum(controls * controls, axis=1)
     varies = variance > 0
-    slope = jnp.where(
-        varies, jnp.sum(values * controls, axis=1) / jnp.where(varies, variance, 1.0), 1.0
-    )
-    # The control is the integrand itself where components are apart, with slope 1, and noise where
-    # both are flat.
-    slope = jnp.clip(slope, 0.0, 1.0)
-    return slope, jnp.sum((values - slope[:, None] * controls) ** 2, axis=1)
+    safe = jnp.where(varies, variance, 1.0)
+    followed = jnp.where(varies, jnp.sum(values * controls, axis=1) / safe, 1.0)
+    # Where components are well separated the control equals the integrand (slope 1); where both
+    # are flat the ratio is noise, hence the clip.
+    followed = jnp.clip(followed, 0.0, 1.0)
+    left = jnp.sum((values - followed[:, None] * controls) ** 2, axis=1)
+    return [followed[:, None] * rates.T for rates in slopes], left

@@ -1,24 +1,21 @@
-"""An estimate and its standard error, from independent replicates and what all of them may have
-missed.
-"""
+"""An estimate and its error: the spread of its replicates, plus a variance they cannot show."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-LARGEST_SHARE = 4.0  # of one replicate among R, in shares of 1/R
-
 
 class Estimate(NamedTuple):
-    """A Monte-Carlo estimate: exactly a value and its standard error, so that it is a `(loss, aux)`
-    pair.
+    """A Monte-Carlo estimate: exactly a value and its standard error, a `(loss, aux)` pair.
 
     Attributes:
       value: the estimate; this is what is differentiated.
       stderr: its standard error, from independent replicates and what all of them may have missed;
-        it carries no gradient. ±2 stderr covers the truth in about 95 % of runs. At the level of
-        rounding it is a few units in the last place of the value.
+        it carries no gradient. ±2 stderr covers the truth in about 95 % of runs. It never exceeds
+        the range of a bounded quantity, and at the level of rounding it is a few units in the last
+        place of the value.
 
     Raises:
       TypeError: `+` and `*`, which on tuples would join and repeat, say "use .value".
@@ -35,9 +32,8 @@ class Estimate(NamedTuple):
         raise TypeError("arithmetic on an Estimate is not defined: use .value")
 
     __array_ufunc__ = None  # NumPy's scalars on the left give way
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
-        _refuse
-    )
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = _refuse
 
 
 class Replicates(NamedTuple):
@@ -48,18 +44,45 @@ class Replicates(NamedTuple):
     unseen: jax.Array  # variance that their spread does not show
 
 
-def carried_by_few(parts: jax.Array) -> jax.Array:
-    """Whether one of R replicates carries far more than its share of a sum: the mark of a tail that
-    others missed.
+def conclude(
+    found: Replicates,
+    *unseen: jax.Array,
+    transform: Callable | None = None,
+    bound: jax.typing.ArrayLike = jnp.inf,
+) -> Estimate:
+    """The estimate of some replicates, or of a function of their mean.
+
+    Args:
+      found: the replicates.
+      *unseen: further variances that the spread of the replicates does not show: 0, finite or ∞.
+      transform: what is made of the mean; the error follows by its slope.
+      bound: what the estimate can be off by at most. An error of ∞, which says that nothing is
+        known of it, stays.
     """
-    return jnp.max(parts) > LARGEST_SHARE * jnp.mean(parts)
-
-
-def standard_error(found: Replicates) -> jax.Array:
-    """Standard error of the mean of independent replicates, with a floor at rounding level."""
     means = jax.lax.stop_gradient(found.means)
-    count = means.shape[0]
+    hidden = jax.lax.stop_gradient(sum(unseen, found.unseen))
+    # Replicates that overflow have no spread, and an infinite error.
+    variance = jnp.where(jnp.isinf(hidden), jnp.inf, _variance_of_mean(means) + hidden)
+    # At the level of rounding the spread may be 0 by accident.
+    rounding = 4 * jnp.finfo(means.dtype).eps * jnp.max(jnp.abs(means))
+    error = jnp.maximum(jnp.sqrt(variance), rounding)
+    value = found.value
+    if transform is not None:
+        value, slope = jax.jvp(transform, (value,), (jnp.ones_like(value),))
+        # Nothing known of the mean is nothing known of its function, whatever the slope.
+        slope = jnp.where(jnp.isinf(error), 1.0, jnp.abs(jax.lax.stop_gradient(slope)))
+        error = slope * error
+    return Estimate(value, _at_most(error, jax.lax.stop_gradient(bound)))
+
+
+def _variance_of_mean(means):
+    """The variance of the mean of independent replicates; ∞ of one, of which nothing is known."""
+    count = len(means)
     if count == 1:
         return jnp.full((), jnp.inf, means.dtype)
-    spread = jnp.sqrt(jnp.var(means, ddof=1) / count + found.unseen)
-    return jnp.maximum(spread, 4 * jnp.finfo(means.dtype).eps * jnp.max(jnp.abs(means)))
+    return jnp.var(means, ddof=1) / count
+
+
+def _at_most(error: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:
+    """An error that is no larger than a bound, unless nothing is known of it."""
+    return jnp.where(jnp.isinf(error), error, jnp.minimum(error, bound))

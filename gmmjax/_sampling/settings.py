@@ -1,4 +1,4 @@
-"""What all estimates can be asked: how many points, in how many replicates, of which set."""
+"""Settings common to all estimates: how many points, in how many replicates, of which set."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,33 +9,30 @@ from gmmjax._validate import check_count, check_function
 
 
 class Sampling(NamedTuple):
-    """What all estimates can be asked, static under `jit`: how many points, in how many replicates,
-    of which set.
-    """
+    """Settings common to all estimates, static under `jit`."""
 
     num_samples: int
     num_replicates: int
     points: Callable
-    together: int  # how many estimates one program makes of the same points
+    num_sharing: int  # how many estimates one program makes of the same points
 
 
-_TOGETHER = ContextVar("together", default=1)
+_NUM_SHARING = ContextVar("num_sharing", default=1)
 
 
 @contextlib.contextmanager
-def together(count: int):
-    """Blocks for `vmap` over so many estimates of the same points: as they share the cache, each
-    has a part of it.
-    """
-    token = _TOGETHER.set(count)
+def sharing(count: int):
+    """Make blocks smaller inside: so many estimates of the same points will share the cache."""
+    token = _NUM_SHARING.set(count)
     try:
         yield
     finally:
-        _TOGETHER.reset(token)
+        _NUM_SHARING.reset(token)
 
 
-def sampling(num_samples, num_replicates, points) -> Sampling:
-    """The same, checked."""
+def check_sampling(num_samples, num_replicates, points) -> Sampling:
+    """Check the settings, and note how many estimates share the cache."""
     check_function("points", points)
-    counts = check_count("num_samples", num_samples), check_count("num_replicates", num_replicates)
-    return Sampling(*counts, points, _TOGETHER.get())
+    num_samples = check_count("num_samples", num_samples)
+    num_replicates = check_count("num_replicates", num_replicates)
+    return Sampling(num_samples, num_replicates, points, _NUM_SHARING.get())

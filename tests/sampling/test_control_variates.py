@@ -44,12 +44,12 @@ def test_baselines_in_groups(monkeypatch, numbers):
     linear = found(1.7, double, False)
     np.testing.assert_allclose(linear.slopes[0], 3.4, rtol=1e-12)
     # which then is its mean, exactly
-    np.testing.assert_allclose(linear.level, 3.4 * expected[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(linear.mean, 3.4 * expected[:, 0], rtol=1e-12)
     np.testing.assert_allclose(linear.constant, 0, atol=1e-12)
     flat = found(1.7, noise, False)
     np.testing.assert_array_equal(flat.slopes[0], 0)
-    np.testing.assert_array_equal(flat.level, at_means[0])
-    moved = lambda fixed: jax.grad(lambda factor: jnp.sum(found(factor, double, fixed).level))(1.7)
+    np.testing.assert_array_equal(flat.mean, at_means[0])
+    moved = lambda fixed: jax.grad(lambda factor: jnp.sum(found(factor, double, fixed).mean))(1.7)
     np.testing.assert_allclose(moved(False), 2 * jnp.sum(expected), rtol=1e-12)
     # with its slope a constant
     np.testing.assert_allclose(moved(True), 2 * jnp.sum(at_means[1][0]), rtol=1e-12)

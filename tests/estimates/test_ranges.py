@@ -1,0 +1,76 @@
+"""No stated error exceeds the range of what is estimated, on real data too."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import random_mixture
+from sklearn.datasets import load_digits
+from sklearn.mixture import GaussianMixture
+
+import gmmjax
+from gmmjax._sampling import unseen
+
+
+@functools.cache
+def digit(label):
+    """A model of one class of scikit-learn's digits: 64 pixels, of which some are constant."""
+    rows, labels = load_digits(return_X_y=True)
+    model = GaussianMixture(3, covariance_type="diag", random_state=0)
+    return gmmjax.interop.from_sklearn(model.fit(rows[labels == label]))
+
+
+def over_keys(divergence, count, *args):
+    """Values and errors of an estimate for many keys."""
+    keys = jax.random.split(jax.random.key(1), count)
+    run = jax.jit(lambda keys: jax.lax.map(lambda key: divergence(key, *args), keys))
+    return [np.asarray(leaf) for leaf in run(keys)]
+
+
+def test_js_of_digits():
+    """Classes 1 and 2 hardly overlap: JS is log 2 to more digits than an estimate has."""
+    js = functools.partial(gmmjax.js_divergence, num_samples=2048)
+    value, stderr = over_keys(js, 200, digit(1), digit(2))
+    assert (stderr <= 0.01).all()
+    assert (np.abs(value - np.log(2)) <= 2 * stderr).mean() > 0.92
+
+
+def test_js_of_digits_without_the_mass_of_spikes(monkeypatch):
+    """What a spike can add is what this is about: log-ratios at its centre alone say thousands."""
+    monkeypatch.setattr(unseen, "_joined", lambda masses: jnp.inf * jnp.ones(6))
+    monkeypatch.setattr(gmmjax._estimates.log_ratios, "conclude", lambda found, *_, bound: found)
+    js = gmmjax._estimates.log_ratios._estimate.__wrapped__
+    monkeypatch.setattr(gmmjax._estimates.log_ratios, "_estimate", js)
+    found = gmmjax.js_divergence(jax.random.key(0), digit(1), digit(2), num_samples=1024)
+    assert found.unseen > 1e4
+
+
+def test_generalised_js_of_digits():
+    value, stderr = gmmjax.generalised_js_divergence(
+        jax.random.key(0), [digit(label) for label in (1, 2, 3, 4)], num_samples=4096
+    )
+    assert stderr <= 0.01
+    np.testing.assert_allclose(value, np.log(4), atol=2 * stderr)
+
+
+RANGES = {
+    "js": (gmmjax.js_divergence, np.log(2)),
+    "skew": (functools.partial(gmmjax.skew_kl_divergence, alpha=0.3), -np.log(0.7)),
+    "total variation": (gmmjax.total_variation, 1.0),
+    "hellinger": (gmmjax.squared_hellinger, 1.0),
+    "information": (lambda key, p, q, **k: gmmjax.mutual_information(key, p, **k), np.log(3)),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_errors_stay_within_the_range(name):
+    """Two points in two replicates, of mixtures with spikes: errors as wild as they come."""
+    divergence, largest = RANGES[name]
+    p, q = random_mixture(0, 3, 4), random_mixture(1, 3, 4, spread=1.0)
+    q = q._replace(scale=q.scale * jnp.array([1e-4, 1.0, 1e3])[:, None, None])
+    call = functools.partial(divergence, num_samples=2, num_replicates=2)
+    _, stderr = over_keys(call, 50, p, q)
+    assert (stderr <= largest * (1 + 1e-6)).all()
+    assert stderr.max() > 0.01 * largest

@@ -1,0 +1,80 @@
+"""The end of every estimate: spread, hidden variances, transforms, bounds and rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gmmjax._sampling import unseen
+from gmmjax._sampling.estimate import Replicates, conclude
+
+MEANS = jnp.array([1.0, 2.0, 3.0, 2.0])
+SPREAD = np.std(MEANS, ddof=1) / 2
+
+
+def found(means=MEANS, hidden=0.0):
+    means = jnp.asarray(means)
+    return Replicates(jnp.mean(means), means, jnp.asarray(hidden))
+
+
+def test_spread_and_hidden_variances_add():
+    error = conclude(found(hidden=0.25), jnp.asarray(0.5)).stderr
+    np.testing.assert_allclose(error, np.sqrt(SPREAD**2 + 0.75))
+
+
+def test_one_replicate_knows_nothing():
+    assert jnp.isinf(conclude(found([2.0]), bound=0.1).stderr)
+
+
+def test_the_error_is_at_rounding_level_at_least():
+    error = conclude(found([2.0, 2.0])).stderr
+    assert 0 < error < 1e-14
+
+
+def test_a_transform_passes_the_error_on_by_its_slope():
+    value, error = conclude(found(), transform=jnp.square)
+    np.testing.assert_allclose((value, error), (4.0, 4 * SPREAD))
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0, -3.0])
+def test_an_infinite_variance_survives_any_slope(slope):
+    error = conclude(found(), jnp.inf, transform=lambda x: slope * x).stderr
+    assert jnp.isinf(error)
+
+
+def test_no_error_exceeds_the_bound():
+    assert conclude(found(hidden=1e6), bound=0.7).stderr == 0.7
+
+
+def test_an_error_below_the_bound_stays():
+    np.testing.assert_allclose(conclude(found(), bound=10.0).stderr, SPREAD)
+
+
+def test_nan_stays():
+    assert jnp.isnan(conclude(found([jnp.nan, 1.0]), bound=1.0).stderr)
+
+
+def test_overflow_is_an_infinite_error():
+    """Replicates that overflow have no spread: only a guard can say so."""
+    means = jnp.array([jnp.inf, 1.0, 1.0])
+    guard = unseen.missed_point(means, jnp.inf, 100)
+    assert jnp.isinf(conclude(found(means), guard).stderr)
+
+
+def test_no_gradient_passes_through_the_error():
+    def error(shift):
+        return conclude(found(MEANS * shift, shift), shift, bound=shift).stderr
+
+    assert jax.grad(error)(1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("parts", "missed"), [([1.0] * 8, 0.0), ([8.0] + [0.1] * 7, 1e-4), ([0.0] * 8, 0.0)]
+)
+def test_a_point_is_added_where_a_few_carry_the_sum(parts, missed):
+    variance = unseen.missed_point(jnp.array(parts), 1.0, 100)
+    np.testing.assert_allclose(variance, missed)
+
+
+def test_nothing_bounds_the_point():
+    assert jnp.isinf(unseen.missed_point(jnp.array([8.0] + [0.1] * 7), jnp.inf, 100))
