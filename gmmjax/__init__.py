@@ -21,10 +21,11 @@ from gmmjax._bounds.approximations import (
     kl_variational,
 )
 from gmmjax._bounds.bounds import Bounds, entropy_bounds, js_bounds, kl_bounds
+from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.elbo import kl_to_density
 from gmmjax._estimates.entropy import cross_entropy, entropy, mutual_information
 from gmmjax._estimates.expectation import expectation
-from gmmjax._estimates.f_divergences import f_divergence, squared_hellinger, total_variation
+from gmmjax._estimates.f_divergences import f_divergence
 from gmmjax._estimates.js import generalised_js_divergence, js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence, skew_kl_divergence
 from gmmjax._estimates.renyi import (

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from gmmjax._cli.demo import run
-from gmmjax._estimates.f_divergences import squared_hellinger, total_variation
+from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
 from gmmjax._evaluation.compare import compare as compare_mixtures

@@ -226,16 +226,13 @@ def _squared_distance(p, q):
     log_pp, log_pq, log_qq = _log_terms(p, q)
     # No unit is needed for ∫ pq, which is at most the mean of the other two.
     log_unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(log_pp), jnp.max(log_qq)))
-    pp = jnp.sum(jnp.exp(log_pp - log_unit))
-    pq = jnp.sum(jnp.exp(log_pq - log_unit))
-    qq = jnp.sum(jnp.exp(log_qq - log_unit))
+    pp, pq, qq = (jnp.sum(jnp.exp(terms - log_unit)) for terms in (log_pp, log_pq, log_qq))
     return pp + qq - 2 * pq, pp + qq, log_unit
 
 
 def _log_terms(p, q):
     """Log-terms of ∫ p², ∫ pq and ∫ q², `(3, K, K)`."""
-    # In one batch: a third of the compilation, and the three agree to the last bit where p and q
-    # do.
+    # In one batch: a third of the compilation, and all agree to the last bit where p and q do.
     both = stack([p, q])
     left = index(both, jnp.array([0, 0, 1]))
     right = index(both, jnp.array([0, 1, 1]))
