@@ -1,6 +1,5 @@
 """Fitting a mixture to anything that a loss can say, by gradient."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from jax.core import Tracer
 
 from gmmjax._fitting import checkpoints, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, keyed
 
@@ -126,7 +125,8 @@ def fit(
       0.8 True
     """
     check_function("loss", loss)
-    num_steps, interval = check_count("num_steps", num_steps), check_count("interval", interval)
+    num_steps = check_count("num_steps", num_steps)
+    interval = check_count("interval", interval)
     patience = None if patience is None else check_count("patience", patience)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
@@ -138,51 +138,58 @@ def fit(
         )
     method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers))
     init = as_float("init", init)
-    problem = Problem(key, init, descent.movable(init, trainable), tuple(args))
+    problem = Problem(key, init, descent.trainable_mask(init, trainable), tuple(args))
     if not progress and checkpoint is None:
         return _run(method, problem)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(problem)):
         raise ValueError(
             "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
         )
-    step = lambda state, start: _advance(method, problem, state, start, interval)
+
+    def segment(state, start):
+        return _run_steps(method, problem, state, start, interval)
+
     state, records = checkpoints.run(
-        step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint
+        segment, _init_state(method, problem), problem, num_steps, progress, checkpoint
     )
     return _finish(method, problem, state, Record(*map(jnp.asarray, records)))
 
 
 @jax.jit(static_argnums=0)
 def _run(method, problem):
-    state = descent.begin(method, problem)
-    state, records = descent.advance(method, problem, state, 0, method.num_steps)
+    state = descent.init_state(method, problem)
+    state, records = descent.run_steps(method, problem, state, 0, method.num_steps)
     return _finish(method, problem, state, records)
 
 
-_begin = jax.jit(descent.begin, static_argnums=0)
-_advance = jax.jit(descent.advance, static_argnums=(0, 4))
+_init_state = jax.jit(descent.init_state, static_argnums=0)
+_run_steps = jax.jit(descent.run_steps, static_argnums=(0, 4))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jax.jit(static_argnums=0)
 def _finish(method: Method, problem: Problem, state: State, records: Record) -> FitResult:
     """Compare what the descent found with its start, all with one key that no step has used."""
     key = jax.random.fold_in(problem.key, method.num_steps)
-    start = descent.begin(method, problem).free
-    candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, state.good, state.average)
-    losses: Estimate = jax.lax.map(
-        lambda free: descent.evaluate(method, problem, key, free), candidates
-    )
-    # the start, where none is
+
+    def loss(params):
+        return descent.evaluate(method, problem, key, params)
+
+    start = descent.init_params(problem.init)
+    found = [start, state.last_finite, state.average]
+    candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    losses: Estimate = jax.lax.map(loss, candidates)
+    # The start, where none is finite.
     best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))
-    pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
-    g = descent.assemble(problem, pick(candidates, best))
+    g = descent.assemble(problem, index(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)
     return FitResult(
-        g,
-        pick(losses, best),
-        pick(losses, 0),
-        state.num_steps,
-        state.num_skipped,
-        state.stopped,
-        *records,
+        gmm=g,
+        loss=index(losses, best),
+        start=index(losses, 0),
+        num_steps=state.num_steps,
+        num_skipped=state.num_skipped,
+        converged=state.stopped,
+        losses=records.loss,
+        stderrs=records.stderr,
+        gradient_norms=records.gradient_norm,
     )

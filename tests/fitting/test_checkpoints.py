@@ -126,8 +126,9 @@ def slow(key, q):
     jax.debug.callback(lambda: time.sleep(0.01))
     return jnp.sum((q.means - 3.0) ** 2)
 q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
-options = {"num_steps": int(sys.argv[2]), "interval": 10, "patience": None, "checkpoint":
-sys.argv[1]} print(int(gmmjax.fit(jax.random.key(0), slow, q, **options).num_steps))
+options = {"num_steps": int(sys.argv[2]), "interval": 10, "patience": None}
+result = gmmjax.fit(jax.random.key(0), slow, q, checkpoint=sys.argv[1], **options)
+print(int(result.num_steps))
 """
 
 
