@@ -11,6 +11,9 @@ import numpy as np
 from gmmjax._mixture.files import read_arrays, write_arrays
 from gmmjax._progress import bar
 
+# Parameters in the units of the start; before there was a number, in those of x.
+_LAYOUT = 2
+
 
 def run(advance, state, problem, num_steps: int, progress: bool, checkpoint):
     """Apply `advance(state, start) -> (state, records)` until `num_steps` are done or
@@ -57,7 +60,7 @@ def _shown(progress, num_steps, done):
 
 def _contents(done, identity, state, records):
     """The arrays of a checkpoint by name."""
-    return {"done": done, **identity, **_pack(state), **_pack(records, "record")}
+    return {"layout": _LAYOUT, "done": done, **identity, **_pack(state), **_pack(records, "record")}
 
 
 def _resume(path, identity, state, records):
@@ -74,6 +77,11 @@ def _resume(path, identity, state, records):
 
 def _check(path, arrays, expected, identity):
     """Refuse arrays that are not those of this fit."""
+    if "state0" in arrays and arrays.get("layout") != _LAYOUT:
+        raise ValueError(
+            f"checkpoint: {path} was written by another version of gmmjax, whose parameters mean "
+            "something else; move it away to begin anew"
+        )
     for name, value in expected.items():
         if name not in arrays:
             raise ValueError(

@@ -9,9 +9,13 @@ import optax
 
 from gmmjax._fitting import stopping
 from gmmjax._fitting.stopping import Window
+from gmmjax._fitting.units import from_units, to_units
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._mixture.unconstrained import Unconstrained
 from gmmjax._sampling.estimate import Estimate
+
+# Errors of the same loss differ by some tens of percent from step to step.
+_EXPLOSION = 10.0
 
 
 class Method(NamedTuple):
@@ -22,6 +26,7 @@ class Method(NamedTuple):
     num_steps: int
     patience: int | None
     common_random_numbers: bool
+    hold_weights: int
 
 
 class Problem(NamedTuple):
@@ -39,10 +44,11 @@ class State(NamedTuple):
     """Everything that goes from step to step."""
 
     params: Unconstrained
-    last_finite: Unconstrained  # where loss and gradient were last finite
+    last_finite: Unconstrained  # where loss and gradient last made sense
     average: Unconstrained
     opt_state: Any
     window: Window
+    last_loss: Estimate  # the last that made sense
     previous: Estimate  # mean loss of the window before
     num_steps: jax.Array
     num_skipped: jax.Array
@@ -69,16 +75,9 @@ def trainable_mask(init: GMM, trainable: GMM) -> Unconstrained:
     return Unconstrained(*masks)
 
 
-def init_params(init: GMM) -> Unconstrained:
-    """The parameters of the start."""
-    # Optimisers see 0 in place of −inf: weight decay and line searches would turn it into NaN.
-    params = unconstrain(init)
-    return params._replace(logits=jnp.where(params.logits > -jnp.inf, params.logits, 0.0))
-
-
 def init_state(method: Method, problem: Problem) -> State:
     """The state before the first step."""
-    params = init_params(problem.init)
+    params = to_units(problem.init)
     infinite = jnp.full((), jnp.inf, params.means.dtype)
     return State(
         params=params,
@@ -86,6 +85,7 @@ def init_state(method: Method, problem: Problem) -> State:
         average=params,
         opt_state=method.optimizer.init(params),
         window=stopping.empty_window(params),
+        last_loss=Estimate(infinite, infinite),
         previous=Estimate(infinite, infinite),
         num_steps=jnp.zeros((), int),
         num_skipped=jnp.zeros((), int),
@@ -129,49 +129,67 @@ def assemble(problem: Problem, params: Unconstrained) -> GMM:
     """The mixture of parameters, with the start's own numbers, to the last bit, where nothing may
     move.
     """
-    start = unconstrain(problem.init)
-    g = constrain(jax.tree.map(jnp.where, problem.trainable, params, start))
+    start = to_units(problem.init)
+    moved = jax.tree.map(jnp.where, problem.trainable, params, start)
+    g = from_units(problem.init, moved)
     leaves = []
-    for mask, moved, kept in zip(problem.trainable, g, problem.init, strict=True):
+    for mask, new, old in zip(problem.trainable, g, problem.init, strict=True):
         row = jnp.any(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)
-        leaves.append(jnp.where(row, moved, kept))
+        leaves.append(jnp.where(row, new, old))
     return GMM(*leaves)
 
 
 def _step(method, problem, state, index):
     key = jax.random.fold_in(problem.key, 0 if method.common_random_numbers else index)
+    held = (index < method.hold_weights) & _components_move(problem.trainable)
+    weights_move = problem.trainable.logits & ~held
+    problem = problem._replace(trainable=problem.trainable._replace(logits=weights_move))
 
-    def loss(params):
+    def loss_fn(params):
         return evaluate(method, problem, key, params)
 
-    (value, stderr), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    (value, stderr), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    loss = Estimate(value, stderr)
     updates, opt_state = optax.with_extra_args_support(method.optimizer).update(
         gradient,
         state.opt_state,
         state.params,
         value=value,
         grad=gradient,
-        value_fn=lambda params: loss(params).value,
+        value_fn=lambda params: loss_fn(params).value,
     )
     moved = _move(problem.trainable, state.params, updates)
-    sound = jnp.isfinite(value) & _all_finite(gradient)
+    sound = _makes_sense(loss, state.last_loss) & _all_finite(gradient)
     taken = sound & _all_finite(moved)
-    # A step that led to where the loss or its gradient is not finite is halved until it does not.
+    # A step that led to where the loss or its gradient makes no sense is halved until it does.
     halved = jax.tree.map(lambda a, b: 0.5 * (a + b), state.last_finite, state.params)
     num_steps = state.num_steps + taken
-    window, previous, arrived = _judge(method, state, Estimate(value, stderr), gradient)
+    window, previous, arrived = _judge(method, state, loss, gradient)
+    judged = sound & ~held
     new = State(
         params=_where(taken, moved, _where(sound, state.params, halved)),
         last_finite=_where(sound, state.params, state.last_finite),
         average=_where(taken, _average(state.average, moved, num_steps), state.average),
         opt_state=_where(taken, opt_state, state.opt_state),
-        window=_where(sound, window, state.window),
-        previous=_where(sound, previous, state.previous),
+        window=_where(judged, window, state.window),
+        last_loss=_where(sound, loss, state.last_loss),
+        previous=_where(judged, previous, state.previous),
         num_steps=num_steps,
         num_skipped=state.num_skipped + ~taken,
-        stopped=sound & arrived,
+        stopped=judged & arrived,
     )
     return new, Record(value, stderr, _norm(gradient))
+
+
+def _components_move(trainable: Unconstrained) -> jax.Array:
+    """Whether there is anything for the weights to wait for."""
+    return jnp.any(trainable.means) | jnp.any(trainable.scale)
+
+
+def _makes_sense(loss: Estimate, last: Estimate) -> jax.Array:
+    """Whether a loss is a number, whose error is not far above all that was known of the last."""
+    known = jnp.abs(loss.value) + jnp.abs(last.value) + _EXPLOSION * last.stderr
+    return jnp.isfinite(loss.value) & (loss.stderr <= known)
 
 
 def _move(trainable, params, updates):
