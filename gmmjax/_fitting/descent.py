@@ -9,7 +9,7 @@ import optax
 
 from gmmjax._fitting import stopping
 from gmmjax._fitting.stopping import Window
-from gmmjax._fitting.units import from_units, to_units
+from gmmjax._fitting.units import from_units, resolved, to_units
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.unconstrained import Unconstrained
 from gmmjax._sampling.estimate import Estimate
@@ -159,7 +159,7 @@ def _step(method, problem, state, index):
         value_fn=lambda params: loss_fn(params).value,
     )
     moved = _move(problem.trainable, state.params, updates)
-    sound = _makes_sense(loss, state.last_loss) & _all_finite(gradient)
+    sound = makes_sense(loss, state.last_loss) & _all_finite(gradient) & resolved(state.params)
     taken = sound & _all_finite(moved)
     # A step that led to where the loss or its gradient makes no sense is halved until it does.
     halved = jax.tree.map(lambda a, b: 0.5 * (a + b), state.last_finite, state.params)
@@ -186,10 +186,11 @@ def _components_move(trainable: Unconstrained) -> jax.Array:
     return jnp.any(trainable.means) | jnp.any(trainable.scale)
 
 
-def _makes_sense(loss: Estimate, last: Estimate) -> jax.Array:
-    """Whether a loss is a number, whose error is not far above all that was known of the last."""
-    known = jnp.abs(loss.value) + jnp.abs(last.value) + _EXPLOSION * last.stderr
-    return jnp.isfinite(loss.value) & (loss.stderr <= known)
+def makes_sense(loss: Estimate, reference: Estimate) -> jax.Array:
+    """Whether a loss is a number whose error has not exploded beyond all of a loss before."""
+    known = jnp.abs(reference.value) + _EXPLOSION * reference.stderr
+    least = jnp.abs(loss.value) / _EXPLOSION
+    return jnp.isfinite(loss.value) & (loss.stderr <= jnp.maximum(known, least))
 
 
 def _move(trainable, params, updates):

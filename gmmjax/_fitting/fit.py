@@ -12,7 +12,7 @@ from jax.core import Tracer
 from gmmjax._fitting import checkpoints, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
 from gmmjax._fitting.natural import natural_gradient
-from gmmjax._fitting.units import to_units
+from gmmjax._fitting.units import resolved, to_units
 from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, keyed
@@ -194,7 +194,8 @@ def _finish(method: Method, problem: Problem, state: State, records: Record):
     found = [to_units(problem.init), state.last_finite, state.average]
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
     losses: Estimate = jax.lax.map(loss_fn, candidates)
-    best = _best(losses)
+    sound = descent.makes_sense(losses, index(losses, 0)) & jax.vmap(resolved)(candidates)
+    best = _best(losses, sound)
     g = descent.assemble(problem, index(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)
     result = FitResult(
@@ -208,21 +209,21 @@ def _finish(method: Method, problem: Problem, state: State, records: Record):
         stderrs=records.stderr,
         gradient_norms=records.gradient_norm,
     )
-    return result, ~jnp.all(jnp.isfinite(losses.value) & ~jnp.isnan(losses.stderr))
+    return result, ~jnp.all(sound)
 
 
-def _best(losses: Estimate) -> jax.Array:
-    """The least of several losses, and the first, the start, where no other is known well enough to
-    say so.
+def _best(losses: Estimate, sound: jax.Array) -> jax.Array:
+    """The least of several losses, or the first, the start, where no other makes sense and is told
+    from it, or from 0, by its own error.
     """
     start = index(losses, 0)
-    # A single replicate states no error, and so the start has none either.
+    # A single replicate states no error, here and at the start.
     unstated = jnp.isposinf(losses.stderr) & jnp.isposinf(start.stderr)
     error = jnp.where(unstated, 0.0, losses.stderr)
-    better = 3 * error < start.value - losses.value
-    known = (error < jnp.abs(losses.value)) | better | ~jnp.isfinite(start.value)
-    sound = jnp.isfinite(losses.value) & jnp.isfinite(error) & known
-    return jnp.argmin(jnp.where(sound.at[0].set(jnp.isfinite(start.value)), losses.value, jnp.inf))
+    told = (error < jnp.abs(losses.value)) | (3 * error < start.value - losses.value)
+    eligible = sound & (told | ~jnp.isfinite(start.value))
+    eligible = eligible.at[0].set(jnp.isfinite(start.value))
+    return jnp.argmin(jnp.where(eligible, losses.value, jnp.inf))
 
 
 def _told(result: FitResult, senseless) -> FitResult:

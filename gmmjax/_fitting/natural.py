@@ -1,6 +1,6 @@
 """Natural gradients as an optax transformation."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,6 @@ from gmmjax._fitting import fisher
 from gmmjax._fitting.fisher import Frame, Step
 from gmmjax._mixture import linalg
 from gmmjax._mixture.unconstrained import Unconstrained
-from gmmjax._validate import check_between
 
 _FIRST_LENGTH = 0.1
 # How much of the steepest curvature so far counts a step later.
@@ -75,31 +74,39 @@ def natural_gradient(
       >>> print(rule.update(grads, rule.init(u), u)[0].means.round(4))
       [[-1.]]
     """
-    max_kl = check_between("max_kl", max_kl, 0.0, float("inf"))
+    if not max_kl > 0:
+        raise ValueError(f"max_kl: expected a number above 0, got {max_kl}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum: expected a number from 0 to below 1, got {momentum}")
 
-    def update(grads, state, params=None):
+    # Names and types of optax, which knows trees of any kind.
+    def update(updates: Any, state: Any, params: Any = None):
         if params is None:
             raise ValueError("natural_gradient: update(grads, state, params) needs the parameters")
         at = fisher.frame(params)
-        natural = fisher.solve(at, fisher.pull_back(at, grads))
-        curvature = _curvature(at, state, grads, _squared_lengths(at, natural))
+        natural = fisher.solve(at, fisher.pull_back(at, updates))
+        curvature = _curvature(at, state, updates, _squared_lengths(at, natural))
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        step = jax.tree.map(lambda n: -rate * n, natural)
+        step = jax.tree.map(lambda n: jnp.negative(rate) * n, natural)
         if adaptive:
             step = fisher.scaled(at, jax.tree.map(_inverse, curvature), step)
         step = fisher.limit(at, step, max_kl)
         step = jax.tree.map(lambda v, s: momentum * v + s, state.velocity, step)
         step = fisher.limit(at, step, max_kl)
-        updates = fisher.push_forward(at, step)
-        lengths = _squared_lengths(at, step)
-        return updates, NaturalState(state.count + 1, grads, updates, step, lengths, curvature)
+        change = fisher.push_forward(at, step)
+        return change, NaturalState(
+            count=state.count + 1,
+            gradient=updates,
+            update=change,
+            velocity=step,
+            squared_lengths=_squared_lengths(at, step),
+            curvature=curvature,
+        )
 
     return optax.GradientTransformation(_init, update)
 
 
-def _init(params: Unconstrained) -> NaturalState:
+def _init(params: Any) -> NaturalState:
     zeros = jax.tree.map(jnp.zeros_like, params)
     blocks = fisher.block_sums(fisher.frame(params), Step(*zeros))
     return NaturalState(jnp.zeros((), int), zeros, zeros, Step(*zeros), blocks, blocks)
@@ -135,4 +142,4 @@ def _curvature(at: Frame, state: NaturalState, grads: Unconstrained, squared_len
 
 
 def _inverse(x):
-    return linalg.safe_divide(1.0, x)
+    return linalg.safe_divide(jnp.ones_like(x), x)

@@ -77,4 +77,4 @@ def _gradient_is_noise(window: Window) -> jax.Array:
         ratio = mean**2 / jnp.where(variance > 0, variance, 1e-30)
         ratios += jnp.sum(jnp.where(moves, ratio, 0.0))
         num_moving += jnp.sum(moves)
-    return ratios <= num_moving
+    return jnp.asarray(ratios <= num_moving)

@@ -9,6 +9,8 @@ from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 
 # Far below any logit of a component that is present, and small enough for norms of parameters.
 _ABSENT = -100.0
+# Of whitened points, in standard deviations.
+_LARGEST_ERROR = 0.01
 
 
 def to_units(init: GMM) -> Unconstrained:
@@ -26,6 +28,17 @@ def from_units(init: GMM, params: Unconstrained) -> GMM:
     sizes = _sizes(init)
     g = constrain(params)
     return GMM(g.logits, init.means + sizes * g.means, g.scale * _rows(sizes, g))
+
+
+def resolved(params: Unconstrained) -> jax.Array:
+    """Whether the precision resolves all factors: densities where it does not are nonsense."""
+    if params.scale.ndim <= params.means.ndim:
+        return jnp.all(jnp.isfinite(params.scale))
+    factor = constrain(params).scale
+    inverse = linalg.inverse_scale(factor, params.means)
+    # Skeel's condition number bounds the error of L⁻¹(L z), whatever the units of the rows.
+    growth = jnp.sum(linalg.matmul(jnp.abs(inverse), jnp.abs(factor)), axis=-1)
+    return jnp.all(jnp.finfo(factor.dtype).eps * growth < _LARGEST_ERROR)
 
 
 def _sizes(init: GMM) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import random_mixture
+from cases import cast, random_mixture
 
 import gmmjax
 
@@ -64,7 +64,7 @@ def test_stays_at_the_optimum(key, pair):
     p, q = pair
     result = fit(key, forward, p, args=(p,))
     kl, stderr = gmmjax.kl_divergence(key, p, result.gmm)
-    assert kl < 4 * result.loss.stderr + 4 * stderr
+    assert kl <= 4 * result.loss.stderr + 4 * stderr
     assert result.loss.value <= result.start.value
     moved = fit(key, forward, q, args=(p,))
     assert moved.loss.value < moved.start.value - 10 * moved.loss.stderr
@@ -184,7 +184,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(key, pair):
     assert_same(hopeless.gmm, q)
 
 
-@pytest.mark.parametrize("error", [jnp.nan, 1e20, jnp.inf])
+@pytest.mark.parametrize("error", [jnp.nan, 1e25, jnp.inf])
 def test_nonsense_cannot_win(error, key):
     def senseless(key, q):
         distance = jnp.sum((q.means - 3.0) ** 2)
@@ -201,17 +201,22 @@ def test_nonsense_cannot_win(error, key):
     assert result.num_skipped > 10
 
 
-@pytest.mark.parametrize("optimizer", [optax.adam(0.5), optax.sgd(0.5)], ids=["adam", "sgd"])
 @pytest.mark.filterwarnings("ignore:fit:UserWarning")
-def test_a_descent_that_explodes_ends_no_worse_than_it_began(optimizer, key):
-    p = random_mixture(0, 10, 20, spread=3.0)
-    q = random_mixture(1, 10, 20, kind="full")
+def test_a_descent_that_explodes_ends_no_worse_than_it_began(key):
+    # Factors that single precision no longer resolves give losses of −1e11 with small errors.
+    p = cast(random_mixture(0, 10, 20, spread=3.0), jnp.float32)
+    q = cast(random_mixture(1, 10, 20), jnp.float32)
     loss = lambda key, q, p: gmmjax.kl_to_density(
         key, q, lambda x: gmmjax.log_prob(p, x), num_samples=64
     )
-    result = fit(key, loss, q, args=(p,), optimizer=optimizer, num_steps=60, patience=None)
+    found = functools.partial(fit, key, loss, q, args=(p,), patience=None)
+    result = found(optimizer=optax.adam(0.5))
     assert -4 * result.loss.stderr < result.loss.value <= result.start.value
+    assert result.num_skipped > 0
     assert all(np.isfinite(leaf).all() for leaf in result.gmm)
+    natural = found()
+    assert natural.num_skipped == 0
+    assert natural.loss.value < 0.05 * natural.start.value
 
 
 def test_a_step_over_the_edge_is_halved(key):
