@@ -188,9 +188,10 @@ def _components_move(trainable: Unconstrained) -> jax.Array:
 
 def makes_sense(loss: Estimate, reference: Estimate) -> jax.Array:
     """Whether a loss is a number whose error has not exploded beyond all of a loss before."""
-    known = jnp.abs(reference.value) + _EXPLOSION * reference.stderr
-    least = jnp.abs(loss.value) / _EXPLOSION
-    return jnp.isfinite(loss.value) & (loss.stderr <= jnp.maximum(known, least))
+    # At an optimum that is known exactly any error is larger: below a nat none is an explosion.
+    usual = jnp.maximum(1.0, jnp.abs(reference.value) + _EXPLOSION * reference.stderr)
+    known = jnp.maximum(usual, jnp.abs(loss.value) / _EXPLOSION)
+    return jnp.isfinite(loss.value) & (loss.stderr <= known)
 
 
 def _move(trainable, params, updates):
