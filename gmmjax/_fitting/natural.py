@@ -127,7 +127,10 @@ def _curvature(at: Frame, state: NaturalState, grads: Unconstrained, squared_len
     )
 
     def largest(product, length, before, natural_length):
-        first = jnp.sqrt(natural_length) / _FIRST_LENGTH
+        # A root has no derivative at 0, where weights that wait are.
+        moves = natural_length > 0
+        root = jnp.sqrt(jnp.where(moves, natural_length, 1.0))
+        first = jnp.where(moves, root, 0.0) / _FIRST_LENGTH
         seen = linalg.safe_divide(jnp.abs(product), length)
         most = jnp.where(state.count > 1, jnp.maximum(seen, _MEMORY * before), seen)
         return jnp.where((state.count == 0) | (most == 0), first, most)

@@ -48,11 +48,12 @@ def _sizes(init: GMM) -> jax.Array:
         # Squares of 1e-30 underflow in float32, those of ratios to the largest entry do not.
         largest = jnp.max(scale, axis=-1)
         ratios = linalg.safe_divide(scale, largest[..., None])
-        scale = largest * jnp.sqrt(jnp.sum(ratios * ratios, axis=-1))
+        # The largest ratio is 1, but for rows of zeros, where a root has no derivative.
+        scale = largest * jnp.sqrt(jnp.maximum(jnp.sum(ratios * ratios, axis=-1), 1.0))
     sizes = scale.reshape(scale.shape[0], -1)
     # An absent component may have a scale of 0, or none at all.
     usable = jnp.isfinite(sizes) & (sizes > 0)
-    return jax.lax.stop_gradient(jnp.where(usable, sizes, 1.0))
+    return jnp.where(usable, sizes, 1.0)
 
 
 def _rows(sizes: jax.Array, g: GMM) -> jax.Array:
