@@ -56,6 +56,7 @@ from gmmjax._exact.l2 import (
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._fitting.fit import FitResult, fit
+from gmmjax._fitting.natural import natural_gradient
 from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
@@ -133,6 +134,7 @@ __all__ = [  # what help(gmmjax) lists
     "mutual_information",
     "mw2_coupling",
     "mw2_squared",
+    "natural_gradient",
     "normalised_ise",
     "pairwise",
     "random_start",

@@ -293,3 +293,5 @@ NOT_IN_TABLE = {
 }
 # chooses between starts in Python; its own tests ask for the rest
 NOT_IN_TABLE |= {"reduce_mixture"}
+# an optax transformation
+NOT_IN_TABLE |= {"natural_gradient"}

@@ -11,8 +11,11 @@ import numpy as np
 from gmmjax._mixture.files import read_arrays, write_arrays
 from gmmjax._progress import bar
 
+# Parameters in the units of the start; before there was a number, in those of x.
+_LAYOUT = 2
 
-def run(advance, state, problem, num_steps: int, interval: int, progress: bool, checkpoint):
+
+def run(advance, state, problem, num_steps: int, progress: bool, checkpoint):
     """Apply `advance(state, start) -> (state, records)` until `num_steps` are done or
     `state.stopped`.
 
@@ -20,12 +23,11 @@ def run(advance, state, problem, num_steps: int, interval: int, progress: bool, 
     none.
     """
     identity = _identity(problem)
-    records = [np.full(num_steps, np.nan, state.level.value.dtype) for _ in range(3)]
+    records = [np.full(num_steps, np.nan, state.params.means.dtype) for _ in range(3)]
     done = 0
     if checkpoint is not None and os.path.exists(checkpoint):
         done, state, records = _resume(checkpoint, identity, state, records)
-    steps = {"total": num_steps, "initial": done, "desc": "fit", "unit": "step"}
-    with bar(**steps) if progress else contextlib.nullcontext() as shown:
+    with _shown(progress, num_steps, done) as shown:
         try:
             pending = None
             while done < num_steps and not state.stopped:
@@ -40,10 +42,7 @@ def run(advance, state, problem, num_steps: int, interval: int, progress: bool, 
                 if shown is not None:
                     _show(shown, new)
                 if checkpoint is not None:
-                    write_arrays(
-                        checkpoint,
-                        {"done": done, **identity, **_pack(state), **_pack(records, "record")},
-                    )
+                    write_arrays(checkpoint, _contents(done, identity, state, records))
         except KeyboardInterrupt:
             warnings.warn(
                 f"fit: interrupted after {done} of {num_steps} steps; this is the best so far",
@@ -52,29 +51,51 @@ def run(advance, state, problem, num_steps: int, interval: int, progress: bool, 
     return state, records
 
 
+def _shown(progress, num_steps, done):
+    """A bar, or nothing."""
+    if not progress:
+        return contextlib.nullcontext()
+    return bar(total=num_steps, initial=done, desc="fit", unit="step")
+
+
+def _contents(done, identity, state, records):
+    """The arrays of a checkpoint by name."""
+    return {"layout": _LAYOUT, "done": done, **identity, **_pack(state), **_pack(records, "record")}
+
+
 def _resume(path, identity, state, records):
     arrays = read_arrays(path)
-    expected = {"done": 0, **identity, **_pack(state), **_pack(records, "record")}
-    for name, value in expected.items():
-        if name not in arrays:
-            raise ValueError(
-                f"checkpoint: {path} is not the state of this fit: it has no array {name!r}"
-            )
-        saved = arrays[name]
-        free = name.startswith("record")  # the number of steps may change
-        if saved.dtype != np.asarray(value).dtype or (not free and saved.shape != np.shape(value)):
-            raise ValueError(
-                f"checkpoint: {path} is not the state of this fit: {name} is {saved.dtype} {saved.shape}, "
-                f"expected {np.asarray(value).dtype} {np.shape(value)}"
-            )
-        if name in identity and not np.array_equal(saved, value, equal_nan=value.dtype.kind == "f"):
-            raise ValueError(f"checkpoint: {path} is the state of another fit: {name} differs")
+    expected = _contents(0, identity, state, records)
+    _check(path, arrays, expected, identity)
     done = min(int(arrays["done"]), len(records[0]))
     for i, record in enumerate(records):
         record[:done] = arrays[f"record{i}"][:done]
     leaves, tree = jax.tree.flatten(state)
     restored = [_unpack(arrays[f"state{i}"], leaf) for i, leaf in enumerate(leaves)]
     return done, jax.tree.unflatten(tree, restored), records
+
+
+def _check(path, arrays, expected, identity):
+    """Refuse arrays that are not those of this fit."""
+    if "state0" in arrays and arrays.get("layout") != _LAYOUT:
+        raise ValueError(
+            f"checkpoint: {path} was written by another version of gmmjax, whose parameters mean "
+            "something else; move it away to begin anew"
+        )
+    for name, value in expected.items():
+        if name not in arrays:
+            raise ValueError(
+                f"checkpoint: {path} is not the state of this fit: it has no array {name!r}"
+            )
+        saved, value = arrays[name], np.asarray(value)
+        any_length = name.startswith("record")  # the number of steps may change
+        if saved.dtype != value.dtype or (not any_length and saved.shape != value.shape):
+            raise ValueError(
+                f"checkpoint: {path} is not the state of this fit: "
+                f"{name} is {saved.dtype} {saved.shape}, expected {value.dtype} {value.shape}"
+            )
+        if name in identity and not np.array_equal(saved, value, equal_nan=value.dtype.kind == "f"):
+            raise ValueError(f"checkpoint: {path} is the state of another fit: {name} differs")
 
 
 def _identity(problem):

@@ -1,4 +1,4 @@
-"""One descent: the state of a fit, a step of it, and when it has arrived."""
+"""One descent: the state of a fit, a step of it, and what it does where numbers are not finite."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,9 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gmmjax._fitting import stopping
+from gmmjax._fitting.stopping import Window
+from gmmjax._fitting.units import from_units, resolved, to_units
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._mixture.unconstrained import Unconstrained
 from gmmjax._sampling.estimate import Estimate
+
+# Errors of the same loss differ by some tens of percent from step to step.
+_EXPLOSION = 10.0
 
 
 class Method(NamedTuple):
@@ -20,6 +26,7 @@ class Method(NamedTuple):
     num_steps: int
     patience: int | None
     common_random_numbers: bool
+    hold_weights: int
 
 
 class Problem(NamedTuple):
@@ -33,25 +40,16 @@ class Problem(NamedTuple):
     args: tuple
 
 
-class Window(NamedTuple):
-    """Sums over the steps since progress was last judged."""
-
-    count: jax.Array
-    loss: jax.Array
-    variance: jax.Array  # stderr²
-    gradient: Unconstrained
-    squares: Unconstrained
-
-
 class State(NamedTuple):
     """Everything that goes from step to step."""
 
-    free: Unconstrained
-    good: Unconstrained  # where loss and gradient were last finite
+    params: Unconstrained
+    last_finite: Unconstrained  # where loss and gradient last made sense
     average: Unconstrained
-    memory: Any  # of the optimiser
+    opt_state: Any
     window: Window
-    level: Estimate  # mean loss of the window before
+    last_loss: Estimate  # the last that made sense
+    previous: Estimate  # mean loss of the window before
     num_steps: jax.Array
     num_skipped: jax.Array
     stopped: jax.Array
@@ -65,7 +63,7 @@ class Record(NamedTuple):
     gradient_norm: jax.Array
 
 
-def movable(init: GMM, trainable: GMM) -> Unconstrained:
+def trainable_mask(init: GMM, trainable: GMM) -> Unconstrained:
     """Booleans of the shapes of `init`: what the user lets move, of components that are present."""
     present = init.logits > -jnp.inf
     masks = []
@@ -77,154 +75,149 @@ def movable(init: GMM, trainable: GMM) -> Unconstrained:
     return Unconstrained(*masks)
 
 
-def begin(method: Method, problem: Problem) -> State:
+def init_state(method: Method, problem: Problem) -> State:
     """The state before the first step."""
-    # Optimisers see 0 in place of −inf: weight decay and line searches would turn it into NaN.
-    free = unconstrain(problem.init)
-    free = free._replace(logits=jnp.where(free.logits > -jnp.inf, free.logits, 0.0))
-    none = jnp.zeros((), int)
-    level = Estimate(*jnp.full((2,), jnp.inf, free.means.dtype))
-    empty = _empty(free)
-    return State(free, free, free, method.optimizer.init(free), empty, level, none, none, none > 0)
+    params = to_units(problem.init)
+    infinite = jnp.full((), jnp.inf, params.means.dtype)
+    return State(
+        params=params,
+        last_finite=params,
+        average=params,
+        opt_state=method.optimizer.init(params),
+        window=stopping.empty_window(params),
+        last_loss=Estimate(infinite, infinite),
+        previous=Estimate(infinite, infinite),
+        num_steps=jnp.zeros((), int),
+        num_skipped=jnp.zeros((), int),
+        stopped=jnp.zeros((), bool),
+    )
 
 
-def advance(
+def run_steps(
     method: Method, problem: Problem, state: State, start, count: int
 ) -> tuple[State, Record]:
     """Steps start … start + count, none of them beyond the last or after a stop."""
+    nothing = Record(*jnp.full((3,), jnp.nan, state.params.means.dtype))
 
     def one(state, index):
-        rest = Record(*jnp.full((3,), jnp.nan, state.free.means.dtype))
-        go = ~state.stopped & (index < method.num_steps)
         return jax.lax.cond(
-            go, lambda s: _step(method, problem, s, index), lambda s: (s, rest), state
+            ~state.stopped & (index < method.num_steps),
+            lambda s: _step(method, problem, s, index),
+            lambda s: (s, nothing),
+            state,
         )
 
     return jax.lax.scan(one, state, start + jnp.arange(count))
 
 
-def evaluate(method: Method, problem: Problem, key, free: Unconstrained) -> Estimate:
-    """The loss at free parameters; what may not move is where it was."""
-    result = method.loss(key, assemble(problem, free), *problem.args)
-    value, stderr = result if isinstance(result, Estimate) else (result, 0 * result)
+def evaluate(method: Method, problem: Problem, key, params: Unconstrained) -> Estimate:
+    """The loss at parameters; what may not move is where it was."""
+    result = method.loss(key, assemble(problem, params), *problem.args)
+    if isinstance(result, Estimate):
+        value, stderr = result
+    else:
+        value, stderr = result, jnp.zeros_like(result)
     if jnp.shape(value) != ():
         raise ValueError(
             f"loss: expected an Estimate or a scalar, got an array of shape {jnp.shape(value)}"
         )
-    dtype = free.means.dtype
+    dtype = params.means.dtype
     return Estimate(jnp.asarray(value, dtype), jax.lax.stop_gradient(jnp.asarray(stderr, dtype)))
 
 
-def assemble(problem: Problem, free: Unconstrained) -> GMM:
-    """The mixture of free parameters, with the start's own numbers, to the last bit, where nothing
-    may move.
+def assemble(problem: Problem, params: Unconstrained) -> GMM:
+    """The mixture of parameters, with the start's own numbers, to the last bit, where nothing may
+    move.
     """
-    fixed = unconstrain(problem.init)
-    g = constrain(
-        Unconstrained(
-            *(jnp.where(m, a, b) for m, a, b in zip(problem.trainable, free, fixed, strict=True))
-        )
-    )
-    rows = [
-        jnp.any(mask, axis=tuple(range(1, mask.ndim)), keepdims=True) for mask in problem.trainable
-    ]
-    return GMM(*(jnp.where(row, a, b) for row, a, b in zip(rows, g, problem.init, strict=True)))
+    start = to_units(problem.init)
+    moved = jax.tree.map(jnp.where, problem.trainable, params, start)
+    g = from_units(problem.init, moved)
+    leaves = []
+    for mask, new, old in zip(problem.trainable, g, problem.init, strict=True):
+        row = jnp.any(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)
+        leaves.append(jnp.where(row, new, old))
+    return GMM(*leaves)
 
 
 def _step(method, problem, state, index):
     key = jax.random.fold_in(problem.key, 0 if method.common_random_numbers else index)
-    value_fn = lambda free: evaluate(method, problem, key, free)
-    (value, stderr), gradient = jax.value_and_grad(value_fn, has_aux=True)(state.free)
-    updates, memory = optax.with_extra_args_support(method.optimizer).update(
+    held = (index < method.hold_weights) & _components_move(problem.trainable)
+    weights_move = problem.trainable.logits & ~held
+    problem = problem._replace(trainable=problem.trainable._replace(logits=weights_move))
+
+    def loss_fn(params):
+        return evaluate(method, problem, key, params)
+
+    (value, stderr), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    loss = Estimate(value, stderr)
+    updates, opt_state = optax.with_extra_args_support(method.optimizer).update(
         gradient,
-        state.memory,
-        state.free,
+        state.opt_state,
+        state.params,
         value=value,
         grad=gradient,
-        value_fn=lambda free: value_fn(free).value,
+        value_fn=lambda params: loss_fn(params).value,
     )
-    moved = jax.tree.map(
-        lambda m, x, u: jnp.where(m, x + u, x), problem.trainable, state.free, updates
-    )
-    sound = jnp.isfinite(value) & _all_finite(gradient)
+    moved = _move(problem.trainable, state.params, updates)
+    sound = makes_sense(loss, state.last_loss) & _all_finite(gradient) & resolved(state.params)
     taken = sound & _all_finite(moved)
-    # A step that led to where the loss or its gradient is not finite is halved until it does not.
-    halved = jax.tree.map(lambda good, free: 0.5 * (good + free), state.good, state.free)
+    # A step that led to where the loss or its gradient makes no sense is halved until it does.
+    halved = jax.tree.map(lambda a, b: 0.5 * (a + b), state.last_finite, state.params)
     num_steps = state.num_steps + taken
-    # Polynomial-decay averaging (Shamir and Zhang, 2013): of the tail, wherever the end may come.
-    rate = (9.0 / (jnp.maximum(num_steps, 1) + 8.0)).astype(value.dtype)
-    average = jax.tree.map(lambda a, x: a + rate * (x - a), state.average, moved)
-    window, level, arrived = _judge(method, state.window, state.level, value, stderr, gradient)
+    window, previous, arrived = _judge(method, state, loss, gradient)
+    judged = sound & ~held
     new = State(
-        free=_where(taken, moved, _where(sound, state.free, halved)),
-        good=_where(sound, state.free, state.good),
-        average=_where(taken, average, state.average),
-        memory=_where(taken, memory, state.memory),
-        window=_where(sound, window, state.window),
-        level=_where(sound, level, state.level),
+        params=_where(taken, moved, _where(sound, state.params, halved)),
+        last_finite=_where(sound, state.params, state.last_finite),
+        average=_where(taken, _average(state.average, moved, num_steps), state.average),
+        opt_state=_where(taken, opt_state, state.opt_state),
+        window=_where(judged, window, state.window),
+        last_loss=_where(sound, loss, state.last_loss),
+        previous=_where(judged, previous, state.previous),
         num_steps=num_steps,
         num_skipped=state.num_skipped + ~taken,
-        stopped=sound & arrived,
+        stopped=judged & arrived,
     )
     return new, Record(value, stderr, _norm(gradient))
 
 
-def _judge(method, window, level, value, stderr, gradient):
-    """The window with one more step in it, and whether, once it is full, it shows no progress."""
-    gradient = jax.lax.stop_gradient(gradient)
-    window = Window(
-        window.count + 1,
-        window.loss + value,
-        window.variance + stderr**2,
-        jax.tree.map(jnp.add, window.gradient, gradient),
-        jax.tree.map(lambda s, g: s + g * g, window.squares, gradient),
-    )
-    if method.patience is None:
-        return window, level, jnp.zeros((), bool)
-    count, full = window.count.astype(value.dtype), window.count >= method.patience
-    # One key for all steps has no noise between steps: what counts then is to be small beside the
-    # error of all.
-    error = (
-        0.01 * jnp.sqrt(window.variance / count)
-        if method.common_random_numbers
-        else jnp.sqrt(window.variance) / count
-    )
-    current = Estimate(window.loss / count, error)
-    flat = level.value - current.value <= jnp.hypot(level.stderr, error) + jnp.finfo(
-        value.dtype
-    ).eps * jnp.abs(value)
-    # On a plateau before a descent one of the two often holds by itself. Without noise there is
-    # only the loss to go by.
-    arrived = (
-        full
-        & jnp.isfinite(level.value)
-        & flat
-        & (_drowned(window, count) | method.common_random_numbers)
-    )
-    return _where(full, _empty(gradient), window), _where(full, current, level), arrived
+def _components_move(trainable: Unconstrained) -> jax.Array:
+    """Whether there is anything for the weights to wait for."""
+    return jnp.any(trainable.means) | jnp.any(trainable.scale)
 
 
-def _drowned(window: Window, count: jax.Array):
-    """Whether the mean gradient is no larger than its standard error, in the mean over
-    parameters.
+def makes_sense(loss: Estimate, reference: Estimate) -> jax.Array:
+    """Whether a loss is a number whose error has not exploded beyond all of a loss before."""
+    # At an optimum that is known exactly any error is larger: below a nat none is an explosion.
+    usual = jnp.maximum(1.0, jnp.abs(reference.value) + _EXPLOSION * reference.stderr)
+    known = jnp.maximum(usual, jnp.abs(loss.value) / _EXPLOSION)
+    return jnp.isfinite(loss.value) & (loss.stderr <= known)
+
+
+def _move(trainable, params, updates):
+    return jax.tree.map(lambda m, x, u: jnp.where(m, x + u, x), trainable, params, updates)
+
+
+def _average(average, params, num_steps):
+    """Polynomial-decay averaging (Shamir and Zhang, 2013): of the tail, wherever the end may
+    come.
     """
-
-    def ratio(total: jax.Array, squares: jax.Array):
-        mean = total / count
-        variance = (squares / count - mean**2) / jnp.maximum(count - 1, 1)
-        moves = squares > 0
-        return jnp.sum(
-            jnp.where(moves, mean**2 / jnp.where(variance > 0, variance, 1e-30), 0.0)
-        ), jnp.sum(moves)
-
-    ratios, counts = zip(*map(ratio, window.gradient, window.squares), strict=True)
-    return sum(ratios) <= sum(counts)
+    rate = (9.0 / (jnp.maximum(num_steps, 1) + 8.0)).astype(params.means.dtype)
+    return jax.tree.map(lambda a, x: a + rate * (x - a), average, params)
 
 
-def _empty(free):
-    zeros = jax.tree.map(jnp.zeros_like, free)
-    zero = jnp.zeros((), free.means.dtype)
-    return Window(jnp.zeros((), int), zero, zero, zeros, zeros)
+def _judge(method, state, loss, gradient):
+    """The window with one more step in it, emptied once it is full, and whether the descent has
+    arrived.
+    """
+    window = stopping.extend(state.window, loss, gradient)
+    if method.patience is None:
+        return window, state.previous, jnp.zeros((), bool)
+    full = window.count >= method.patience
+    current = stopping.mean_loss(window, method.common_random_numbers)
+    arrived = stopping.has_arrived(window, state.previous, current, method.common_random_numbers)
+    empty = stopping.empty_window(state.params)
+    return _where(full, empty, window), _where(full, current, state.previous), full & arrived
 
 
 def _norm(tree):

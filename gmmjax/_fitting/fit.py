@@ -1,6 +1,6 @@
 """Fitting a mixture to anything that a loss can say, by gradient."""
 
-import functools
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,12 +11,14 @@ from jax.core import Tracer
 
 from gmmjax._fitting import checkpoints, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._fitting.natural import natural_gradient
+from gmmjax._fitting.units import resolved, to_units
+from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, keyed
 
 _EVERYTHING = GMM._make((True, True, True))
-_ADAM = optax.adam(0.02)
+_NATURAL = natural_gradient()
 
 
 class FitResult(NamedTuple):
@@ -28,11 +30,12 @@ class FitResult(NamedTuple):
         found.
       start: the loss of the start with the same key, so that the two can be compared.
       num_steps: how many steps were taken.
-      num_skipped: how many were not, because loss, gradient or update were not finite.
+      num_skipped: how many were not, because loss, gradient or update were not finite, or the error
+        of the loss exploded.
       converged: whether the stopping rule ended the fit.
       losses: `(num_steps,)` loss of each step, NaN after a stop.
       stderrs: `(num_steps,)` its standard error; 0 where the loss states none.
-      gradient_norms: `(num_steps,)` norm of the gradient in unconstrained parameters.
+      gradient_norms: `(num_steps,)` norm of the gradient in the parameters of the fit.
 
     Example:
       >>> import gmmjax
@@ -57,24 +60,29 @@ def fit(
     loss: Callable,
     init: GMM,
     *,
-    optimizer: optax.GradientTransformation = _ADAM,
+    optimizer: optax.GradientTransformation = _NATURAL,
     num_steps: int = 1000,
     args: tuple = (),
     trainable: GMM = _EVERYTHING,
     common_random_numbers: bool = False,
+    hold_weights: int | None = 20,
     patience: int | None = 50,
     progress: bool = False,
     checkpoint=None,
     interval: int = 50,
 ) -> FitResult:
-    r"""Minimise a loss over mixtures, :math:`\min_q \mathrm{loss}(q)`, by gradient steps in
-    unconstrained parameters.
+    r"""Minimise a loss over mixtures, :math:`\min_q \mathrm{loss}(q)`, by steps that know no units.
 
-    No step leaves the set of mixtures (see `gmmjax.unconstrain`), and absent components stay as
-    they are. What is returned is a local minimum at best. It is the last iterate, an average over
-    the last of them (whose noise is smaller) or, where neither is better, the start: the three are
-    compared with one key that no step has seen, so that the result is not the luckiest of many
-    noisy losses.
+    Parameters are `gmmjax.Unconstrained`: logits, means as steps from where they began, and rows of
+    factors with log-diagonals, both in standard deviations of the components of `init` along each
+    coordinate. A learning rate is thus a fraction of a standard deviation or of a log-weight,
+    whatever the units of x and wherever its origin. No step leaves the set of mixtures, and absent
+    components stay as they are.
+
+    What is returned is a local minimum at best. It is the last iterate, an average over the last of
+    them (whose noise is smaller) or, where neither is better, the start: the three are compared
+    with one key that no step has seen, so that the result is not the luckiest of many noisy losses.
+    A loss that is not finite, or that its own error does not tell from the start's, cannot win.
 
     With `progress` or `checkpoint` a Python loop runs compiled segments, and Ctrl-C returns the
     best so far with a warning. Otherwise the fit is one scan, which `jit` and `vmap` take.
@@ -87,14 +95,16 @@ def fit(
         -jnp.mean(gmmjax.log_prob(q, x))`; to match an unnormalised density: `gmmjax.kl_to_density`.
       init: the start; see `gmmjax.greedy_start`, `gmmjax.kmeans_start`, `gmmjax.moment_start`,
         `gmmjax.random_start`.
-      optimizer: any optax transformation, schedules and all. `optax.lbfgs` and others that search
-        along a line need `common_random_numbers=True` and a loss with true derivatives
-        (`stick_the_landing=False`).
+      optimizer: any optax transformation, schedules and all; by default
+        `gmmjax.natural_gradient()`. `optax.lbfgs` and others that search along a line need
+        `common_random_numbers=True` and a loss with true derivatives (`stick_the_landing=False`).
       num_steps: how many steps at most.
       args: further arguments of `loss`; their values may change without recompilation.
       trainable: a `GMM` of booleans, one per leaf or arrays that broadcast against the leaves: what
         may move. `GMM(True, False, False)` fits the weights alone; the rest keeps its bits.
       common_random_numbers: one key for all steps instead of a fresh one for each.
+      hold_weights: for how many steps weights stay as they are where components move: those that
+        begin far from their place would lose them first. None lets them go at once.
       patience: over how many steps progress is judged. The fit stops when the gradient, averaged
         over them, is no larger than its own standard error, and the loss has not fallen by more
         than its error since those before (with common random numbers: when it has not fallen by
@@ -105,7 +115,9 @@ def fit(
       interval: steps per segment.
 
     Returns:
-      A `FitResult`; its `loss` is in the units of `loss`, nats for a divergence of this package.
+      A `FitResult`; its `loss` is in the units of `loss`, nats for a divergence of this package. A
+      step whose loss or gradient is not finite, or whose error explodes, is taken back by halves
+      and counted in `num_skipped`; outside `jit` and `vmap` a warning says if a tenth of them were.
 
     Raises:
       TypeError: `key` is not a key, `init` or `trainable` is not a `GMM`, or a count is not an int.
@@ -126,7 +138,9 @@ def fit(
       0.8 True
     """
     check_function("loss", loss)
-    num_steps, interval = check_count("num_steps", num_steps), check_count("interval", interval)
+    num_steps = check_count("num_steps", num_steps)
+    interval = check_count("interval", interval)
+    hold_weights = 0 if hold_weights is None else check_count("hold_weights", hold_weights)
     patience = None if patience is None else check_count("patience", patience)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
@@ -136,53 +150,91 @@ def fit(
         raise TypeError(
             f"trainable: expected a gmmjax.GMM of booleans, got {type(trainable).__name__}"
         )
-    method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers))
+    method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers), hold_weights)
     init = as_float("init", init)
-    problem = Problem(key, init, descent.movable(init, trainable), tuple(args))
+    problem = Problem(key, init, descent.trainable_mask(init, trainable), tuple(args))
     if not progress and checkpoint is None:
-        return _run(method, problem)
+        return _told(*_run(method, problem))
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(problem)):
         raise ValueError(
             "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
         )
-    step = lambda state, start: _advance(method, problem, state, start, interval)
+
+    def segment(state, start):
+        return _run_steps(method, problem, state, start, interval)
+
     state, records = checkpoints.run(
-        step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint
+        segment, _init_state(method, problem), problem, num_steps, progress, checkpoint
     )
-    return _finish(method, problem, state, Record(*map(jnp.asarray, records)))
+    return _told(*_finish(method, problem, state, Record(*map(jnp.asarray, records))))
 
 
 @jax.jit(static_argnums=0)
 def _run(method, problem):
-    state = descent.begin(method, problem)
-    state, records = descent.advance(method, problem, state, 0, method.num_steps)
+    state = descent.init_state(method, problem)
+    state, records = descent.run_steps(method, problem, state, 0, method.num_steps)
     return _finish(method, problem, state, records)
 
 
-_begin = jax.jit(descent.begin, static_argnums=0)
-_advance = jax.jit(descent.advance, static_argnums=(0, 4))
+_init_state = jax.jit(descent.init_state, static_argnums=0)
+_run_steps = jax.jit(descent.run_steps, static_argnums=(0, 4))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _finish(method: Method, problem: Problem, state: State, records: Record) -> FitResult:
-    """Compare what the descent found with its start, all with one key that no step has used."""
+@jax.jit(static_argnums=0)
+def _finish(method: Method, problem: Problem, state: State, records: Record):
+    """Compare what the descent found with its start, all with one key that no step has used.
+
+    Returns the result, and whether the descent ended where the loss makes no sense.
+    """
     key = jax.random.fold_in(problem.key, method.num_steps)
-    start = descent.begin(method, problem).free
-    candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, state.good, state.average)
-    losses: Estimate = jax.lax.map(
-        lambda free: descent.evaluate(method, problem, key, free), candidates
-    )
-    # the start, where none is
-    best = jnp.argmin(jnp.where(jnp.isfinite(losses.value), losses.value, jnp.inf))
-    pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
-    g = descent.assemble(problem, pick(candidates, best))
+
+    def loss_fn(params):
+        return descent.evaluate(method, problem, key, params)
+
+    found = [to_units(problem.init), state.last_finite, state.average]
+    candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    losses: Estimate = jax.lax.map(loss_fn, candidates)
+    sound = descent.makes_sense(losses, index(losses, 0)) & jax.vmap(resolved)(candidates)
+    best = _best(losses, sound)
+    g = descent.assemble(problem, index(candidates, best))
     g = jax.tree.map(lambda a, b: jnp.where(best == 0, a, b), problem.init, g)
-    return FitResult(
-        g,
-        pick(losses, best),
-        pick(losses, 0),
-        state.num_steps,
-        state.num_skipped,
-        state.stopped,
-        *records,
+    result = FitResult(
+        gmm=g,
+        loss=index(losses, best),
+        start=index(losses, 0),
+        num_steps=state.num_steps,
+        num_skipped=state.num_skipped,
+        converged=state.stopped,
+        losses=records.loss,
+        stderrs=records.stderr,
+        gradient_norms=records.gradient_norm,
     )
+    return result, ~jnp.all(sound)
+
+
+def _best(losses: Estimate, sound: jax.Array) -> jax.Array:
+    """The least of several losses, or the first, the start, where no other makes sense and is told
+    from it, or from 0, by its own error.
+    """
+    start = index(losses, 0)
+    # A single replicate states no error, here and at the start.
+    unstated = jnp.isposinf(losses.stderr) & jnp.isposinf(start.stderr)
+    error = jnp.where(unstated, 0.0, losses.stderr)
+    told = (error < jnp.abs(losses.value)) | (3 * error < start.value - losses.value)
+    eligible = sound & (told | ~jnp.isfinite(start.value))
+    eligible = eligible.at[0].set(jnp.isfinite(start.value))
+    return jnp.argmin(jnp.where(eligible, losses.value, jnp.inf))
+
+
+def _told(result: FitResult, senseless) -> FitResult:
+    """The result, after a word about steps that were skipped, where values are concrete."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(result)):
+        return result
+    skipped, taken = int(result.num_skipped), int(result.num_steps)
+    if 10 * skipped > skipped + taken or senseless:
+        warnings.warn(
+            f"fit: {skipped} of {skipped + taken} steps were skipped, because the loss, its error "
+            "or its gradient was not finite or exploded; a smaller learning rate may help",
+            stacklevel=4,
+        )
+    return result

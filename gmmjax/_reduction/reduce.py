@@ -174,6 +174,7 @@ def _descend(key, start, loss, target, num_steps):
         optimizer=optax.lbfgs(),
         num_steps=num_steps,
         common_random_numbers=True,
+        hold_weights=None,  # components are in place
         patience=10,
         args=(target,),
     )

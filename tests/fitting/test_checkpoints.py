@@ -114,6 +114,17 @@ def test_checkpoints_of_something_else_are_refused(change, key, pair, tmp_path):
         fit(key, distance, q, args=(p,), checkpoint=path, **options)
 
 
+def test_checkpoints_of_older_versions_are_refused(key, pair, tmp_path):
+    p, q = pair
+    path = tmp_path / "fit.npz"
+    fit(key, distance, q, args=(p,), num_steps=30, checkpoint=path)
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive if name != "layout"}
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="another version of gmmjax"):
+        fit(key, distance, q, args=(p,), checkpoint=path)
+
+
 def test_not_under_transformations(key, pair):
     p, q = pair
     with pytest.raises(ValueError, match="progress, checkpoint"):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import random_mixture
+from cases import cast, random_mixture
 
 import gmmjax
 
@@ -41,18 +41,30 @@ def test_most_random_starts_reach_the_target(key):
     p = gmmjax.from_covariances([0.5, 0.3, 0.2], [[-2.0, 0.0], [2.0, 0.5], [0.0, 2.5]], covariances)
     loss = lambda key, q: gmmjax.kl_divergence(key, p, q, num_samples=1024)
     starts = jax.vmap(lambda key: gmmjax.random_start(key, p, 3))(jax.random.split(key, 20))
-    run = jax.vmap(lambda q: gmmjax.fit(key, loss, q, optimizer=optax.adam(0.05), num_steps=800))
+    run = jax.vmap(lambda q: gmmjax.fit(key, loss, q, num_steps=300))
     result = optimised(run)(starts)
     kl, stderr = jax.vmap(gmmjax.kl_divergence, in_axes=(None, None, 0))(key, p, result.gmm)
-    assert np.sum(kl + 2 * stderr < 1e-3) >= 16
+    assert np.sum(kl + 2 * stderr < 1e-3) >= 19
     assert np.all(result.start.value > 0.05)
+
+
+def test_weights_wait_until_components_have_moved(key, pair):
+    p, q = pair
+    few = functools.partial(fit, key, forward, q, args=(p,), num_steps=5)
+    held = few()
+    assert_same(gmmjax.weights(held.gmm), gmmjax.weights(q))
+    assert np.all(held.gmm.means != q.means)
+    freed = few(hold_weights=None)
+    assert not np.array_equal(gmmjax.weights(freed.gmm), gmmjax.weights(q))
+    alone = few(trainable=gmmjax.GMM(True, False, False))  # nothing to wait for
+    assert not np.array_equal(gmmjax.weights(alone.gmm), gmmjax.weights(q))
 
 
 def test_stays_at_the_optimum(key, pair):
     p, q = pair
     result = fit(key, forward, p, args=(p,))
     kl, stderr = gmmjax.kl_divergence(key, p, result.gmm)
-    assert kl < 4 * result.loss.stderr + 4 * stderr
+    assert kl <= 4 * result.loss.stderr + 4 * stderr
     assert result.loss.value <= result.start.value
     moved = fit(key, forward, q, args=(p,))
     assert moved.loss.value < moved.start.value - 10 * moved.loss.stderr
@@ -159,15 +171,52 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(key, pair):
     unlucky = lambda key, q, p: (
         distance(key, q, p) + jnp.where(jax.random.uniform(key) < 0.2, jnp.nan, 0.0)
     )
-    result = fit(key, unlucky, q, args=(p,), patience=None)
+    with pytest.warns(UserWarning, match="of 100 steps were skipped"):
+        result = fit(key, unlucky, q, args=(p,), patience=None)
     assert 5 < result.num_skipped < 40
     assert result.num_skipped == np.isnan(result.losses).sum()
     assert result.num_steps + result.num_skipped == 100
-    hopeless = fit(key, lambda key, q: jnp.nan * jnp.sum(q.means), q)
+    with pytest.warns(UserWarning, match="100 of 100 steps were skipped"):
+        hopeless = fit(key, lambda key, q: jnp.nan * jnp.sum(q.means), q)
     assert hopeless.num_skipped == 100
     assert np.isnan(hopeless.loss.value)
     assert not hopeless.converged
     assert_same(hopeless.gmm, q)
+
+
+@pytest.mark.parametrize("error", [jnp.nan, 1e25, jnp.inf])
+def test_nonsense_cannot_win(error, key):
+    def senseless(key, q):
+        distance = jnp.sum((q.means - 3.0) ** 2)
+        lost = distance > 20.0
+        return gmmjax.Estimate(
+            jnp.where(lost, -1e19 * distance, distance), jnp.where(lost, error, 0.1)
+        )
+
+    q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones(1))
+    with pytest.warns(UserWarning, match="were skipped"):
+        result = fit(key, senseless, q, optimizer=optax.sgd(1.5), patience=None)
+    assert 0 <= result.loss.value <= result.start.value == 18
+    assert result.loss.stderr < 1
+    assert result.num_skipped > 10
+
+
+@pytest.mark.filterwarnings("ignore:fit:UserWarning")
+def test_a_descent_that_explodes_ends_no_worse_than_it_began(key):
+    # Factors that single precision no longer resolves give losses of −1e11 with small errors.
+    p = cast(random_mixture(0, 10, 20, spread=3.0), jnp.float32)
+    q = cast(random_mixture(1, 10, 20), jnp.float32)
+    loss = lambda key, q, p: gmmjax.kl_to_density(
+        key, q, lambda x: gmmjax.log_prob(p, x), num_samples=64
+    )
+    found = functools.partial(fit, key, loss, q, args=(p,), patience=None)
+    result = found(optimizer=optax.adam(0.5))
+    assert -4 * result.loss.stderr < result.loss.value <= result.start.value
+    assert result.num_skipped > 0
+    assert all(np.isfinite(leaf).all() for leaf in result.gmm)
+    natural = found()
+    assert natural.num_skipped == 0
+    assert natural.loss.value < 0.05 * natural.start.value
 
 
 def test_a_step_over_the_edge_is_halved(key):
@@ -235,16 +284,19 @@ def test_to_a_banana(key):
     assert gmmjax.kl_to_density(key, gaussian, banana).value > 0.1
 
 
-def test_kl_to_density_of_a_mixture_is_kl(key, pair):
+@pytest.mark.parametrize("landing", [True, False])
+def test_kl_to_density_of_a_mixture_is_kl(landing, key, pair):
     p, q = pair
-    for landing in (True, False):
-        options = {"num_samples": 512, "stick_the_landing": landing}
-        ours = lambda q: (
-            gmmjax.kl_to_density(key, q, lambda x: gmmjax.log_prob(p, x), **options).value
-        )  # noqa: B023
-        kl = lambda q: gmmjax.kl_divergence(key, q, p, control_variate=False, **options).value  # noqa: B023
-        both = jax.jit(lambda q: [jax.value_and_grad(f)(q) for f in (ours, kl)])  # noqa: B023
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), *both(q))
+    options = {"num_samples": 512, "stick_the_landing": landing}
+
+    def ours(q):
+        return gmmjax.kl_to_density(key, q, lambda x: gmmjax.log_prob(p, x), **options).value
+
+    def kl(q):
+        return gmmjax.kl_divergence(key, q, p, control_variate=False, **options).value
+
+    both = jax.jit(lambda q: [jax.value_and_grad(f)(q) for f in (ours, kl)])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), *both(q))
 
 
 @pytest.mark.parametrize(
@@ -253,6 +305,7 @@ def test_kl_to_density_of_a_mixture_is_kl(key, pair):
         ({"num_steps": 0}, ValueError, "num_steps: expected at least 1"),
         ({"patience": 2.5}, TypeError, "patience"),
         ({"interval": 0}, ValueError, "interval"),
+        ({"hold_weights": 0.5}, TypeError, "hold_weights"),
         ({"trainable": (True, False, False)}, TypeError, "trainable: expected a gmmjax.GMM"),
         (
             {"loss": lambda key, q, p: q.logits},
