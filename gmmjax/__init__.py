@@ -54,7 +54,9 @@ from gmmjax._exact.l2 import (
 )
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
+from gmmjax._fitting.diagnostics import ImportanceDiagnostics, importance_diagnostics
 from gmmjax._fitting.fit import FitResult, fit
+from gmmjax._fitting.fit_to_density import fit_to_density
 from gmmjax._mixture.algebra import affine, marginal, mix
 from gmmjax._mixture.build import from_covariances, stack
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
@@ -76,6 +78,7 @@ __all__ = [  # what help(gmmjax) lists
     "Estimate",
     "FitResult",
     "GMM",
+    "ImportanceDiagnostics",
     "ToleranceEstimate",
     "Unconstrained",
     "affine",
@@ -95,6 +98,7 @@ __all__ = [  # what help(gmmjax) lists
     "expectation",
     "f_divergence",
     "fit",
+    "fit_to_density",
     "from_covariances",
     "gaussian_bhattacharyya",
     "gaussian_chi2",
@@ -106,6 +110,7 @@ __all__ = [  # what help(gmmjax) lists
     "gradient",
     "greedy_start",
     "iid",
+    "importance_diagnostics",
     "interop",
     "ise",
     "jeffreys_divergence",

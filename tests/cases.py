@@ -279,6 +279,7 @@ NOT_IN_TABLE = {
     "compare",
     "Estimate",
     "FitResult",
+    "ImportanceDiagnostics",
     "ToleranceEstimate",
     "estimate_to",
     "gradient",
@@ -291,3 +292,5 @@ NOT_IN_TABLE = {
 }
 # chooses between starts in Python; its own tests ask for the rest
 NOT_IN_TABLE |= {"reduce_mixture"}
+# take a density, and no gradient passes through the choices they make; their own tests ask for the rest
+NOT_IN_TABLE |= {"fit_to_density", "importance_diagnostics"}
