@@ -70,6 +70,8 @@ from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, r
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
+from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
+from gmmjax._variational.fit_to_density import fit_to_density
 
 __version__ = metadata.version("gmmjax")
 __all__ = [  # what help(gmmjax) lists
@@ -78,6 +80,7 @@ __all__ = [  # what help(gmmjax) lists
     "Estimate",
     "FitResult",
     "GMM",
+    "ImportanceDiagnostics",
     "ToleranceEstimate",
     "Unconstrained",
     "affine",
@@ -97,6 +100,7 @@ __all__ = [  # what help(gmmjax) lists
     "expectation",
     "f_divergence",
     "fit",
+    "fit_to_density",
     "from_covariances",
     "gaussian_bhattacharyya",
     "gaussian_chi2",
@@ -108,6 +112,7 @@ __all__ = [  # what help(gmmjax) lists
     "gradient",
     "greedy_start",
     "iid",
+    "importance_diagnostics",
     "interop",
     "ise",
     "jeffreys_divergence",

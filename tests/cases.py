@@ -281,6 +281,7 @@ NOT_IN_TABLE = {
     "compare",
     "Estimate",
     "FitResult",
+    "ImportanceDiagnostics",
     "ToleranceEstimate",
     "estimate_to",
     "gradient",
@@ -295,3 +296,6 @@ NOT_IN_TABLE = {
 NOT_IN_TABLE |= {"reduce_mixture"}
 # an optax transformation
 NOT_IN_TABLE |= {"natural_gradient"}
+# Take a density, and no gradient passes through the choices they make; their own tests ask for the
+# rest.
+NOT_IN_TABLE |= {"fit_to_density", "importance_diagnostics"}

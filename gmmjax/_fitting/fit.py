@@ -36,6 +36,8 @@ class FitResult(NamedTuple):
       losses: `(num_steps,)` loss of each step, NaN after a stop.
       stderrs: `(num_steps,)` its standard error; 0 where the loss states none.
       gradient_norms: `(num_steps,)` norm of the gradient in the parameters of the fit.
+      num_evaluations: at how many points a target density was evaluated (see
+        `gmmjax.fit_to_density`); 0 where there is none.
 
     Example:
       >>> import gmmjax
@@ -52,6 +54,7 @@ class FitResult(NamedTuple):
     losses: jax.Array
     stderrs: jax.Array
     gradient_norms: jax.Array
+    num_evaluations: jax.Array | int = 0
 
 
 @keyed

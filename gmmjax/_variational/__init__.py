@@ -1,0 +1,1 @@
+"""Variational inference: mixtures fitted to densities that are known up to a constant."""
