@@ -10,7 +10,7 @@ from gmmjax._fitting.natural import Quadratic
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM
 
-_RATIO, _COUNT = 4.0, 12  # from one step size to the next in the first round, and how many
+_RATIO, _COUNT = 16.0, 16  # from one step size to the next in the first round, and how many
 
 
 class Move(NamedTuple):
@@ -48,7 +48,7 @@ def _inverse_factor(precision):
 
 
 def largest_step(found: Quadratic, radius: jax.Array, most: jax.Array) -> jax.Array:
-    """The largest β ≤ `most` whose KL is at most `radius`, `(K,)`, within 12 %; 0 where none is."""
+    """The largest β ≤ `most` whose KL is at most `radius`, `(K,)`, within 20 %; 0 where none is."""
     # The KL grows with β. Grids take two Cholesky loops, where bisection takes one for every bit.
     powers = jnp.arange(_COUNT, dtype=radius.dtype)[:, None]
     coarse = most * _RATIO**-powers * jnp.ones_like(radius)[None]

@@ -66,7 +66,14 @@ def test_no_gradient_is_taken_where_there_is_none(key):
 @pytest.mark.parametrize("kind", ["diagonal", "spherical"])
 @pytest.mark.parametrize("differentiable", [True, False])
 def test_other_structures_find_their_own_optimum(kind, differentiable, key):
-    result = fit(key, gaussian, broad(3, kind=kind), differentiable=differentiable, num_steps=200)
+    count = 20 if differentiable else 200
+    result = gmmjax.fit_to_density(
+        key,
+        gaussian,
+        broad(3, kind=kind),
+        differentiable=differentiable,
+        samples_per_component=count,
+    )
     precision = np.linalg.inv(gmmjax.covariances(TARGET)[0])
     expected = np.diagonal(precision) if kind == "diagonal" else np.trace(precision) / 3
     assert result.gmm.scale.shape == broad(3, kind=kind).scale.shape
@@ -74,8 +81,11 @@ def test_other_structures_find_their_own_optimum(kind, differentiable, key):
     np.testing.assert_allclose(result.gmm.means, TARGET.means, atol=0.05)
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e6])
-@pytest.mark.parametrize("options", [{}, {"max_components": 3}], ids=["fixed", "growing"])
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [(1e-6, {}), (1e6, {}), (1e6, {"max_components": 3})],
+    ids=["small", "large", "growing"],
+)
 def test_units_do_not_matter(size, options, key):
     matrix, shift = size * jnp.asarray(ROWS), size * jnp.array([3.0, -1.0, 2.0])
     target = random_mixture(1, 2, 3)
@@ -92,8 +102,7 @@ def test_units_do_not_matter(size, options, key):
     present = np.asarray(plain.gmm.logits > -jnp.inf)
     close(other.gmm.logits, plain.gmm.logits, 1e-4)
     close(back[present], plain.gmm.means[present], 1e-4)
-    log_det = np.linalg.slogdet(matrix)[1]
-    close(other.losses + log_det, plain.losses, 1e-4)
+    close(other.losses, plain.losses, 1e-4)
     assert other.num_evaluations == plain.num_evaluations
 
 
