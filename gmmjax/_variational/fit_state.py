@@ -1,7 +1,7 @@
 """What goes from step to step of a fit to a density."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ class State(NamedTuple):
     q: GMM
     good: GMM  # where all was last finite
     known: Components
-    memory: components.Memory | None
+    memory: Any  # a components.Memory, or None in a fit of fixed size
     num_steps: jax.Array
     num_skipped: jax.Array
     num_evaluations: jax.Array

@@ -126,7 +126,7 @@ def fit_to_density(
 def _static_kl(max_kl):
     if isinstance(max_kl, Tracer):
         raise TypeError("max_kl: is traced, but is static and must be a Python float")
-    return check_between("max_kl", max_kl, 0.0, float("inf"))
+    return float(check_between("max_kl", max_kl, 0.0, float("inf")))
 
 
 def _start(init, max_components):

@@ -80,7 +80,7 @@ def _log_density(peaks, factor, shift, z):
         flat = factor.reshape(count * dim, dim)
         white = linalg.matmul(flat, z).reshape(count, dim, -1) + shift[:, :, None]
     else:
-        white = factor[:, :, None] * z + shift[:, :, None]
+        white = factor[:, :, None] * z[None] + shift[:, :, None]
     table = peaks[:, None] - 0.5 * jnp.sum(white * white, axis=1)
     log_q = jax.nn.logsumexp(table, axis=0)
     pull = jnp.exp(table - log_q[None])[:, None] * white

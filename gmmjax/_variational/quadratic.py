@@ -77,6 +77,8 @@ def _least_squares(linear, values, start):
     def iterate(_, state):
         x, rest, direction, square = state
         image = linear(direction)
+        # What is left at the end is rounding, of which another direction would make something.
+        square = jnp.where(square > least, square, 0.0)
         length = linalg.safe_divide(square, dot(image, image))
         rest = rest - scaled(length, image)
         (residual,) = transpose(rest)
@@ -85,7 +87,9 @@ def _least_squares(linear, values, start):
         return x + scaled(length, direction), rest, turned, new
 
     (direction,) = transpose(values)
-    state = start, values, direction, dot(direction, direction)
+    first = dot(direction, direction)
+    least = jnp.finfo(first.dtype).eps ** 2 * first
+    state = start, values, direction, first
     return jax.lax.fori_loop(0, _ITERATIONS, iterate, state)[0]
 
 

@@ -71,7 +71,7 @@ def loss(method: Method, problem: Problem, key, q: GMM):
     return found, count * (jnp.sum(present) if method.adaptive else q.num_components)
 
 
-def _loss(q, level, variance):
+def _loss(q: GMM, level: jax.Array, variance: jax.Array) -> Estimate:
     w = jax.nn.softmax(q.logits)
     return Estimate(
         -jnp.sum(jnp.where(w > 0, w * level, 0.0)),
@@ -129,7 +129,14 @@ def _fit(method, q, points, log_p, gradient):
     return quadratic.from_gradients(points.z, values, gradients, q.scale.ndim)
 
 
-def _learn(method, q, known, found, active, sound):
+def _learn(
+    method: Method,
+    q: GMM,
+    known: Components,
+    found: natural.Quadratic,
+    active: jax.Array,
+    sound: jax.Array,
+) -> Components:
     """Trust regions grow while a component improves; what is not finite halves them."""
     w = jax.nn.softmax(q.logits)
     level = jnp.clip(jnp.where(sound, found.level, known.level), NEVER, -NEVER)

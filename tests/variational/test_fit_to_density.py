@@ -10,7 +10,7 @@ from cases import cast, random_mixture
 
 import gmmjax
 from gmmjax._mixture.components import pairwise_kl
-from gmmjax._variational import own_points, trust_region
+from gmmjax._variational import own_points, quadratic, trust_region
 
 fit = functools.partial(gmmjax.fit_to_density, num_steps=40, samples_per_component=20)
 TARGET = random_mixture(3, 1, 3)
@@ -59,14 +59,21 @@ def test_no_gradient_is_taken_where_there_is_none(key):
         shape = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
         return jax.pure_callback(lambda x: -0.5 * np.sum(np.asarray(x) ** 2, axis=1), shape, x)
 
-    result = fit(key, opaque, broad(2), differentiable=False)
+    result = fit(key, opaque, broad(2), differentiable=False, num_steps=100)
     close(gmmjax.covariances(result.gmm)[0], np.eye(2))
 
 
 @pytest.mark.parametrize("kind", ["diagonal", "spherical"])
 @pytest.mark.parametrize("differentiable", [True, False])
 def test_other_structures_find_their_own_optimum(kind, differentiable, key):
-    result = fit(key, gaussian, broad(3, kind=kind), differentiable=differentiable, num_steps=200)
+    count = 20 if differentiable else 200
+    result = gmmjax.fit_to_density(
+        key,
+        gaussian,
+        broad(3, kind=kind),
+        differentiable=differentiable,
+        samples_per_component=count,
+    )
     precision = np.linalg.inv(gmmjax.covariances(TARGET)[0])
     expected = np.diagonal(precision) if kind == "diagonal" else np.trace(precision) / 3
     assert result.gmm.scale.shape == broad(3, kind=kind).scale.shape
@@ -74,25 +81,28 @@ def test_other_structures_find_their_own_optimum(kind, differentiable, key):
     np.testing.assert_allclose(result.gmm.means, TARGET.means, atol=0.05)
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e6])
-@pytest.mark.parametrize("options", [{}, {"max_components": 3}], ids=["fixed", "growing"])
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [(1e-6, {}), (1e6, {}), (1e6, {"max_components": 3})],
+    ids=["small", "large", "growing"],
+)
 def test_units_do_not_matter(size, options, key):
     matrix, shift = size * jnp.asarray(ROWS), size * jnp.array([3.0, -1.0, 2.0])
     target = random_mixture(1, 2, 3)
     there = gmmjax.affine(target, matrix, shift)
     init = broad(3) if options else gmmjax.moment_start(key, broad(3), 2)
     mapped = init._replace(
-        means=init.means @ matrix.T + shift, scale=jnp.einsum("ij,kjl->kil", matrix, init.scale)
+        means=init.means @ matrix.T + shift[None],
+        scale=jnp.einsum("ij,kjl->kil", matrix, init.scale),
     )
     log_density = lambda x, p: gmmjax.log_prob(p, x)
     plain = fit(key, log_density, init, args=(target,), **options)
     other = fit(key, log_density, mapped, args=(there,), **options)
-    back = (other.gmm.means - shift) @ jnp.linalg.inv(matrix).T
+    back = (other.gmm.means - shift[None]) @ jnp.linalg.inv(matrix).T
     present = np.asarray(plain.gmm.logits > -jnp.inf)
     close(other.gmm.logits, plain.gmm.logits, 1e-4)
     close(back[present], plain.gmm.means[present], 1e-4)
-    log_det = np.linalg.slogdet(matrix)[1]
-    close(other.losses + log_det, plain.losses, 1e-4)
+    close(other.losses, plain.losses, 1e-4)
     assert other.num_evaluations == plain.num_evaluations
 
 
@@ -149,11 +159,13 @@ def test_own_component_is_exact_where_points_are_rounded(key):
 
 def test_nonsense_loses_to_the_start(key):
     """A density that is +inf where only a collapsed fit looks."""
-    trap = lambda x: jnp.where(
-        jnp.sum(x**2, axis=1) < 1e-12, jnp.inf, -jnp.sum(x**2, axis=1) / 2e-30
-    )
-    start = cast(broad(2, 1.0), jnp.float32)
-    result = fit(key, trap, start)
+
+    def trap(x):
+        squares = jnp.sum(x**2, axis=1)
+        return jnp.where(squares < 1e-6, jnp.inf, -1e8 * squares)
+
+    with pytest.warns(UserWarning, match="not finite; the components"):
+        result = fit(key, trap, cast(broad(2, 1.0), jnp.float32), num_steps=100)
     assert result.loss.value <= result.start.value
     assert np.isfinite(result.loss.value)
     assert all(np.isfinite(leaf).all() for leaf in result.gmm)
@@ -172,7 +184,9 @@ def test_what_is_not_finite_is_halved_and_told(key):
 
 def test_wild_starts_and_steps_stay_sound(key):
     """Ten at once, far off, with trust regions ten times too large."""
-    log_density = lambda x: jax.nn.logsumexp(-0.5 * jnp.sum((x[:, None] - MODES) ** 2, -1), axis=1)
+    log_density = lambda x: jax.nn.logsumexp(
+        -0.5 * jnp.sum((x[:, None] - MODES[None]) ** 2, -1), axis=1
+    )
 
     def one(key):
         far = 1e3 * jax.random.normal(key, (3, 2))
@@ -210,7 +224,7 @@ def test_steps_stay_inside_their_trust_region(key):
         jnp.zeros(2),
         jnp.zeros(2),
         jax.random.normal(key, (2, 3)),
-        -4 * jnp.eye(3) * jnp.ones((2, 1, 1)),
+        -4 * jnp.broadcast_to(jnp.eye(3), (2, 3, 3)),
     )
     radius = jnp.array([0.1, 1e-6])
     size = trust_region.largest_step(found, radius, jnp.ones(()))
