@@ -23,7 +23,7 @@ def run(advance, state, problem, num_steps: int, progress: bool, checkpoint):
     none.
     """
     identity = _identity(problem)
-    records = [np.full(num_steps, np.nan, state.params.means.dtype) for _ in range(3)]
+    records = [np.full(num_steps, np.nan, problem.init.means.dtype) for _ in range(3)]
     done = 0
     if checkpoint is not None and os.path.exists(checkpoint):
         done, state, records = _resume(checkpoint, identity, state, records)

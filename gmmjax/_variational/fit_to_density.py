@@ -118,7 +118,7 @@ def fit_to_density(
         )
     step = lambda state, start: _advance(method, problem, state, start, interval)
     state, records = checkpoints.run(
-        step, _begin(method, problem), problem, num_steps, interval, progress, checkpoint
+        step, _begin(method, problem), problem, num_steps, progress, checkpoint
     )
     return _told(_finish(method, problem, state, Record(*map(jnp.asarray, records))))
 

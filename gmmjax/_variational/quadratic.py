@@ -68,7 +68,7 @@ def _least_squares(linear, values, start):
     # The normal equations of a quadratic have D²/2 unknowns, and are close to the identity.
     transpose = jax.linear_transpose(linear, start)
 
-    def dot(a, b):
+    def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.sum((a * b).reshape(len(a), -1), axis=1)
 
     def scaled(weights, x):

@@ -133,7 +133,7 @@ def _learn(
     method: Method,
     q: GMM,
     known: Components,
-    found: natural.Quadratic,
+    found: quadratic.Quadratic,
     active: jax.Array,
     sound: jax.Array,
 ) -> Components:
