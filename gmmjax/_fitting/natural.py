@@ -126,7 +126,9 @@ def _curvature(at: Frame, state: NaturalState, grads: Unconstrained, squared_len
         lambda update, new, old: update * (new - old), state.update, grads, state.gradient
     )
 
-    def largest(product, length, before, natural_length):
+    def largest(
+        product: jax.Array, length: jax.Array, before: jax.Array, natural_length: jax.Array
+    ):
         # A root has no derivative at 0, where weights that wait are.
         moves = natural_length > 0
         root = jnp.sqrt(jnp.where(moves, natural_length, 1.0))
