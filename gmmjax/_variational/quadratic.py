@@ -78,7 +78,7 @@ def _least_squares(linear, values, start):
         x, rest, direction, square = state
         image = linear(direction)
         # What is left at the end is rounding, of which another direction would make something.
-        square = jnp.where(square > least, square, 0.0)
+        square = square * (square > least)
         length = linalg.safe_divide(square, dot(image, image))
         rest = rest - scaled(length, image)
         (residual,) = transpose(rest)
