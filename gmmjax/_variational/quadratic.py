@@ -78,7 +78,7 @@ def _least_squares(linear, values, start):
         x, rest, direction, square = state
         image = linear(direction)
         # What is left at the end is rounding, of which another direction would make something.
-        square = square * (square > least)
+        square: jax.Array = jnp.where(square > least, square, 0.0)
         length = linalg.safe_divide(square, dot(image, image))
         rest = rest - scaled(length, image)
         (residual,) = transpose(rest)
@@ -88,7 +88,7 @@ def _least_squares(linear, values, start):
 
     (direction,) = transpose(values)
     first = dot(direction, direction)
-    least = jnp.finfo(first.dtype).eps ** 2 * first
+    least = (1e3 * jnp.finfo(first.dtype).eps) ** 2 * first
     state = start, values, direction, first
     return jax.lax.fori_loop(0, _ITERATIONS, iterate, state)[0]
 

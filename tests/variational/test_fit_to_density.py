@@ -77,8 +77,8 @@ def test_other_structures_find_their_own_optimum(kind, differentiable, key):
     precision = np.linalg.inv(gmmjax.covariances(TARGET)[0])
     expected = np.diagonal(precision) if kind == "diagonal" else np.trace(precision) / 3
     assert result.gmm.scale.shape == broad(3, kind=kind).scale.shape
-    np.testing.assert_allclose(1 / result.gmm.scale[0] ** 2, expected, rtol=0.05)
-    np.testing.assert_allclose(result.gmm.means, TARGET.means, atol=0.05)
+    np.testing.assert_allclose(1 / result.gmm.scale[0] ** 2, expected, rtol=0.2)
+    np.testing.assert_allclose(result.gmm.means, TARGET.means, atol=0.1)
 
 
 @pytest.mark.parametrize(
