@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 
 from gmmjax._fitting import checkpoints, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
@@ -15,7 +14,7 @@ from gmmjax._fitting.natural import natural_gradient
 from gmmjax._fitting.units import resolved, to_units
 from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, check_function, keyed
+from gmmjax._validate import check_count, check_function, is_traced, keyed
 
 _EVERYTHING = GMM._make((True, True, True))
 _NATURAL = natural_gradient()
@@ -158,7 +157,7 @@ def fit(
     problem = Problem(key, init, descent.trainable_mask(init, trainable), tuple(args))
     if not progress and checkpoint is None:
         return _told(*_run(method, problem))
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(problem)):
+    if is_traced(problem):
         raise ValueError(
             "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
         )
@@ -231,7 +230,7 @@ def _best(losses: Estimate, sound: jax.Array) -> jax.Array:
 
 def _told(result: FitResult, senseless) -> FitResult:
     """The result, after a word about steps that were skipped, where values are concrete."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(result)):
+    if is_traced(result):
         return result
     skipped, taken = int(result.num_skipped), int(result.num_steps)
     if 10 * skipped > skipped + taken or senseless:

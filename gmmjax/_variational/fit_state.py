@@ -72,7 +72,10 @@ def begin(method: Method, problem: Problem) -> State:
 
 def unknown(q: GMM, method: Method) -> Components:
     """What is known of components that no step has visited."""
-    full = lambda value: jnp.full(q.num_components, value, q.means.dtype)
+
+    def full(value):
+        return jnp.full(q.num_components, value, q.means.dtype)
+
     none = jnp.zeros(q.num_components, int)
     first = min(FIRST_RADIUS, method.max_kl)
     return Components(full(first), full(NEVER), full(0.0), full(NEVER), full(NEVER), none, none)

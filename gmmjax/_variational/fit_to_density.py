@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from gmmjax._fitting import checkpoints
 from gmmjax._fitting.descent import Record
 from gmmjax._fitting.fit import FitResult
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._validate import check_between, check_count, check_function, keyed
+from gmmjax._validate import check_between, check_count, check_function, is_traced, keyed
 from gmmjax._variational import components, fit_state, steps
 from gmmjax._variational.fit_state import Method, Problem, State
 
@@ -109,22 +108,25 @@ def fit_to_density(
     )
     interval = check_count("interval", interval)
     problem = Problem(key, _start(init, max_components), tuple(args))
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(problem))
+    traced = is_traced(problem)
     if not progress and checkpoint is None:
         return _run(method, problem) if traced else _told(_run(method, problem))
     if traced:
         raise ValueError(
             "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
         )
-    step = lambda state, start: _advance(method, problem, state, start, interval)
+
+    def segment(state, start):
+        return _advance(method, problem, state, start, interval)
+
     state, records = checkpoints.run(
-        step, _begin(method, problem), problem, num_steps, progress, checkpoint
+        segment, _begin(method, problem), problem, num_steps, progress, checkpoint
     )
     return _told(_finish(method, problem, state, Record(*map(jnp.asarray, records))))
 
 
 def _static_kl(max_kl):
-    if isinstance(max_kl, Tracer):
+    if is_traced(max_kl):
         raise TypeError("max_kl: is traced, but is static and must be a Python float")
     return float(check_between("max_kl", max_kl, 0.0, float("inf")))
 
@@ -176,10 +178,12 @@ def _finish(method: Method, problem: Problem, state: State, records: Record) -> 
     start, most = steps.loss(method, problem, key, problem.init)
     sound = jnp.isfinite(found.value) & jnp.isfinite(found.stderr)
     better = sound & ~(start.value <= found.value)
-    choose = lambda yes, no: jax.tree.map(lambda a, b: jnp.where(better, a, b), yes, no)
+    gmm, best = jax.tree.map(
+        lambda a, b: jnp.where(better, a, b), (state.q, found), (problem.init, start)
+    )
     return FitResult(
-        choose(state.q, problem.init),
-        choose(found, start),
+        gmm,
+        best,
         start,
         state.num_steps,
         state.num_skipped,

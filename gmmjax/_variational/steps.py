@@ -27,8 +27,12 @@ def advance(method: Method, problem: Problem, state: State, start, count: int):
 
     def one(state, index):
         rest = Record(*jnp.full((3,), jnp.nan, state.q.means.dtype))
-        take = lambda s: _step(method, problem, s, index)
-        return jax.lax.cond(index < method.num_steps, take, lambda s: (s, rest), state)
+        return jax.lax.cond(
+            index < method.num_steps,
+            lambda state: _step(method, problem, state, index),
+            lambda state: (state, rest),
+            state,
+        )
 
     return jax.lax.scan(one, state, start + jnp.arange(count))
 
