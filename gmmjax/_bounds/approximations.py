@@ -7,6 +7,7 @@ from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._mixture import components, density, linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import covariance, mean, recentred
+from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._properties import divergence
 
 
@@ -90,8 +91,8 @@ def kl_product(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_product(p, q):
-    own = mean_log_sum(p, p, components.pairwise_log_integral(p, p))
-    other = mean_log_sum(p, q, components.pairwise_log_integral(p, q))
+    own = mean_log_sum(p, p, pairwise_log_integral(p, p))
+    other = mean_log_sum(p, q, pairwise_log_integral(p, q))
     return own - other
 
 

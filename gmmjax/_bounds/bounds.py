@@ -13,9 +13,10 @@ from gmmjax._bounds.cross_entropy import (
     weighted,
 )
 from gmmjax._bounds.variational import variational_upper
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import linalg
 from gmmjax._mixture.build import concatenate, stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._mixture.ratios import factor_ratios, kl_table
 from gmmjax._properties import divergence
 
 
@@ -88,11 +89,14 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
 def _kl_bounds(p, q):
     both = stack([p, q])  # one batch for p against p and against q, for the sake of compile time
     p, q = index(both, 0), index(both, 1)
-    own, kl = jax.vmap(components.pairwise_kl, (None, 0))(p, both)
-    low_information, up_information = mutual_information_bounds(p, own, own_integrals(p))
-    low_cross_entropy, up_cross_entropy = cross_entropy_bounds(p, q, kl)
+    ratios = jax.vmap(factor_ratios, (None, 0))(p, both)
+    kl = jax.vmap(kl_table)(ratios)
+    own, cross = index(ratios, 0), index(ratios, 1)
+    integrals = own_integrals(own)
+    low_information, up_information = mutual_information_bounds(p, own, kl[0], integrals)
+    low_cross_entropy, up_cross_entropy = cross_entropy_bounds(p, q, cross, kl[1])
     lower = low_cross_entropy - up_information
-    upper = jnp.minimum(up_cross_entropy - low_information, variational_upper(p, q, kl))
+    upper = jnp.minimum(up_cross_entropy - low_information, variational_upper(p, q, kl[1]))
     lower, upper = _widened(lower, upper, p, q)
     return Bounds(jnp.maximum(lower, 0.0), upper)
 
@@ -138,8 +142,9 @@ def entropy_bounds(p: GMM) -> Bounds:
 def _entropy_bounds(p):
     log_two_pi_e = 1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
     known = weighted(p, linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * log_two_pi_e
-    kl, integrals = components.pairwise_kl(p, p), own_integrals(p)
-    lower, upper = mutual_information_bounds(p, kl, integrals)
+    own = factor_ratios(p, p)
+    kl, integrals = kl_table(own), own_integrals(own)
+    lower, upper = mutual_information_bounds(p, own, kl, integrals)
     return _widened(known + lower, known + upper, p, p)
 
 
@@ -193,10 +198,11 @@ def _js_bounds(p, q):
     only_p = jnp.concatenate([p.logits, no_q])
     only_q = jnp.concatenate([no_p, q.logits])
     mixed = both._replace(logits=jnp.log(half) + both.logits)
-    kl, integrals = components.pairwise_kl(both, both), own_integrals(both)
+    own = factor_ratios(both, both)
+    kl, integrals = kl_table(own), own_integrals(own)
 
     def information(logits):
-        return mutual_information_bounds(both._replace(logits=logits), kl, integrals)
+        return mutual_information_bounds(both._replace(logits=logits), own, kl, integrals)
 
     def against_m(logits):
         return variational_upper(both._replace(logits=logits), mixed, kl)

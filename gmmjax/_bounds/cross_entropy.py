@@ -11,30 +11,29 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._mixture import components, linalg, triangular
+from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance
+from gmmjax._mixture.ratios import Ratios, log_integral_table, tilted_table
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
 PRODUCT = (1.0, 1.0)
 TILTS = (0.0, 0.5, 0.9, 0.99, 1.0)  # the best is taken; 0 is Jensen's inequality for q itself
 
 
-def own_integrals(p: GMM) -> jax.Array:
-    """Log-integrals of the components of p against each other, of all `ORDERS` and of `PRODUCT`."""
-    orders = jnp.asarray([*ORDERS, PRODUCT], p.means.dtype)
-    return jax.vmap(lambda order: components.pairwise_log_integral(p, p, *order))(orders)
+def own_integrals(own: Ratios) -> jax.Array:
+    """Log-integrals of components against each other, of all `ORDERS` and of `PRODUCT`."""
+    orders = jnp.asarray([*ORDERS, PRODUCT], own.shift.dtype)
+    return jax.vmap(lambda order: log_integral_table(own, *order))(orders)
 
 
-def mutual_information_bounds(p: GMM, kl: jax.Array, integrals: jax.Array):
-    """Lower and upper bound of H(p) − Σ w_a H_a, from tables of its components against each
-    other.
-    """
+def mutual_information_bounds(p: GMM, own: Ratios, kl: jax.Array, integrals: jax.Array):
+    """Lower and upper bound of H(p) − Σ w_a H_a, from its components against each other."""
     chernoff, product = integrals[:-1], integrals[-1]
     by_chernoff = jax.vmap(lambda table: -mean_log_sum(p, p, table))(chernoff)
     by_product = -mean_log_sum(p, p, relative_entropies(p)[:, None] + product)
     lower = jnp.maximum(jnp.max(by_chernoff), by_product)
-    upper = jnp.minimum(-mean_log_sum(p, p, -kl), _from_moments(p))
+    upper = jnp.minimum(-mean_log_sum(p, p, -kl), _from_moments(p, own))
     return lower, upper
 
 
@@ -44,24 +43,24 @@ def relative_entropies(p: GMM) -> jax.Array:
     return jnp.broadcast_to(entropies, p.logits.shape)
 
 
-def cross_entropy_bounds(p: GMM, q: GMM, kl: jax.Array):
-    """Lower and upper bound of −Σ w_a (E_{p_a}[log q] + H_a), from the divergences of the
-    components.
+def cross_entropy_bounds(p: GMM, q: GMM, cross: Ratios, kl: jax.Array):
+    """Lower and upper bound of −Σ w_a (E_{p_a}[log q] + H_a), from the components of p
+    against those of q.
     """
     tilts = jnp.asarray(TILTS, kl.dtype)
-    by_tilt = jax.vmap(lambda gamma: _jensen(p, q, kl, gamma))(tilts)
+    by_tilt = jax.vmap(lambda gamma: _jensen(p, q, cross, kl, gamma))(tilts)
     rows = jnp.minimum(linalg.least(by_tilt, axis=0), 0.0)  # E_{p_a}[log q] ≤ −H_a
     return -weighted(p, rows), -mean_log_sum(p, q, -kl)
 
 
-def _jensen(p: GMM, q: GMM, kl: jax.Array, gamma: jax.Array) -> jax.Array:
+def _jensen(p: GMM, q: GMM, cross: Ratios, kl: jax.Array, gamma: jax.Array) -> jax.Array:
     """E_{p_a}[log q] + H_a from above, `(K_p,)`: Jensen's inequality for q / q_c^γ, with c the
     component nearest to p_a.
     """
     log_v = jax.nn.log_softmax(q.logits)[None]
     nearest = jnp.argmax(log_v - kl, axis=1)
     matched = jnp.take_along_axis(kl, nearest[:, None], axis=1)[:, 0]
-    table = components.pairwise_tilted(p, q, nearest, gamma)
+    table = tilted_table(cross, nearest, gamma)
     infinite = jnp.isinf(table)
     useless = jnp.any(infinite & (log_v > -jnp.inf), axis=1)
     finite = jnp.where(infinite, 0.0, table)
@@ -70,24 +69,18 @@ def _jensen(p: GMM, q: GMM, kl: jax.Array, gamma: jax.Array) -> jax.Array:
     return jnp.where(useless, jnp.inf, bound)
 
 
-def _from_moments(p: GMM) -> jax.Array:
+def _from_moments(p: GMM, own: Ratios) -> jax.Array:
     """Entropy of a Gaussian with the moments of p, less Σ w_a H_a."""
     # In coordinates where the heaviest component is standard normal: this does not square its
     # condition number.
-    heaviest = _component(p, jnp.argmax(p.logits))
-    inverse = linalg.inverse_scale(heaviest.scale, heaviest.means)
-    relative = components.relative_scale(p.scale, p.means, inverse, heaviest.means)
-    scale = relative[:, 0].reshape(p.scale.shape)
-    means = linalg.whiten(inverse, heaviest.means, p.means.T)[0].T
+    heaviest = jnp.argmax(p.logits)
+    tied = own.ratio.shape[1] == 1
+    relative = own.ratio[:, 0] if tied else own.ratio[:, heaviest]
+    scale = relative.reshape(p.scale.shape)
+    means = own.shift[:, heaviest]
     factor = triangular.cholesky(covariance(GMM(p.logits, means, scale)))
     log_det = linalg.log_abs_det(factor[None], means)[0]
     return log_det - weighted(p, linalg.log_abs_det(scale, means))
-
-
-def _component(p: GMM, k) -> GMM:
-    """Component k as a mixture of one."""
-    scale = p.scale[k][None] if p.scale.shape[0] > 1 else p.scale
-    return GMM(p.logits[k][None], p.means[k][None], scale)
 
 
 def weighted(p: GMM, values: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.ratios import is_indefinite, pairwise_log_integral
 from gmmjax._properties import divergence
 from gmmjax._validate import is_traced
 
@@ -184,7 +185,7 @@ def _kl(p, q):
 
 @jax.jit
 def _bhattacharyya(p, q):
-    return -components.pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
+    return -pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
 
 
 @jax.jit
@@ -193,7 +194,7 @@ def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     # Where the integral is infinite, order ½ takes its place: a value that is not used, whose
     # gradient is finite.
     order = jnp.where(infinite, 0.5, alpha)
-    log_integral = components.pairwise_log_integral(p, q, order, 1 - order)[0, 0]
+    log_integral = pairwise_log_integral(p, q, order, 1 - order)[0, 0]
     return jnp.where(infinite, jnp.inf, log_integral / (order - 1))
 
 
@@ -204,7 +205,7 @@ def _is_infinite(p, q, alpha):
     if ratio.ndim == 1:
         return jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
     core = (1 - alpha) * linalg.matmul(ratio, ratio.T)
-    return components.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
+    return is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
 
 
 def _one_component(p, q):

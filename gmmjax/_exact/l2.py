@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import components, linalg, triangular
+from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._properties import divergence
 from gmmjax._validate import check_between
 
@@ -243,7 +244,7 @@ def _log_product_terms(p, q):
     """Log (2π)^(D/2) w_a v_b ∫ p_a q_b, `(K_p, K_q)`."""
     log_w = jax.nn.log_softmax(p.logits)
     log_v = jax.nn.log_softmax(q.logits)
-    return log_w[:, None] + log_v[None] + components.pairwise_log_integral(p, q)
+    return log_w[:, None] + log_v[None] + pairwise_log_integral(p, q)
 
 
 def _log_two_pi(g):

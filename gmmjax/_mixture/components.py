@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gmmjax._mixture import density, linalg, triangular
+from gmmjax._mixture import density, linalg
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
 
@@ -27,7 +26,7 @@ class Relation(NamedTuple):
 
 def relate(p: GMM, q: Prepared) -> Relation:
     """Every component of p to every one of q."""
-    shift = jnp.moveaxis(linalg.whiten(q.inverse, q.mixture.means, p.means.T), -1, 0)
+    shift = shifts(p, q.mixture, q.inverse)
     full_p, full_q = p.scale.ndim > p.means.ndim, q.inverse.ndim > q.mixture.means.ndim
     if not full_q:
         squares = jnp.sum(p.scale**2, axis=-1) if full_p else p.scale**2
@@ -64,99 +63,16 @@ def entropies(p: GMM) -> jax.Array:
     return jnp.broadcast_to(constant + linalg.log_abs_det(p.scale, p.means), p.logits.shape)
 
 
+def shifts(p: GMM, q: GMM, inverse: jax.Array) -> jax.Array:
+    """L_b⁻¹(μ_a − μ_b), `(K_p, K_q, D)`, for inverse factors of q."""
+    return jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+
+
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`, without weights."""
-    of_p = linalg.log_abs_det(p.scale, p.means)[:, None]
-    of_q = linalg.log_abs_det(q.scale, q.means)[None]
     distances = relate(p, density.prepare(q)).expected_distances
-    return of_q - of_p + 0.5 * (distances - p.dim)
-
-
-def pairwise_log_integral(
-    p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
-) -> jax.Array:
-    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`.
-
-    NaN where it is infinite, which needs α or β < 0. With α = β = 1 these are the products,
-    ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff distances.
-    """
-    shift, ratio = _in_units_of(q, p)
-    # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the
-    # condition numbers.
-    if ratio.ndim == 3:
-        core = beta * ratio * ratio + alpha
-        half_log_det = 0.5 * sum_coordinates(jnp.log(core), p.dim)
-        distances = jnp.sum(shift * shift / core, axis=-1)
-    else:
-        lower = triangular.cholesky(beta * linalg.matmul(ratio, ratio.mT) + alpha * _identity(p))
-        white = _multiply(triangular.tril_inverse(lower), shift)
-        half_log_det = _log_diagonal(lower)
-        distances = jnp.sum(white * white, axis=-1)
     of_p = linalg.log_abs_det(p.scale, p.means)[:, None]
-    of_q = linalg.log_abs_det(q.scale, q.means)[None]
-    return (1 - alpha) * of_p - beta * of_q - half_log_det - 0.5 * alpha * beta * distances
-
-
-def pairwise_tilted(p: GMM, q: GMM, nearest: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Log ∫ p_a q_b q_c^(−γ), plus ½ D (1 − γ) log 2π, with `nearest` the c of each a.
-
-    `(K_p, K_q)`, +inf where it is infinite.
-    """
-    shape = (p.num_components, q.num_components)
-    shift, ratio = _in_units_of(q, p)
-    ratio = jnp.broadcast_to(ratio, shape + ratio.shape[2:])
-    log_dets = jnp.broadcast_to(linalg.log_abs_det(q.scale, q.means)[None], shape)
-    is_nearest = nearest[:, None] == np.arange(q.num_components)[None]
-
-    def of_nearest(table):
-        chosen = is_nearest.reshape(shape + (1,) * (table.ndim - 2))
-        return jnp.sum(table, axis=1, keepdims=True, where=chosen)
-
-    diagonal = ratio.ndim == 3
-    apply = jnp.multiply if diagonal else _multiply
-    transposed = ratio if diagonal else ratio.mT
-    # In the coordinates where p_a is standard normal the exponent is
-    # −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
-    gram = ratio * ratio if diagonal else linalg.matmul(transposed, ratio)
-    pull = apply(of_nearest(transposed), of_nearest(shift))
-    slope = gamma * pull - apply(transposed, shift)
-    excess = gram - gamma * of_nearest(gram)
-    finite, half_log_det, peak = _peak(excess, slope) if diagonal else _full_peak(excess, slope)
-    # The exponent is evaluated at its peak: completed squares would cancel for components far away.
-    above = _half_square(apply(of_nearest(ratio), peak) + of_nearest(shift))
-    below = _half_square(apply(ratio, peak) + shift)
-    gap = gamma * of_nearest(log_dets) - log_dets
-    exponent = gamma * above - below - _half_square(peak)
-    return jnp.where(finite, exponent - half_log_det + gap, jnp.inf)
-
-
-def _peak(excess: jax.Array, slope: jax.Array):
-    """Whether exp(−½ yᵀ(1 + E)y + slope·y) has a peak, ½ log|1 + E|, and where; E is diagonal."""
-    curvature = 1 + excess
-    finite = jnp.all(~(curvature <= 0), axis=-1)  # NaN is not infinite
-    curvature = jnp.where(finite[..., None], curvature, jnp.ones_like(curvature))
-    half_log_det = 0.5 * sum_coordinates(jnp.log(curvature), slope.shape[-1])
-    return finite, half_log_det, slope / curvature
-
-
-def _full_peak(excess: jax.Array, slope: jax.Array):
-    """The same for full matrices E."""
-    identity = jnp.eye(slope.shape[-1], dtype=slope.dtype)[None, None]
-    curvature = identity + excess
-    finite = ~is_indefinite(curvature)
-    lower = triangular.cholesky(jnp.where(finite[..., None, None], curvature, identity))
-    inner = triangular.tril_inverse(lower)
-    return finite, _log_diagonal(lower), _multiply(inner.mT, _multiply(inner, slope))
-
-
-def _in_units_of(q, p):
-    """Where components of p lie in the coordinates in which those of q are standard normal.
-
-    The shifts L_b⁻¹(μ_a − μ_b), `(K_p, K_q, D)`, and the factors L_b⁻¹L_a of `relative_scale`.
-    """
-    inverse = linalg.inverse_scale(q.scale, q.means)
-    shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
-    return shift, relative_scale(p.scale, p.means, inverse, q.means)
+    return linalg.log_abs_det(q.scale, q.means)[None] - of_p + 0.5 * (distances - p.dim)
 
 
 def relative_scale(scale, means, inverse, other_means):
@@ -175,28 +91,6 @@ def relative_scale(scale, means, inverse, other_means):
     return rates * deviations
 
 
-def is_indefinite(matrix: jax.Array) -> jax.Array:
-    """Whether finite symmetric matrices `(…, D, D)` are not positive definite."""
-    failed = jnp.isnan(_log_diagonal(triangular.cholesky(matrix)))
-    return failed & jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
-
-
 def sum_coordinates(values, dim):
     """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
     return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
-
-
-def _log_diagonal(lower):
-    return jnp.sum(jnp.log(linalg.diagonal(lower)), axis=-1)
-
-
-def _multiply(matrices, vectors):
-    return linalg.matmul(matrices, vectors[..., None])[..., 0]
-
-
-def _half_square(v):
-    return 0.5 * jnp.sum(v * v, axis=-1)
-
-
-def _identity(g):
-    return jnp.eye(g.dim, dtype=g.means.dtype)[None, None]

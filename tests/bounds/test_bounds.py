@@ -16,6 +16,7 @@ from scipy.stats import multivariate_normal
 import gmmjax
 from gmmjax._bounds import cross_entropy, variational
 from gmmjax._mixture import components
+from gmmjax._mixture.ratios import pairwise_log_integral
 
 LARGEST = {1: 20, 5: 20, 30: 8}  # numbers of components in each dimension
 PUBLISHED = [(name, jnp.float64) for name in REFERENCE]
@@ -192,8 +193,8 @@ def published():
         kl, own = components.pairwise_kl(p, q), components.pairwise_kl(p, p)
         mean = variational.mean_log_sum
         entropies = cross_entropy.relative_entropies(p)[:, None]
-        own_product = mean(p, p, entropies + components.pairwise_log_integral(p, p))
-        product = mean(p, q, entropies + components.pairwise_log_integral(p, q))
+        own_product = mean(p, p, entropies + pairwise_log_integral(p, p))
+        product = mean(p, q, entropies + pairwise_log_integral(p, q))
         return {
             "durrieu_lower": mean(p, p, -own) - product,
             "durrieu_upper": own_product - mean(p, q, -kl),
