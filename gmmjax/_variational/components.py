@@ -6,19 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.components import pairwise_kl
-from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.moments import covariance
 from gmmjax._sampling.sample import sample
 
 MEMORY = 8192  # points
 LEAST_LOG_WEIGHT = -69.0
 WEIGHTLESS = 1e-6
 PATIENCE = 40  # steps without weight or progress, after which a component goes
-# How far below the largest log q a place counts as empty, in nats, in turn: near or far from q.
-THRESHOLDS = (1e9, 1e9, 1000.0, 100.0)
 SAME = 0.1  # nats, both ways
 
 
@@ -68,41 +63,12 @@ def scouts(key, init: GMM, count: int) -> jax.Array:
     return sample(key, init, count)
 
 
-def add(key, q: GMM, init: GMM, memory: Memory, turn: jax.Array):
-    """The mixture with one more component, of next to no weight, and its index.
-
-    Its mean is where log p most exceeds log q among remembered points.
-    """
-    log_q = jnp.where(memory.log_p > -jnp.inf, log_prob(q, memory.x), -jnp.inf)
-    floor = jnp.max(log_q) - jnp.asarray(THRESHOLDS, log_q.dtype)[turn % len(THRESHOLDS)]
-    gap = memory.log_p - jnp.maximum(log_q, floor)
-    place = memory.x[jnp.argmax(jnp.where(jnp.isnan(gap), -jnp.inf, gap))]
-    slot = jnp.argmin(q.logits)
-    scale = _between(jax.random.uniform(key, dtype=q.means.dtype), q, _broad(init))
+def add(q: GMM, mean: jax.Array, scale: jax.Array, wanted: jax.Array):
+    """The mixture with one more component of next to no weight, if it is wanted, and where."""
     logits = jnp.where(q.logits > -jnp.inf, jax.nn.log_softmax(q.logits), -jnp.inf)
-    return GMM(
-        logits.at[slot].set(LEAST_LOG_WEIGHT),
-        q.means.at[slot].set(place),
-        q.scale.at[slot].set(scale),
-    ), slot
-
-
-def _broad(init):
-    """The scale `(1, …)` of the covariance of the start, in the structure of its scale."""
-    spread = covariance(init)
-    if init.scale.ndim == 3:
-        return triangular.cholesky(spread[None])
-    variances = linalg.diagonal(spread)
-    return jnp.sqrt(variances[None] if init.scale.ndim == 2 else jnp.mean(variances)[None])
-
-
-def _between(share, q, broad):
-    """The scale of the start, as small as the mean component, or as it is, or between the two."""
-    # A multiple of the start's own covariance, so that a map of the space maps it, too.
-    start = linalg.log_abs_det(broad, q.means[:1])[0]
-    sizes = linalg.log_abs_det(q.scale, q.means)
-    mean_size = jnp.sum(jax.nn.softmax(q.logits) * sizes)
-    return broad[0] * jnp.exp(share * jnp.minimum(mean_size - start, 0.0) / np.float32(q.dim))
+    new = wanted & (jnp.arange(q.num_components) == jnp.argmin(q.logits))
+    one = GMM(jnp.full_like(logits, LEAST_LOG_WEIGHT), mean[None], scale[None])
+    return choose(new, one, q._replace(logits=logits)), new
 
 
 def merge(q: GMM) -> GMM:
@@ -123,3 +89,10 @@ def drop(q: GMM, idle: jax.Array) -> GMM:
     """The mixture without components that have long been without weight or progress."""
     gone = (idle > PATIENCE) & (jax.nn.softmax(q.logits) < WEIGHTLESS)
     return q._replace(logits=jnp.where(gone, -jnp.inf, q.logits))
+
+
+def choose(mask, yes, no):
+    """Leaf by leaf what is of each component, `(K, …)`."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
+    )

@@ -35,16 +35,28 @@ class Problem(NamedTuple):
     args: tuple
 
 
+class Journey(NamedTuple):
+    """What is known of how components explore, `(K,)`; see `exploring`."""
+
+    done: jax.Array  # whether it has arrived, or was never sent out
+    alone: jax.Array  # E_k[log p − log N_k] at the last place that it kept
+    reach: jax.Array  # how many times its mean curvature is taken
+    trend: jax.Array  # that curvature, when it was last visited
+    returned: jax.Array  # whether its last step was taken back
+
+
 class Components(NamedTuple):
     """What is known of each component, `(K,)`."""
 
     radius: jax.Array  # of its trust region
     level: jax.Array  # E_k[log p − log q]
     variance: jax.Array  # of that
+    share: jax.Array  # its mean responsibility for its own points
     reward: jax.Array  # log w_k + level, when it was last visited
     best: jax.Array  # largest reward so far
-    age: jax.Array
+    age: jax.Array  # how often it was visited
     idle: jax.Array  # steps without weight or progress
+    journey: Journey
 
 
 class State(NamedTuple):
@@ -77,15 +89,10 @@ def unknown(q: GMM, method: Method) -> Components:
         return jnp.full(q.num_components, value, q.means.dtype)
 
     none = jnp.zeros(q.num_components, int)
-    first = min(FIRST_RADIUS, method.max_kl)
-    return Components(full(first), full(NEVER), full(0.0), full(NEVER), full(NEVER), none, none)
-
-
-def choose(mask, yes, no):
-    """Leaf by leaf what is of each component, `(K, …)`."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )
+    never, one = full(NEVER), full(1.0)
+    radius = full(min(FIRST_RADIUS, method.max_kl))
+    journey = Journey(none == 0, never, one, full(0.0), none > 0)
+    return Components(radius, never, full(0.0), one, never, never, none, none, journey)
 
 
 def start_of_cooling(method: Method) -> float:

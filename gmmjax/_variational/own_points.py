@@ -21,9 +21,13 @@ class OwnPoints(NamedTuple):
     gradient: jax.Array  # (K, D, S) of log q in z
 
 
-def draw(key, q: GMM, count: int, active: jax.Array) -> OwnPoints:
-    """An even number of points of each component, with log q where the component is `active`."""
-    half = jax.random.normal(key, (*q.means.shape, count // 2), q.means.dtype)
+def normals(key, q: GMM, count: int) -> jax.Array:
+    """The first halves of pairs of standard normals, `(K, D, count / 2)`."""
+    return jax.random.normal(key, (*q.means.shape, count // 2), q.means.dtype)
+
+
+def place(q: GMM, half: jax.Array, active: jax.Array) -> OwnPoints:
+    """Points at normals and their opposites, with log q where the component is `active`."""
     z = jnp.concatenate([half, -half], axis=2)
     x = (q.means[:, :, None] + _spread(q, z)).mT
     inverse = linalg.inverse_scale(q.scale, q.means)

@@ -114,3 +114,20 @@ def _square(curvature, z):
 
 def _diagonal(curvature):
     return linalg.diagonal(curvature) if curvature.ndim == 3 else curvature
+
+
+def mean_curvature(found: Quadratic) -> jax.Array:
+    """The mean of the diagonal, `(K,)`: whether a component should grow or shrink."""
+    return jnp.mean(_diagonal(found.curvature), axis=1)
+
+
+def stretched(found: Quadratic, reach: jax.Array) -> Quadratic:
+    """The same with the mean curvature, which changes the size of a component, `reach` times as
+    large.
+    """
+    curvature = found.curvature
+    more = (reach - 1) * mean_curvature(found)
+    if curvature.ndim == 3:
+        identity = jnp.eye(curvature.shape[1], dtype=curvature.dtype)
+        return found._replace(curvature=curvature + more[:, None, None] * identity[None])
+    return found._replace(curvature=curvature + more[:, None])

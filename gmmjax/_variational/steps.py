@@ -1,19 +1,22 @@
 """A fit to a density: steps of all components at once, and how they grow and cool."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from gmmjax._fitting.descent import Record
+from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._variational import components, growth, own_points, quadratic, trust_region
+from gmmjax._variational import components, exploring, growth, own_points, quadratic, trust_region
+from gmmjax._variational.components import choose
 from gmmjax._variational.fit_state import (
     NEVER,
     Components,
     Method,
     Problem,
     State,
-    choose,
     start_of_cooling,
 )
 
@@ -68,11 +71,20 @@ def loss(method: Method, problem: Problem, key, q: GMM):
     """−ELBO, an estimate from fresh points, as many of each component, and how many there were."""
     present = q.logits > -jnp.inf
     count = max(2 * -(-method.num_samples // (2 * q.num_components)), 8)
-    points = own_points.draw(key, q, count, present)
+    points = own_points.place(q, own_points.normals(key, q, count), present)
     log_p = evaluate(method._replace(differentiable=False), problem.args, points, present)[0]
-    mean = own_points.pairs(log_p - points.log_q)[0]
-    found = _loss(q, jnp.mean(mean, axis=1), jnp.var(mean, axis=1, ddof=1) / mean.shape[1])
-    return found, count * (jnp.sum(present) if method.adaptive else q.num_components)
+    level, variance = _level(log_p - points.log_q)
+    return _loss(q, level, variance), count * _num_visited(method, present)
+
+
+def _num_visited(method, active):
+    return jnp.sum(active) if method.adaptive else len(active)
+
+
+def _level(values):
+    """The mean of values at pairs of points, and its variance."""
+    mean = own_points.pairs(values)[0]
+    return jnp.mean(mean, axis=1), jnp.var(mean, axis=1, ddof=1) / mean.shape[1]
 
 
 def _loss(q: GMM, level: jax.Array, variance: jax.Array) -> Estimate:
@@ -89,74 +101,127 @@ def _step(method, problem, state, index):
         state = growth.add_and_drop(method, problem, state, index, more)
     q, known = state.q, state.known
     active = growth.active(method, state, index)
-    points = own_points.draw(key, q, method.count, active)
+    points = own_points.place(q, _normals(method, problem, known, key, q), active)
     log_p, gradient = evaluate(method, problem.args, points, active)
-    found = _fit(method, q, points, log_p, gradient)
-    sound = active & _finite(found)
+    found = _fit(method, q, known.journey, points, log_p, gradient)
+    sight = _look(q, known.journey, points, log_p, found)
+    sound = active & _finite((found, sight))
+    verdict = exploring.judge(known, sight.alone, sound)
     cooling = jnp.maximum(index - start_of_cooling(method), 0)
     most = (1 / (1 + 0.25 * cooling)).astype(q.means.dtype)
-    size = trust_region.largest_step(found, known.radius, most)
-    new = trust_region.moved(q, trust_region.move(found, size))
+    bold = quadratic.stretched(found, jnp.where(cooling > 0, 1.0, known.journey.reach))
+    size = trust_region.largest_step(bold, verdict.radius, most)
+    change = trust_region.move(bold, size)
+    new = trust_region.moved(q, change)
     sound &= _finite(new._replace(logits=q.logits * 0))
-    known = _learn(method, q, known, found, active, sound)
-    moved = choose(sound, new, choose(active, _halfway(state.good, q), q))
-    log_w = jax.nn.log_softmax(q.logits)
-    logits = trust_region.reweighted(log_w, known.level, WEIGHT_RADIUS, most)
-    logits = jnp.maximum(logits, components.LEAST_LOG_WEIGHT)
-    logits = jnp.where(q.logits > -jnp.inf, logits, -jnp.inf)
-    if not method.adaptive:
-        logits = jnp.where(index < HELD * method.num_steps, q.logits, logits)
-    memory = growth.remember(more, state, points, log_p, active) if method.adaptive else None
+    kept = sound & ~verdict.worse
+    known = _learn(method, q, known, sight, active, kept, change.kl)
+    if method.adaptive:
+        inside = (size >= most) & (change.kl <= method.max_kl)
+        trend = quadratic.mean_curvature(found)
+        journey = exploring.go_on(state.known, verdict, sight.alone, trend, kept, inside)
+        known = growth.arrive(q, known._replace(journey=journey), state.known.journey)
+    back = choose(verdict.worse, state.good, choose(active, _halfway(state.good, q), q))
+    logits, known = _reweighted(method, q, known, index, most)
     skipped = jnp.any(active & ~sound)
     level = _loss(q, known.level, known.variance)
-    norm = _natural_norm(q, found, sound)
-    evaluated = method.count * (jnp.sum(active) if method.adaptive else q.num_components)
     state = State(
-        moved._replace(logits=logits),
-        choose(sound, q, state.good),
+        choose(kept, new, back)._replace(logits=logits),
+        choose(kept, q, state.good),
         known,
-        memory,
+        growth.remember(more, state, points, log_p, active) if method.adaptive else None,
         state.num_steps + ~skipped,
         state.num_skipped + skipped,
-        state.num_evaluations + evaluated,
+        state.num_evaluations + method.count * _num_visited(method, active),
         level,
         state.stopped,
     )
-    return state, Record(*level, norm)
+    return state, Record(*level, _natural_norm(q, found, sound))
 
 
-def _fit(method, q, points, log_p, gradient):
-    values = log_p - points.log_q
+def _normals(method, problem, known, key, q):
+    """Fresh ones in every step, and the same in all of them for components that explore."""
+    fresh = own_points.normals(key, q, method.count)
+    if not method.adaptive:
+        return fresh
+    return choose(known.journey.done, fresh, own_points.normals(problem.key, q, method.count))
+
+
+class _Sight(NamedTuple):
+    """Means over the points of each component, `(K,)`."""
+
+    level: jax.Array  # E_k[log p − log q]
+    variance: jax.Array
+    alone: jax.Array  # E_k[log p − log N_k]
+    share: jax.Array  # responsibility of the component for its own points
+
+
+def _look(q, journey, points, log_p, found):
+    own = log_peaks(q)[:, None] - 0.5 * jnp.sum(points.z**2, axis=1)
+    log_w = jnp.where(q.logits > -jnp.inf, jax.nn.log_softmax(q.logits), 0.0)
+    alone = jnp.mean(log_p - own, axis=1) + log_w
+    share = jnp.mean(jnp.exp(own - points.log_q), axis=1)
+    plain = _Sight(*_level(log_p - points.log_q), alone, share)
+    return choose(journey.done, plain._replace(level=found.level, variance=found.variance), plain)
+
+
+def _fit(method, q, journey, points, log_p, gradient):
+    """The quadratic of log p − log q, and of log p − log N_k for components that explore."""
+    log_q, log_q_gradient = points.log_q, points.gradient
+    if method.adaptive:
+        alone = -0.5 * jnp.sum(points.z**2, axis=1), -points.z
+        log_q, log_q_gradient = choose(journey.done, (log_q, log_q_gradient), alone)
     if not method.differentiable:
-        return quadratic.from_values(points.z, values, q.scale.ndim)
-    gradients = own_points.pull_back(q, gradient) - points.gradient
-    return quadratic.from_gradients(points.z, values, gradients, q.scale.ndim)
+        return quadratic.from_values(points.z, log_p - log_q, q.scale.ndim)
+    gradients = own_points.pull_back(q, gradient) - log_q_gradient
+    return quadratic.from_gradients(points.z, log_p - log_q, gradients, q.scale.ndim)
 
 
 def _learn(
     method: Method,
     q: GMM,
     known: Components,
-    found: quadratic.Quadratic,
+    sight: _Sight,
     active: jax.Array,
-    sound: jax.Array,
+    kept: jax.Array,
+    kl: jax.Array,
 ) -> Components:
     """Trust regions grow while a component improves; what is not finite halves them."""
     w = jax.nn.softmax(q.logits)
-    level = jnp.clip(jnp.where(sound, found.level, known.level), NEVER, -NEVER)
-    reward = jnp.where(sound, jnp.log(jnp.maximum(w, 1e-37)) + level, known.reward)
+    level = jnp.clip(jnp.where(kept, sight.level, known.level), NEVER, -NEVER)
+    reward = jnp.where(kept, jnp.log(jnp.maximum(w, 1e-37)) + level, known.reward)
     rate = jnp.where(reward > known.reward, 1.15, 0.85)
-    radius = known.radius * jnp.where(sound, rate, jnp.where(active, 0.5, 1.0))
+    radius = known.radius * jnp.where(kept, rate, jnp.where(active, 0.5, 1.0))
+    radius = jnp.clip(radius, LEAST_RADIUS, method.max_kl)
+    bold = jnp.maximum(exploring.radius(known, kept, active, kl), LEAST_RADIUS)
     busy = (w > components.WEIGHTLESS) | (reward > known.best + 1)
     return Components(
-        jnp.clip(radius, LEAST_RADIUS, method.max_kl),
+        jnp.where(known.journey.done, radius, bold),
         level,
-        jnp.where(sound, found.variance, known.variance),
+        jnp.where(kept, sight.variance, known.variance),
+        jnp.where(kept, sight.share, known.share),
         reward,
         jnp.maximum(known.best, reward),
         known.age + active,
-        jnp.where(busy, 0, known.idle + active),
+        jnp.where(busy, 0, known.idle + 1),
+        known.journey,
     )
+
+
+def _reweighted(method, q, known, index, most):
+    """The logits after a step, and what that makes of the levels."""
+    present = q.logits > -jnp.inf
+    log_w = jnp.where(present, jax.nn.log_softmax(q.logits), -jnp.inf)
+    arrived = jax.nn.log_softmax(jnp.where(known.journey.done, log_w, -jnp.inf))
+    logits = trust_region.reweighted(arrived, known.level, WEIGHT_RADIUS, most)
+    logits = jnp.maximum(logits, components.LEAST_LOG_WEIGHT)
+    logits = jnp.where(present, logits, -jnp.inf)
+    if not method.adaptive:
+        return jnp.where(index < HELD * method.num_steps, q.logits, logits), known
+    # Components that are not visited in every step would otherwise be weighed by what they were
+    # worth under other weights.
+    change = jnp.where(present, logits - log_w, 0.0)
+    return logits, known._replace(level=known.level - known.share * change)
 
 
 def _natural_norm(q, found, sound):

@@ -150,7 +150,7 @@ def test_evaluations_are_counted(key):
 def test_own_component_is_exact_where_points_are_rounded(key):
     """Rounding of μ + L z moves a narrow component's points, and not what it says of them."""
     q = cast(gmmjax.GMM(jnp.zeros(1), jnp.full((1, 2), 100.0), jnp.full((1, 2), 1e-6)), jnp.float32)
-    points = own_points.draw(key, q, 64, jnp.ones(1, bool))
+    points = own_points.place(q, own_points.normals(key, q, 64), jnp.ones(1, bool))
     exact = -0.5 * np.sum(np.asarray(points.z[0]) ** 2, axis=0) - 2 * np.log(np.float32(1e-6))
     np.testing.assert_allclose(points.log_q[0], exact - np.log(2 * np.pi), rtol=1e-6)
     rounded = gmmjax.log_prob(q, points.x[0])
@@ -240,7 +240,7 @@ def test_steps_stay_inside_their_trust_region(key):
 @pytest.mark.parametrize("kind", ["full", "diagonal", "spherical"])
 def test_log_q_is_that_of_the_density(kind, key):
     q = random_mixture(0, 3, 2, kind=kind)
-    points = own_points.draw(key, q, 8, jnp.ones(3, bool))
+    points = own_points.place(q, own_points.normals(key, q, 8), jnp.ones(3, bool))
     close(points.log_q, gmmjax.log_prob(q, points.x), 1e-10)
     slope = jax.grad(lambda x: jnp.sum(gmmjax.log_prob(q, x)))(points.x).mT
     close(points.gradient, own_points.pull_back(q, slope), 1e-10)
