@@ -13,6 +13,7 @@
 from importlib import metadata
 
 from gmmjax import interop
+from gmmjax._algebra.condition import condition
 from gmmjax._bounds.approximations import (
     kl_matched,
     kl_moment_matched,
@@ -89,6 +90,7 @@ __all__ = [  # what help(gmmjax) lists
     "chi2_divergence",
     "compare",
     "component_log_prob",
+    "condition",
     "constrain",
     "covariance",
     "covariances",
