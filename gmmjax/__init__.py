@@ -14,6 +14,7 @@ from importlib import metadata
 
 from gmmjax import interop
 from gmmjax._algebra.condition import condition
+from gmmjax._algebra.product import convolve, product
 from gmmjax._bounds.approximations import (
     kl_matched,
     kl_moment_matched,
@@ -92,6 +93,7 @@ __all__ = [  # what help(gmmjax) lists
     "component_log_prob",
     "condition",
     "constrain",
+    "convolve",
     "covariance",
     "covariances",
     "cross_entropy",
@@ -144,6 +146,7 @@ __all__ = [  # what help(gmmjax) lists
     "natural_gradient",
     "normalised_ise",
     "pairwise",
+    "product",
     "random_start",
     "reduce_mixture",
     "renyi2_entropy",

@@ -198,6 +198,8 @@ TABLE = [
     Function("mix", lambda key, p, q: gmmjax.mix([p, q], gmmjax.weights(p)[:2])),
     Function("affine", lambda key, p, q: gmmjax.affine(p, q.means[:2], q.means[0])),
     Function("condition", lambda key, p, q: gmmjax.condition(p, [1], q.means[0, :1])),
+    Function("product", lambda key, p, q: gmmjax.product(p, q)),
+    Function("convolve", lambda key, p, q: gmmjax.convolve(p, q)),
     Function("unconstrain", lambda key, p, q: gmmjax.unconstrain(p)),
     Function("constrain", lambda key, p, q: gmmjax.constrain(gmmjax.unconstrain(p))),
     Function("log_prob", lambda key, p, q: gmmjax.log_prob(p, _points(p))),
