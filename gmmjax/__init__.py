@@ -15,6 +15,7 @@ from importlib import metadata
 from gmmjax import interop
 from gmmjax._algebra.condition import condition
 from gmmjax._algebra.product import convolve, product
+from gmmjax._algebra.quantiles import cdf, quantile
 from gmmjax._bounds.approximations import (
     kl_matched,
     kl_moment_matched,
@@ -88,6 +89,7 @@ __all__ = [  # what help(gmmjax) lists
     "affine",
     "bhattacharyya_distance",
     "cauchy_schwarz_divergence",
+    "cdf",
     "chi2_divergence",
     "compare",
     "component_log_prob",
@@ -147,6 +149,7 @@ __all__ = [  # what help(gmmjax) lists
     "normalised_ise",
     "pairwise",
     "product",
+    "quantile",
     "random_start",
     "reduce_mixture",
     "renyi2_entropy",

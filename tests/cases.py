@@ -200,6 +200,8 @@ TABLE = [
     Function("condition", lambda key, p, q: gmmjax.condition(p, [1], q.means[0, :1])),
     Function("product", lambda key, p, q: gmmjax.product(p, q)),
     Function("convolve", lambda key, p, q: gmmjax.convolve(p, q)),
+    Function("cdf", lambda key, p, q: gmmjax.cdf(_line(p), q.means)),
+    Function("quantile", lambda key, p, q: gmmjax.quantile(_line(p), gmmjax.weights(q))),
     Function("unconstrain", lambda key, p, q: gmmjax.unconstrain(p)),
     Function("constrain", lambda key, p, q: gmmjax.constrain(gmmjax.unconstrain(p))),
     Function("log_prob", lambda key, p, q: gmmjax.log_prob(p, _points(p))),
