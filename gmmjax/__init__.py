@@ -73,6 +73,7 @@ from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, r
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
+from gmmjax._sampling.weighted import weighted_sample
 from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
 from gmmjax._variational.fit_to_density import fit_to_density
 
@@ -167,6 +168,7 @@ __all__ = [  # what help(gmmjax) lists
     "total_variation",
     "tsallis_divergence",
     "unconstrain",
+    "weighted_sample",
     "weights",
     "west",
     "williams",

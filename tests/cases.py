@@ -208,6 +208,7 @@ TABLE = [
     Function("component_log_prob", lambda key, p, q: gmmjax.component_log_prob(p, _points(p))),
     Function("responsibilities", lambda key, p, q: gmmjax.responsibilities(p, _points(p))),
     Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
+    Function("weighted_sample", lambda key, p, q: gmmjax.weighted_sample(key, p, 64)),
     estimate("expectation", arguments=lambda p, q: (_quadratic, p)),
     estimate("kl_divergence"),
     estimate("jeffreys_divergence"),
