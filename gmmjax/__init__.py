@@ -42,6 +42,7 @@ from gmmjax._evaluation.compare import Comparison, compare
 from gmmjax._evaluation.gradient import gradient
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._evaluation.tolerance import ToleranceEstimate, estimate_to
+from gmmjax._exact.component_kl import component_kl
 from gmmjax._exact.gaussians import (
     gaussian_bhattacharyya,
     gaussian_chi2,
@@ -93,6 +94,7 @@ __all__ = [  # what help(gmmjax) lists
     "cdf",
     "chi2_divergence",
     "compare",
+    "component_kl",
     "component_log_prob",
     "condition",
     "constrain",

@@ -243,6 +243,7 @@ TABLE = [
     Function("cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q)),
     Function("renyi2_entropy", lambda key, p, q: gmmjax.renyi2_entropy(p)),
     Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5)),
+    Function("component_kl", lambda key, p, q: gmmjax.component_kl(p, q)),
     Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q))),
     Function("gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7)),
     Function(
