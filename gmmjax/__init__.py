@@ -58,7 +58,6 @@ from gmmjax._exact.l2 import (
     renyi2_entropy,
 )
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
-from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._fitting.natural import natural_gradient
 from gmmjax._mixture.algebra import affine, marginal, mix
@@ -75,6 +74,7 @@ from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
 from gmmjax._sampling.weighted import weighted_sample
+from gmmjax._transport.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
 from gmmjax._variational.fit_to_density import fit_to_density
 

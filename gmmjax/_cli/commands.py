@@ -16,13 +16,13 @@ from gmmjax._evaluation.compare import compare as compare_mixtures
 from gmmjax._evaluation.compare import estimates, header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
-from gmmjax._exact.wasserstein import mw2_squared
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import covariance_type, load, save
 from gmmjax._progress import bar
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start
 from gmmjax._sampling.estimate import Estimate
+from gmmjax._transport.wasserstein import mw2_squared
 
 ESTIMATES = {
     "js": js_divergence,
