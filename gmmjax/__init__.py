@@ -74,6 +74,7 @@ from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
 from gmmjax._sampling.weighted import weighted_sample
+from gmmjax._transport.match import match, reorder
 from gmmjax._transport.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
 from gmmjax._variational.fit_to_density import fit_to_density
@@ -141,6 +142,7 @@ __all__ = [  # what help(gmmjax) lists
     "load",
     "log_prob",
     "marginal",
+    "match",
     "mean",
     "mix",
     "mmd_squared",
@@ -157,6 +159,7 @@ __all__ = [  # what help(gmmjax) lists
     "reduce_mixture",
     "renyi2_entropy",
     "renyi_divergence",
+    "reorder",
     "responsibilities",
     "runnalls",
     "salmond",

@@ -202,6 +202,7 @@ TABLE = [
     Function("convolve", lambda key, p, q: gmmjax.convolve(p, q)),
     Function("cdf", lambda key, p, q: gmmjax.cdf(_line(p), q.means)),
     Function("quantile", lambda key, p, q: gmmjax.quantile(_line(p), gmmjax.weights(q))),
+    Function("reorder", lambda key, p, q: gmmjax.reorder(p, [2, 0])),
     Function("unconstrain", lambda key, p, q: gmmjax.unconstrain(p)),
     Function("constrain", lambda key, p, q: gmmjax.constrain(gmmjax.unconstrain(p))),
     Function("log_prob", lambda key, p, q: gmmjax.log_prob(p, _points(p))),
@@ -299,6 +300,8 @@ NOT_IN_TABLE = {
     "load",
     "interop",
 }
+# whole numbers, which have no gradient
+NOT_IN_TABLE |= {"match"}
 # chooses between starts in Python; its own tests ask for the rest
 NOT_IN_TABLE |= {"reduce_mixture"}
 # an optax transformation
