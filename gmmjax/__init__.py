@@ -74,6 +74,7 @@ from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
 from gmmjax._sampling.weighted import weighted_sample
+from gmmjax._transport.interpolate import mw2_interpolate, mw2_map
 from gmmjax._transport.match import match, reorder
 from gmmjax._transport.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
@@ -149,6 +150,8 @@ __all__ = [  # what help(gmmjax) lists
     "moment_start",
     "mutual_information",
     "mw2_coupling",
+    "mw2_interpolate",
+    "mw2_map",
     "mw2_squared",
     "natural_gradient",
     "normalised_ise",

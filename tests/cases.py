@@ -160,6 +160,11 @@ def _first(g):
     return jax.tree.map(lambda leaf: leaf[:1], g)
 
 
+def _with_weights(g):
+    """In the place of logits, of which some are −inf."""
+    return g._replace(logits=gmmjax.weights(g))
+
+
 def _line(g):
     """On the first axis: quadrature in the plane has tests of its own, for it compiles slowly."""
     return gmmjax.marginal(g, (0,))
@@ -231,6 +236,8 @@ TABLE = [
     ),
     Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
+    Function("mw2_map", lambda key, p, q: gmmjax.mw2_map(p, q, _points(p))),
+    Function("mw2_interpolate", lambda key, p, q: _with_weights(gmmjax.mw2_interpolate(p, q, 0.3))),
     estimate("sliced_w2_squared", pathwise=False),
     Function(
         "pairwise",
