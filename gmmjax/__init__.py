@@ -74,6 +74,7 @@ from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
 from gmmjax._sampling.weighted import weighted_sample
+from gmmjax._transport.barycenter import mw2_barycenter
 from gmmjax._transport.interpolate import mw2_interpolate, mw2_map
 from gmmjax._transport.match import match, reorder
 from gmmjax._transport.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
@@ -149,6 +150,7 @@ __all__ = [  # what help(gmmjax) lists
     "mmd_squared",
     "moment_start",
     "mutual_information",
+    "mw2_barycenter",
     "mw2_coupling",
     "mw2_interpolate",
     "mw2_map",

@@ -238,6 +238,7 @@ TABLE = [
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
     Function("mw2_map", lambda key, p, q: gmmjax.mw2_map(p, q, _points(p))),
     Function("mw2_interpolate", lambda key, p, q: _with_weights(gmmjax.mw2_interpolate(p, q, 0.3))),
+    Function("mw2_barycenter", lambda key, p, q: _with_weights(gmmjax.mw2_barycenter([p, q]))),
     estimate("sliced_w2_squared", pathwise=False),
     Function(
         "pairwise",
