@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 
+from gmmjax._algebra.condition import condition as condition_mixture
 from gmmjax._cli.demo import run
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
@@ -127,6 +128,16 @@ def reduce(arguments):
 
 def _with_bar(searches):
     return bar(searches, desc="reduce", unit="search", leave=False) if _has_bars() else searches
+
+
+def condition(arguments):
+    """The other coordinates where some are known."""
+    p = load(arguments.p)
+    dims, values = zip(*arguments.known, strict=True)
+    rest = condition_mixture(p, dims, values)
+    save(arguments.output, rest)
+    print(f"{arguments.p}  {_describe(p)}")
+    print(f"{arguments.output}  {_describe(rest)}")
 
 
 def plot(arguments):
