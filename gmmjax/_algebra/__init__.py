@@ -1,1 +1,1 @@
-"""Mixtures out of mixtures that need more than a selection: given coordinates, products, sums."""
+"""Mixtures out of mixtures by more than a selection, and what is asked of one on the line."""

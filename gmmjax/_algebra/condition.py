@@ -28,7 +28,7 @@ def condition(g: GMM, dims: Sequence[int], values) -> GMM:
       g: a mixture in D dimensions.
       dims: which coordinates are known: E < D Python ints, negative ones count from the end (static
         under `jit`).
-      values: `(E,)` what they are, in the order of `dims`.
+      values: `(E,)` what they are, in the order of `dims`; a number where there is one.
 
     Returns:
       A `GMM` of K components over the other D − E coordinates, in their order; its logits are
@@ -56,6 +56,8 @@ def condition(g: GMM, dims: Sequence[int], values) -> GMM:
     if len(known) == g.dim:
         raise ValueError(f"dims: all {g.dim} coordinates are known, and none is left")
     values = as_real("values", values)
+    if len(known) == 1 and values.shape == ():
+        values = values.reshape(1)
     if values.shape != (len(known),):
         raise ValueError(
             f"values: expected shape ({len(known)},), one for each of dims, got {values.shape}"

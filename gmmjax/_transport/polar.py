@@ -19,14 +19,19 @@ def rotations(factor: jax.Array, factors: jax.Array, inverses: jax.Array) -> jax
 
 @jax.custom_jvp
 def polar(matrix: jax.Array, inverse: jax.Array) -> jax.Array:
-    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses are given."""
+    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses are given.
+
+    Those of singular matrices are 0 on what the matrices make 0.
+    """
     norm = frobenius_norm(matrix)
+    low = 1 / (norm * frobenius_norm(inverse))
+    low = jnp.where(jnp.isfinite(low), low, 0.0)
+    norm = jnp.where(norm > 0, norm, 1.0)
 
     def sharpen(rho, x):
         gram = linalg.matmul(x.mT, x)
         return rho * (1.5 * x - 0.5 * rho * rho * linalg.matmul(x, gram))
 
-    low = 1 / (norm * frobenius_norm(inverse))
     return _iterate(sharpen, matrix / norm[:, None, None], low)
 
 

@@ -188,8 +188,10 @@ def _bures_full(p, q):
 
     def row(factor):
         rotation = rotations(*jax.lax.stop_gradient((factor, factors_q, inverses_q)))
-        residual = linalg.matmul(factor[None], rotation) - factors_q
-        return jnp.sum(residual**2, axis=(-2, -1))
+        turned = linalg.matmul(factor[None], rotation)
+        # What a singular product does not turn: Σ_p has it, and shares nothing of it with Σ_q.
+        left = factor[None] - linalg.matmul(turned, rotation.mT)
+        return jnp.sum((turned - factors_q) ** 2 + left**2, axis=(-2, -1))
 
     # One row at a time: all pairs at once would be K_p·K_q·D² numbers.
     return jax.lax.map(row, factors_p)

@@ -99,6 +99,8 @@ def test_coordinates_that_come_first_are_not_factorised_anew():
     g = random_mixture(0, 3, 4)
     first = gmmjax.condition(g, [0, 1], NEAR)
     np.testing.assert_array_equal(first.scale, g.scale[:, 2:, 2:])
+    one = [gmmjax.condition(g, [0], value) for value in (0.3, [0.3])]
+    np.testing.assert_array_equal(one[0].means, one[1].means)
     np.testing.assert_allclose(
         gmmjax.log_prob(gmmjax.condition(g, [1, 0], NEAR[::-1]), X),
         gmmjax.log_prob(first, X),
