@@ -13,6 +13,9 @@
 from importlib import metadata
 
 from gmmjax import interop
+from gmmjax._algebra.condition import condition
+from gmmjax._algebra.product import convolve, product
+from gmmjax._algebra.quantiles import cdf, quantile
 from gmmjax._bounds.approximations import (
     kl_matched,
     kl_moment_matched,
@@ -39,6 +42,7 @@ from gmmjax._evaluation.compare import Comparison, compare
 from gmmjax._evaluation.gradient import gradient
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._evaluation.tolerance import ToleranceEstimate, estimate_to
+from gmmjax._exact.component_kl import component_kl
 from gmmjax._exact.gaussians import (
     gaussian_bhattacharyya,
     gaussian_chi2,
@@ -54,7 +58,6 @@ from gmmjax._exact.l2 import (
     renyi2_entropy,
 )
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
-from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._fitting.natural import natural_gradient
 from gmmjax._mixture.algebra import affine, marginal, mix
@@ -70,6 +73,11 @@ from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, r
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
+from gmmjax._sampling.weighted import weighted_sample
+from gmmjax._transport.barycenter import mw2_barycenter
+from gmmjax._transport.interpolate import mw2_interpolate, mw2_map
+from gmmjax._transport.match import match, reorder
+from gmmjax._transport.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squared
 from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
 from gmmjax._variational.fit_to_density import fit_to_density
 
@@ -86,10 +94,14 @@ __all__ = [  # what help(gmmjax) lists
     "affine",
     "bhattacharyya_distance",
     "cauchy_schwarz_divergence",
+    "cdf",
     "chi2_divergence",
     "compare",
+    "component_kl",
     "component_log_prob",
+    "condition",
     "constrain",
+    "convolve",
     "covariance",
     "covariances",
     "cross_entropy",
@@ -132,20 +144,27 @@ __all__ = [  # what help(gmmjax) lists
     "load",
     "log_prob",
     "marginal",
+    "match",
     "mean",
     "mix",
     "mmd_squared",
     "moment_start",
     "mutual_information",
+    "mw2_barycenter",
     "mw2_coupling",
+    "mw2_interpolate",
+    "mw2_map",
     "mw2_squared",
     "natural_gradient",
     "normalised_ise",
     "pairwise",
+    "product",
+    "quantile",
     "random_start",
     "reduce_mixture",
     "renyi2_entropy",
     "renyi_divergence",
+    "reorder",
     "responsibilities",
     "runnalls",
     "salmond",
@@ -159,6 +178,7 @@ __all__ = [  # what help(gmmjax) lists
     "total_variation",
     "tsallis_divergence",
     "unconstrain",
+    "weighted_sample",
     "weights",
     "west",
     "williams",

@@ -160,6 +160,11 @@ def _first(g):
     return jax.tree.map(lambda leaf: leaf[:1], g)
 
 
+def _with_weights(g):
+    """In the place of logits, of which some are −inf."""
+    return g._replace(logits=gmmjax.weights(g))
+
+
 def _line(g):
     """On the first axis: quadrature in the plane has tests of its own, for it compiles slowly."""
     return gmmjax.marginal(g, (0,))
@@ -197,12 +202,19 @@ TABLE = [
     Function("marginal", lambda key, p, q: gmmjax.marginal(p, [1])),
     Function("mix", lambda key, p, q: gmmjax.mix([p, q], gmmjax.weights(p)[:2])),
     Function("affine", lambda key, p, q: gmmjax.affine(p, q.means[:2], q.means[0])),
+    Function("condition", lambda key, p, q: gmmjax.condition(p, [1], q.means[0, :1])),
+    Function("product", lambda key, p, q: gmmjax.product(p, q)),
+    Function("convolve", lambda key, p, q: gmmjax.convolve(p, q)),
+    Function("cdf", lambda key, p, q: gmmjax.cdf(_line(p), q.means)),
+    Function("quantile", lambda key, p, q: gmmjax.quantile(_line(p), gmmjax.weights(q))),
+    Function("reorder", lambda key, p, q: gmmjax.reorder(p, [2, 0])),
     Function("unconstrain", lambda key, p, q: gmmjax.unconstrain(p)),
     Function("constrain", lambda key, p, q: gmmjax.constrain(gmmjax.unconstrain(p))),
     Function("log_prob", lambda key, p, q: gmmjax.log_prob(p, _points(p))),
     Function("component_log_prob", lambda key, p, q: gmmjax.component_log_prob(p, _points(p))),
     Function("responsibilities", lambda key, p, q: gmmjax.responsibilities(p, _points(p))),
     Function("sample", lambda key, p, q: gmmjax.sample(key, p, 64)),
+    Function("weighted_sample", lambda key, p, q: gmmjax.weighted_sample(key, p, 64)),
     estimate("expectation", arguments=lambda p, q: (_quadratic, p)),
     estimate("kl_divergence"),
     estimate("jeffreys_divergence"),
@@ -224,6 +236,9 @@ TABLE = [
     ),
     Function("mw2_squared", lambda key, p, q: gmmjax.mw2_squared(p, q)),
     Function("mw2_coupling", lambda key, p, q: gmmjax.mw2_coupling(p, q)),
+    Function("mw2_map", lambda key, p, q: gmmjax.mw2_map(p, q, _points(p))),
+    Function("mw2_interpolate", lambda key, p, q: _with_weights(gmmjax.mw2_interpolate(p, q, 0.3))),
+    Function("mw2_barycenter", lambda key, p, q: _with_weights(gmmjax.mw2_barycenter([p, q]))),
     estimate("sliced_w2_squared", pathwise=False),
     Function(
         "pairwise",
@@ -237,6 +252,7 @@ TABLE = [
     Function("cauchy_schwarz_divergence", lambda key, p, q: gmmjax.cauchy_schwarz_divergence(p, q)),
     Function("renyi2_entropy", lambda key, p, q: gmmjax.renyi2_entropy(p)),
     Function("mmd_squared", lambda key, p, q: gmmjax.mmd_squared(p, q, 1.5)),
+    Function("component_kl", lambda key, p, q: gmmjax.component_kl(p, q)),
     Function("gaussian_kl", lambda key, p, q: gmmjax.gaussian_kl(_first(p), _first(q))),
     Function("gaussian_renyi", lambda key, p, q: gmmjax.gaussian_renyi(_first(p), _first(q), 0.7)),
     Function(
@@ -292,6 +308,8 @@ NOT_IN_TABLE = {
     "load",
     "interop",
 }
+# whole numbers, which have no gradient
+NOT_IN_TABLE |= {"match"}
 # chooses between starts in Python; its own tests ask for the rest
 NOT_IN_TABLE |= {"reduce_mixture"}
 # an optax transformation

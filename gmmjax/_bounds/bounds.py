@@ -12,6 +12,7 @@ from gmmjax._bounds.cross_entropy import (
     own_integrals,
     weighted,
 )
+from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
 from gmmjax._mixture import linalg
 from gmmjax._mixture.build import concatenate, stack
@@ -50,8 +51,11 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
     The lower bound is the largest of 0, that of Durrieu et al., and that with
     :math:`\mathbb E_{p_a}[\log q] \le \log \int p_a q\, q_c^{-\gamma} + \gamma \mathbb
     E_{p_a}[\log q_c]` for the component c of q nearest to each of p and the best of five γ ∈
-    [0, 1]; 0 is that of Durrieu et al. Both are exact for single Gaussians, and close where
-    components are far apart.
+    [0, 1]; 0 is that of Durrieu et al. These are exact for single Gaussians, and close where
+    components are far apart. Where components overlap it is the divergence of the marginals along
+    one direction under a little noise, which the data-processing inequality says is no larger: a
+    sum over 385 points, less what half of them would change; the direction is the best that a few
+    steps uphill find.
 
     Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds
     in floating-point arithmetic too, for covariances that are not themselves at the limit of the
@@ -79,7 +83,7 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-3.0], [3.0]]), jnp.ones(2))
       >>> lower, upper = gmmjax.kl_bounds(p, p._replace(logits=jnp.array([0.0, 1.0])))
       >>> print(f"{lower:.3f} {upper:.3f}")
-      0.069 0.120
+      0.120 0.120
     """
     p, q = common_float(p=p, q=q)
     return _kl_bounds(p, q)
@@ -98,6 +102,7 @@ def _kl_bounds(p, q):
     lower = low_cross_entropy - up_information
     upper = jnp.minimum(up_cross_entropy - low_information, variational_upper(p, q, kl[1]))
     lower, upper = _widened(lower, upper, p, q)
+    lower = jnp.maximum(lower, projected(kl_integrand, p, q))
     return Bounds(jnp.maximum(lower, 0.0), upper)
 
 
@@ -156,8 +161,8 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
     q)`, whose components are those of both. The upper bound is the smaller of log 2, of
     :math:`H(m) - \tfrac12 (H(p) + H(q))` with `entropy_bounds`, and of half the sum of the
     variational upper bounds of both divergences. The lower bound is the largest of 0, of the same
-    difference of entropies, and of :math:`\log 2 - \log(1 + \sum_{ab} \sqrt{w_a v_b} \int
-    \sqrt{p_a q_b})`.
+    difference of entropies, of :math:`\log 2 - \log(1 + \sum_{ab} \sqrt{w_a v_b} \int
+    \sqrt{p_a q_b})`, and of the divergence of the marginals along one direction, as in `kl_bounds`.
 
     Either is widened by a few units in the last place of its terms, as in `kl_bounds`.
 
@@ -182,7 +187,7 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-3.0], [3.0]]), jnp.ones(2))
       >>> lower, upper = gmmjax.js_bounds(p, p._replace(logits=jnp.array([0.0, 1.0])))
       >>> print(f"{lower:.3f} {upper:.3f}")
-      0.018 0.029
+      0.028 0.029
     """
     p, q = common_float(p=p, q=q)
     return _js_bounds(p, q)
@@ -216,6 +221,7 @@ def _js_bounds(p, q):
     lower = jnp.maximum(low_m - half * (up_p + up_q), by_affinity)
     upper = jnp.minimum(up_m - half * (low_p + low_q), jnp.mean(variational))
     lower, upper = _widened(lower, upper, p, q)
+    lower = jnp.maximum(lower, projected(js_integrand, p, q))
     return Bounds(jnp.maximum(lower, 0.0), jnp.minimum(upper, -jnp.log(half)))
 
 

@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 
+from gmmjax._algebra.condition import condition as condition_mixture
 from gmmjax._cli.demo import run
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
@@ -16,13 +17,13 @@ from gmmjax._evaluation.compare import compare as compare_mixtures
 from gmmjax._evaluation.compare import estimates, header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
-from gmmjax._exact.wasserstein import mw2_squared
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import covariance_type, load, save
 from gmmjax._progress import bar
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start
 from gmmjax._sampling.estimate import Estimate
+from gmmjax._transport.wasserstein import mw2_squared
 
 ESTIMATES = {
     "js": js_divergence,
@@ -127,6 +128,16 @@ def reduce(arguments):
 
 def _with_bar(searches):
     return bar(searches, desc="reduce", unit="search", leave=False) if _has_bars() else searches
+
+
+def condition(arguments):
+    """The other coordinates where some are known."""
+    p = load(arguments.p)
+    dims, values = zip(*arguments.known, strict=True)
+    rest = condition_mixture(p, dims, values)
+    save(arguments.output, rest)
+    print(f"{arguments.p}  {_describe(p)}")
+    print(f"{arguments.output}  {_describe(rest)}")
 
 
 def plot(arguments):

@@ -66,6 +66,7 @@ def _parser():
     _add_compare(commands)
     _add_matrix(commands)
     _add_reduce(commands)
+    _add_condition(commands)
     _add_plot(commands)
     _add_refusal(commands)
     return parser
@@ -121,6 +122,18 @@ def _add_reduce(commands):
     command.set_defaults(command=_command("reduce"))
 
 
+def _add_condition(commands):
+    command = commands.add_parser("condition", help="the other coordinates where some are known")
+    _add_mixture(command)
+    command.add_argument(
+        "known", metavar="DIM=VALUE", nargs="+", type=_known, help="such as 0=1.5 2=-3"
+    )
+    command.add_argument(
+        "-o", "--output", required=True, metavar="out.npz", help="where to write them"
+    )
+    command.set_defaults(command=_command("condition"))
+
+
 def _add_plot(commands):
     command = commands.add_parser(
         "plot", help="draw mixtures of one or two dimensions, or the marginals of one"
@@ -173,6 +186,16 @@ def _integer(low, high):
         return int(text)
 
     return parse
+
+
+def _known(text):
+    dim, _, value = text.partition("=")
+    try:
+        return int(dim), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected DIM=VALUE such as 0=1.5, got {text!r}"
+        ) from None
 
 
 def _fraction(text):

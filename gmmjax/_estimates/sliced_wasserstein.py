@@ -1,12 +1,13 @@
 """Sliced Wasserstein distance: random directions, and along each one random level of quantiles."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._algebra import on_line
+from gmmjax._algebra.on_line import OnLine
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import recentred
@@ -90,54 +91,33 @@ def _sliced_w2_squared(key, p, q, sampling):
     return conclude(Replicates(value, means, jnp.zeros_like(value)))
 
 
-class _Projected(NamedTuple):
-    """A mixture seen along n directions at once."""
-
-    weights: jax.Array  # (K,)
-    means: jax.Array  # (K, n)
-    deviations: jax.Array  # (K, n)
-
-
 def _project(g, direction):
     transposed = g.scale.mT if g.scale.ndim > g.means.ndim else g.scale
     variances = linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
     means = linalg.matmul(g.means, direction)
-    return _Projected(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))
+    return OnLine(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))
 
 
 @jax.custom_jvp
 def _squared_gap(level, p, q):
     """(F_p⁻¹(Φ(t)) − F_q⁻¹(Φ(t)))² at normal scores t `(n,)`, whose mean over t is W₂²."""
-    return (_quantile(p, level) - _quantile(q, level)) ** 2
+    return (on_line.quantile(p, level) - on_line.quantile(q, level)) ** 2
 
 
 @functools.partial(_squared_gap.defjvp, symbolic_zeros=True)
 def _squared_gap_jvp(primals, tangents):
     level, p, q = primals
-    x, y = _quantile(p, level), _quantile(q, level)
+    x, y = on_line.quantile(p, level), on_line.quantile(q, level)
     tangent = jnp.zeros_like(level)
     for here, there, moved, at, gap in (
         (p, q, tangents[1], x, x - y),
         (q, p, tangents[2], y, y - x),
     ):
-        tangent += 2 * gap * _quantile_tangent(here, moved, at)
+        steps = on_line.quantile_tangent(here, moved.means, moved.deviations, at)
+        tangent += 2 * gap * steps
         if not linalg.is_zero(moved.weights):
             tangent += _weight_tangent(here, there, moved.weights, level)
     return (x - y) ** 2, tangent
-
-
-def _quantile_tangent(p, moved, x):
-    """How quantiles x of fixed levels follow means and deviations: each by its responsibility."""
-    z = (x[None] - p.means) / p.deviations
-    shares = jax.nn.softmax(
-        jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0
-    )
-    tangent = jnp.zeros_like(x)
-    if not linalg.is_zero(moved.means):
-        tangent += jnp.sum(shares * moved.means, axis=0)
-    if not linalg.is_zero(moved.deviations):
-        tangent += jnp.sum(shares * z * moved.deviations, axis=0)
-    return tangent
 
 
 def _weight_tangent(p, q, moved, level):
@@ -149,56 +129,7 @@ def _weight_tangent(p, q, moved, level):
     highest = jnp.max(p.means, axis=0, where=present, initial=-jnp.inf)
     reach = (highest - lowest) / 2 + 1.5 * jnp.max(p.deviations, axis=0, where=present, initial=0.0)
     s = (lowest + highest) / 2 + reach * level
-    z = (s[None] - p.means) / p.deviations
-    # The dw_k sum to 0, so that 1 may be taken from all Φ_k: on the right that leaves the small
-    # tails.
-    right = level[None] > 0
-    mass = jnp.where(right, -1.0, 1.0) * _lower_tail(jnp.where(right, -z, z))
+    mass = on_line.below(p, s, (level > 0)[None])
     density = jnp.exp(-0.5 * level**2) / jnp.sqrt(2 * jnp.pi).astype(level.dtype)
-    rate = -2 * (s - _quantile(q, _score(p, s)[0])) * reach / density
+    rate = -2 * (s - on_line.quantile(q, on_line.score(p, s)[0])) * reach / density
     return rate * linalg.matmul(moved, mass)
-
-
-def _lower_tail(z):
-    return 0.5 * jax.lax.erfc(-z * 0.5**0.5)
-
-
-def _score(p, x):
-    """The normal score Φ⁻¹(F_p(x)), which is linear in x for a single Gaussian, and its slope."""
-    z = (x[None] - p.means) / p.deviations
-    tail = _lower_tail(-jnp.abs(z))
-    lower = linalg.matmul(p.weights, jnp.where(z < 0, tail, 1 - tail))
-    upper = linalg.matmul(p.weights, jnp.where(z < 0, 1 - tail, tail))
-    # beyond 12 deviations nothing has weight
-    smaller = jnp.maximum(jnp.minimum(lower, upper), 1e-33)
-    score = jnp.where(lower < upper, 1.0, -1.0) * jax.scipy.special.ndtri(smaller)
-    density = linalg.matmul(p.weights, jnp.exp(-0.5 * z * z) / p.deviations)
-    return score, density * jnp.exp(0.5 * score**2)
-
-
-def _quantile(p, score):
-    """The x with F_p(x) = Φ(score), by Newton's method inside a bracket that shrinks."""
-    present = (p.weights > 0)[:, None]
-    # the quantile of a mixture lies among those of its components
-    each = p.means + p.deviations * score[None]
-    low = jnp.min(each, axis=0, where=present, initial=jnp.inf)
-    high = jnp.max(each, axis=0, where=present, initial=-jnp.inf)
-    tolerance = 2 * jnp.finfo(score.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
-
-    def step(state):
-        x, low, high, last, count = state
-        here, slope = _score(p, x)
-        low, high = jnp.where(here <= score, x, low), jnp.where(here >= score, x, high)
-        move = (score - here) / slope
-        # Halve where Newton leaves the bracket or gains too little on the step before; NaN leaves
-        # it too.
-        good = (x + move >= low) & (x + move <= high) & (jnp.abs(move) <= 0.5 * jnp.abs(last))
-        following = jnp.where(good, x + move, low + 0.5 * (high - low))
-        return following, low, high, following - x, count + 1
-
-    def unfinished(state):
-        _, _, _, last, count = state
-        return jnp.any(jnp.abs(last) > tolerance) & (count < 100)
-
-    start = (low + 0.5 * (high - low), low, high, high - low, jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(unfinished, step, start)[0]

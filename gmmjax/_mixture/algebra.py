@@ -39,7 +39,7 @@ def marginal(g: GMM, dims: Sequence[int]) -> GMM:
       [[2.]] [[5.]]
     """
     g = as_float("g", g)
-    kept = _check_dims(dims, g.dim)
+    kept = check_dims(dims, g.dim)
     return _marginal(g, kept)
 
 
@@ -53,7 +53,8 @@ def _marginal(g, kept):
     return GMM(g.logits, g.means[:, kept], scale)
 
 
-def _check_dims(dims, dim):
+def check_dims(dims, dim):
+    """Coordinates of a space as distinct Python ints from 0 on; anything else is refused."""
     try:
         mask = any(isinstance(d, bool | np.bool) for d in dims)
         kept = tuple(operator.index(d) for d in dims)

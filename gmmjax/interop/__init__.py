@@ -14,6 +14,7 @@ from gmmjax.interop._numpyro import from_numpyro as from_numpyro
 from gmmjax.interop._numpyro import to_numpyro as to_numpyro
 from gmmjax.interop._ott import from_ott as from_ott
 from gmmjax.interop._ott import to_ott as to_ott
+from gmmjax.interop._register import register as register
 from gmmjax.interop._sklearn import from_sklearn as from_sklearn
 from gmmjax.interop._sklearn import to_sklearn as to_sklearn
 from gmmjax.interop._tfp import from_tfp as from_tfp

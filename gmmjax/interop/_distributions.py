@@ -17,11 +17,7 @@ _DIAGONAL = ("LinearOperatorDiag", "LinearOperatorScaledIdentity")
 
 def read(distribution, package: str) -> GMM:
     """The mixture in a `MixtureSameFamily` of normal distributions."""
-    if not belongs_to(distribution, package, "MixtureSameFamily"):
-        raise TypeError(
-            f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}"
-        )
-    mixing = _first(distribution, "mixing_distribution", "mixture_distribution")
+    mixing, components = parts(distribution, package)
     logits = as_array(mixing.logits if mixing.logits is not None else mixing.logits_parameter())
     event = tuple(distribution.event_shape)
     if logits.ndim != 1:
@@ -30,15 +26,33 @@ def read(distribution, package: str) -> GMM:
         )
     if len(event) > 1:
         raise ValueError(f"distribution: expected events of rank 0 or 1, got shape {event}")
-    components = _first(distribution, "component_distribution", "components_distribution")
-    while type(components).__name__ in _WRAPPERS:
-        components = _first(components, "base_dist", "distribution")
-    loc, scale = as_array(components.loc), _scale(components)
+    loc, scale = as_array(components.loc), scale_of(components)
     if not event:
         loc, scale, event = loc[..., None], jnp.atleast_1d(scale), (1,)
     elif type(components).__name__ == "Normal":
         scale = _deviations(scale, event)
     return GMM(logits, jnp.broadcast_to(loc, (logits.shape[0], *event)), scale)
+
+
+def parts(distribution, package: str):
+    """What chooses a component of a `MixtureSameFamily`, and the components, without wrappers."""
+    if not belongs_to(distribution, package, "MixtureSameFamily"):
+        raise TypeError(
+            f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}"
+        )
+    mixing = _first(distribution, "mixing_distribution", "mixture_distribution")
+    components = _first(distribution, "component_distribution", "components_distribution")
+    while type(components).__name__ in _WRAPPERS:
+        components = _first(components, "base_dist", "distribution")
+    return mixing, components
+
+
+def is_full(components) -> bool:
+    """Whether the scales of components are matrices."""
+    diagonal = type(getattr(components, "scale", None)).__name__ in _DIAGONAL
+    return not (
+        type(components).__name__ == "Normal" or hasattr(components, "scale_diag") or diagonal
+    )
 
 
 def _first(obj, *names):
@@ -51,7 +65,7 @@ def _deviations(scale, event):
     return jnp.broadcast_to(rows, (rows.shape[0], *event))
 
 
-def _scale(components) -> jax.Array:
+def scale_of(components) -> jax.Array:
     """Lower factors or deviations of the components; one that they share has a leading axis of
     1.
     """

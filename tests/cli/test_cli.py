@@ -185,6 +185,20 @@ def test_matrix(files, capsys):
     assert files[1] in capsys.readouterr().out
 
 
+def test_condition(tmp_path, capsys):
+    g = random_mixture(0, 3, 4)
+    source, target = str(tmp_path / "g.npz"), str(tmp_path / "rest.npz")
+    gmmjax.save(source, g)
+    assert main(["condition", source, "0=1.5", "2=-3", "-o", target]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1:] == "K = 3 D = 2 full".split()
+    found, expected = gmmjax.load(target), gmmjax.condition(g, [0, 2], [1.5, -3.0])
+    x = np.random.default_rng(0).normal(size=(5, 2))
+    np.testing.assert_allclose(gmmjax.log_prob(found, x), gmmjax.log_prob(expected, x), rtol=1e-9)
+    for known, words in (("0", "expected DIM=VALUE such as 0=1.5, got '0'"), ("9=1", "dims: ")):
+        assert main(["condition", source, known, "-o", target]) == 2
+        _assert_one_line(capsys.readouterr().err, words)
+
+
 def test_plot(files, tmp_path):
     target = tmp_path / "out.png"
     assert main(["plot", *files[:2], "-o", str(target)]) == 0

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._exact.transport import transport
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
+from gmmjax._transport.coupling import coupling
+from gmmjax._transport.polar import rotations
+from gmmjax._transport.transport import transport
 
 
 @divergence(symmetric=True, zero_at_equality=True)
@@ -102,7 +104,7 @@ def mw2_squared(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _mw2_squared(p, q):
-    cost, w, v = _transport_problem(p, q)
+    cost, w, v = transport_problem(p, q)
     optimum = transport(cost, w, v)
     # These two are 0, and carry the derivative of the optimum with respect to the weights.
     through_w = jnp.vdot(optimum.f, w - jax.lax.stop_gradient(w))
@@ -114,7 +116,9 @@ def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
     r"""Optimal coupling of the components of two mixtures; exact.
 
     It is the :math:`\pi` of `gmmjax.mw2_squared`. It is constant almost everywhere in means and
-    scales, and carries NO gradient; that of the distance is right.
+    scales. With the weights it changes along the pairs that already share mass, which is its
+    gradient; where these fall into parts, as for equal weights, and a part cannot balance what
+    changes in it, least squares decide.
 
     Args:
       p: a mixture of K_p components.
@@ -139,17 +143,18 @@ def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
       [[0.  0.5]
        [0.5 0. ]]
     """
-    return _mw2_coupling(*common_float(p=p, q=q))
+    return mw2_plan(*common_float(p=p, q=q))
 
 
 @jax.jit
-def _mw2_coupling(p, q):
-    problem = _transport_problem(p, q)
+def mw2_plan(p: GMM, q: GMM) -> jax.Array:
+    """The coupling of two checked mixtures."""
+    problem = transport_problem(p, q)
     zero_or_nan = 0 * sum(jnp.sum(part) for part in problem)  # NaN has no coupling
-    return transport(*problem).coupling + zero_or_nan
+    return coupling(*problem) + zero_or_nan
 
 
-def _transport_problem(p, q):
+def transport_problem(p: GMM, q: GMM):
     """Costs, supply and demand of mass between the components of two mixtures."""
     cost = pairwise_w2_squared(p, q)
     supply = jax.nn.softmax(p.logits)
@@ -182,42 +187,11 @@ def _bures_full(p, q):
     inverses_q = triangular.tril_inverse(factors_q)
 
     def row(factor):
-        inverse_p = triangular.tril_inverse(factor)
-        product = linalg.matmul(factor.mT[None], factors_q)
-        inverse = linalg.matmul(inverses_q, inverse_p.mT[None])
-        rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
-        residual = linalg.matmul(factor[None], rotation) - factors_q
-        return jnp.sum(residual**2, axis=(-2, -1))
+        rotation = rotations(*jax.lax.stop_gradient((factor, factors_q, inverses_q)))
+        turned = linalg.matmul(factor[None], rotation)
+        # What a singular product does not turn: Σ_p has it, and shares nothing of it with Σ_q.
+        left = factor[None] - linalg.matmul(turned, rotation.mT)
+        return jnp.sum((turned - factors_q) ** 2 + left**2, axis=(-2, -1))
 
     # One row at a time: all pairs at once would be K_p·K_q·D² numbers.
     return jax.lax.map(row, factors_p)
-
-
-def _polar(matrix, inverse):
-    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses are given."""
-    # Newton–Schulz, X ← ρX(3 − ρ²XᵀX)/2, with products only. `low` is a lower bound of the singular
-    # values, 1 an upper one, and ρ the scale that lifts the lower bound most (Chen and Chow 2014).
-    # Beyond 3/2 it would push the large ones down into the rounding errors of the small ones.
-    eps = jnp.finfo(matrix.dtype).eps
-    norm = _frobenius_norm(matrix)
-    low = 1 / (norm * _frobenius_norm(inverse))
-
-    def unfinished(state):
-        _, low = state
-        return jnp.any(low < 1 - 4 * eps)
-
-    def sharpen(state):
-        x, low = state
-        rho = jnp.minimum(1.5, jnp.sqrt(3 / (1 + low + low**2)))
-        scaled = rho[:, None, None] * x
-        gram = linalg.matmul(scaled.mT, scaled)
-        sharper = 1.5 * scaled - 0.5 * linalg.matmul(scaled, gram)
-        return sharper, 0.5 * rho * low * (3 - (rho * low) ** 2)
-
-    start = (matrix / norm[:, None, None], jnp.maximum(low, eps**2))
-    rotation, _ = jax.lax.while_loop(unfinished, sharpen, start)
-    return rotation
-
-
-def _frobenius_norm(matrices):
-    return jnp.sqrt(jnp.sum(matrices * matrices, axis=(-2, -1)))

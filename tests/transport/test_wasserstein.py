@@ -10,8 +10,8 @@ from cases import KINDS, cast, densified, random_mixture
 from scipy import optimize, sparse, special
 
 import gmmjax
-from gmmjax._exact.transport import transport
-from gmmjax._exact.wasserstein import pairwise_w2_squared
+from gmmjax._transport.transport import transport
+from gmmjax._transport.wasserstein import pairwise_w2_squared
 
 W, V = np.array([0.3, 0.7]), np.array([0.45, 0.55])
 

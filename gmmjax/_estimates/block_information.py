@@ -1,0 +1,65 @@
+"""Mutual information between two blocks of coordinates."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from gmmjax._estimates.log_ratios import Options
+from gmmjax._mixture import components, density
+from gmmjax._mixture.algebra import marginal
+from gmmjax._mixture.density import Density
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.moments import recentred
+from gmmjax._sampling import unseen
+from gmmjax._sampling.control_variates import Control
+from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.estimate import Estimate, conclude
+from gmmjax._sampling.settings import Sampling
+
+
+class _Densities(NamedTuple):
+    """Of the point, and of either block of it."""
+
+    whole: Density
+    block: Density
+    rest: Density
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def estimate_block_information(
+    key, p: GMM, block: tuple[int, ...], sampling: Sampling, options: Options
+) -> Estimate:
+    """E_p[log p(x) − log p(x_A) − log p(x_B)] with A a block of coordinates and B the rest."""
+    (p,) = recentred(p)
+    rest = tuple(d for d in range(p.dim) if d not in block)
+    sides = [p, marginal(p, block), marginal(p, rest)]
+    # Each logarithm is that of the density that its own argument is drawn from: all three scores
+    # have mean zero.
+    held = jax.lax.stop_gradient(sides) if options.stick_the_landing else sides
+    prepared = [density.prepare(side) for side in held]
+    relations = [components.relate(*pair) for pair in zip(sides, prepared, strict=True)]
+    control = None
+    if options.control_variate:
+        expected = tuple(relation.expected_distances for relation in relations)
+        control = Control(expected, _values)
+    integrand = functools.partial(_integrand, block, rest, options.control_variate)
+    term = Term(p, integrand, unseen.spikes(held[:1], relations[:1]), control)
+    params = _Densities(*(side.density for side in prepared))
+    return conclude(replicates(key, [term], params, sampling, options.stick_the_landing))
+
+
+def _integrand(block, rest, with_features, params, x):
+    parts = (x, x[np.array(block)], x[np.array(rest)])
+    distances = tuple(
+        density.squared_distances(d, part) for d, part in zip(params, parts, strict=True)
+    )
+    return _values(params, distances), distances if with_features else ()
+
+
+def _values(params, distances):
+    """Values of the integrand from squared distances to the components of each density."""
+    tables = [density.component_table(*pair) for pair in zip(params, distances, strict=True)]
+    whole, block, rest = (jax.nn.logsumexp(table, axis=0) for table in tables)
+    return whole - block - rest

@@ -1,0 +1,1 @@
+"""Optimal transport between the components of mixtures: distances, matches, maps and means."""
