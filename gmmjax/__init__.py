@@ -58,7 +58,7 @@ from gmmjax._exact.wasserstein import gaussian_w2_squared, mw2_coupling, mw2_squ
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._fitting.natural import natural_gradient
 from gmmjax._mixture.algebra import affine, marginal, mix
-from gmmjax._mixture.build import from_covariances, stack
+from gmmjax._mixture.build import from_covariances, pad, stack
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
 from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM
@@ -141,6 +141,7 @@ __all__ = [  # what help(gmmjax) lists
     "mw2_squared",
     "natural_gradient",
     "normalised_ise",
+    "pad",
     "pairwise",
     "random_start",
     "reduce_mixture",

@@ -3,6 +3,9 @@
 import functools
 import inspect
 import operator
+import os
+import sys
+import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -112,3 +115,12 @@ def first_parameter(divergence: Callable) -> str | None:
             f"divergence: {divergence!r} does not say which arguments it takes; "
             "wrap it in a function of (key, p, q) or of (p, q)"
         ) from None
+
+
+def warn(message: str) -> None:
+    """Warn of something at the line outside this package that asked for it."""
+    package = os.path.dirname(__file__)
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

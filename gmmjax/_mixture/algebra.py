@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.build import check_mixtures, check_weights, concatenate, log_weights
-from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._mixture.build import check_mixtures, concatenate, log_weights
+from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
 from gmmjax._validate import is_traced
 
 
-def marginal(g: GMM, dims: Sequence[int]) -> GMM:
+def marginal(g: GMM, dims: Sequence[int] | int) -> GMM:
     r"""Distribution of some coordinates of a mixture, :math:`p(x_{d_1}, \dots, x_{d_E})`; exact.
 
     The type of covariance stays what it is: full, diagonal or spherical, tied or not.
@@ -21,13 +21,13 @@ def marginal(g: GMM, dims: Sequence[int]) -> GMM:
     Args:
       g: a mixture in D dimensions.
       dims: which coordinates to keep, in the order in which they are wanted: Python ints, negative
-        ones count from the end (static under `jit`).
+        ones count from the end (static under `jit`). A single int keeps one coordinate.
 
     Returns:
-      A `GMM` in E = len(dims) dimensions, differentiable in all leaves of `g`.
+      A `GMM` in E = len(dims) dimensions (1 for a single int), differentiable in all leaves of `g`.
 
     Raises:
-      TypeError: `g` is not a `GMM`, or `dims` is not a sequence of ints.
+      TypeError: `g` is not a `GMM`, or `dims` is neither an int nor a sequence of them.
       ValueError: shapes disagree, or `dims` is empty, names a coordinate twice or one that does not
         exist.
 
@@ -38,7 +38,7 @@ def marginal(g: GMM, dims: Sequence[int]) -> GMM:
       >>> print(last.means, last.scale)
       [[2.]] [[5.]]
     """
-    g = as_float("g", g)
+    g = as_float("g", g, singular=True)
     kept = _check_dims(dims, g.dim)
     return _marginal(g, kept)
 
@@ -54,11 +54,13 @@ def _marginal(g, kept):
 
 
 def _check_dims(dims, dim):
+    if hasattr(dims, "__index__") and np.ndim(dims) == 0:
+        dims = [dims]
     try:
         mask = any(isinstance(d, bool | np.bool) for d in dims)
         kept = tuple(operator.index(d) for d in dims)
     except TypeError:
-        raise TypeError(f"dims: expected a sequence of ints, got {dims!r}") from None
+        raise TypeError(f"dims: expected an int or a sequence of ints, got {dims!r}") from None
     if mask:
         raise TypeError(
             f"dims: expected ints, got booleans {dims!r}; np.flatnonzero makes ints of a mask"
@@ -106,18 +108,15 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
         raise ValueError(
             f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}"
         )
-    if not is_traced(weights):
-        check_weights(np.asarray(weights, np.float64))
-    dtype = jnp.result_type(*(g.means for g in checked))
-    return _mix(
-        [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked], jnp.asarray(weights, dtype)
-    )
+    dtype = float_of(*(g.means for g in checked))
+    mixtures = [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked]
+    return _mix(mixtures, log_weights(weights, dtype))
 
 
 @jax.jit
-def _mix(mixtures, weights):
+def _mix(mixtures, shares):
     counts = [g.num_components for g in mixtures]
-    shares = jnp.repeat(log_weights(weights), np.array(counts), total_repeat_length=sum(counts))
+    shares = jnp.repeat(shares, np.array(counts), total_repeat_length=sum(counts))
     together = concatenate(mixtures)
     return together._replace(logits=together.logits + shares)
 
@@ -150,7 +149,7 @@ def affine(g: GMM, A, b=0.0) -> GMM:
       >>> print(total.means, gmmjax.covariances(total).round(4))
       [[8.]] [[[2.]]]
     """
-    g = as_float("g", g)
+    g = as_float("g", g, singular=True)
     A, b = as_real("A", A), as_real("b", b)
     if A.shape not in ((), (g.dim,)) and not (
         A.ndim == 2 and 1 <= A.shape[0] <= A.shape[1] == g.dim

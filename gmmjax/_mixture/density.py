@@ -36,7 +36,7 @@ def prepare(g: GMM) -> Prepared:
 def log_peaks(g: GMM) -> jax.Array:
     """Log w_k N(μ_k; μ_k, Σ_k) of each component, `(K,)`."""
     normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
-    return jax.nn.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
+    return linalg.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
 
 
 def squared_distances(d: Density, x: jax.Array) -> jax.Array:

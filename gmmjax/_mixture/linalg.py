@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax._mixture import triangular
 
@@ -22,6 +23,15 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """The quotient, and 0 where the denominator is 0; no gradient passes there."""
     divisible = denominator != 0
     return jnp.where(divisible, numerator / jnp.where(divisible, denominator, 1), 0)
+
+
+def log_softmax(logits: jax.Array) -> jax.Array:
+    """Logarithms `(K,)` of normalised weights; those of weights near 1 keep all their digits."""
+    # log(1 + rest) and not the logarithm of a sum: of 0.9999 that would be right to three digits.
+    is_largest = np.arange(len(logits)) == jnp.argmax(logits)
+    relative = logits - jnp.sum(jnp.where(is_largest, logits, 0))
+    rest = jnp.sum(jnp.where(is_largest, 0, jnp.exp(relative)))
+    return relative - jnp.log1p(rest)
 
 
 def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:

@@ -87,7 +87,7 @@ def narrow_modes(g: GMM, num_points: jax.Array, narrow: Spikes, residuals: jax.A
     num_points = num_points[:, None]
     hidden = (largest < NARROW) & (largest * num_points < MIN_HITS) & (num_points > 0)
     hidden &= narrow.present[None] & (hit > 0)
-    log_weights = jax.nn.log_softmax(g.logits)[:, None]
+    log_weights = linalg.log_softmax(g.logits)[:, None]
     lowest = -jnp.maximum(narrow.log_masses[None] - (log_weights + log_hit), 0.0)
     size = jnp.where(hidden, jnp.exp(log_weights) * jnp.maximum(residuals, lowest), 0.0)
     variance = jnp.sum(hit * size * size / jnp.where(hidden, num_points, 1.0))
