@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gmmjax._exact.transport import transport
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.gmm import GMM, common_singular
 from gmmjax._properties import divergence
 
 
@@ -19,8 +19,8 @@ def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
 
     Computed without cancellation as :math:`\|\mu_p - \mu_q\|^2 + \|L_p U - L_q\|^2`, with U the
     orthogonal polar factor of :math:`L_p^\top L_q`: it is never negative, and 0 up to rounding at
-    p = q. Its gradient is exact and finite everywhere (U is held fixed: envelope theorem); do not
-    take second derivatives.
+    p = q. Singular Gaussians, whose scale has zeros on its diagonal, have it too. Its gradient is
+    exact and finite everywhere (U is held fixed: envelope theorem); do not take second derivatives.
 
     Args:
       p: a Gaussian: a mixture of one component.
@@ -44,7 +44,7 @@ def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.gaussian_w2_squared(p, q))
       6.0
     """
-    p, q = common_float(p=p, q=q)
+    p, q = common_singular(p=p, q=q)
     for name, g in (("p", p), ("q", q)):
         if g.num_components != 1:
             raise ValueError(
@@ -97,7 +97,7 @@ def mw2_squared(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.mw2_squared(p, q))
       8.0
     """
-    return _mw2_squared(*common_float(p=p, q=q))
+    return _mw2_squared(*common_singular(p=p, q=q))
 
 
 @jax.jit
@@ -139,7 +139,7 @@ def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
       [[0.  0.5]
        [0.5 0. ]]
     """
-    return _mw2_coupling(*common_float(p=p, q=q))
+    return _mw2_coupling(*common_singular(p=p, q=q))
 
 
 @jax.jit
@@ -186,21 +186,28 @@ def _bures_full(p, q):
         product = linalg.matmul(factor.mT[None], factors_q)
         inverse = linalg.matmul(inverses_q, inverse_p.mT[None])
         rotation = _polar(*jax.lax.stop_gradient((product, inverse)))
-        residual = linalg.matmul(factor[None], rotation) - factors_q
-        return jnp.sum(residual**2, axis=(-2, -1))
+        turned = linalg.matmul(factor[None], rotation)
+        # What a singular product does not turn: Σ_p has it, and shares nothing of it with Σ_q.
+        left = factor[None] - linalg.matmul(turned, rotation.mT)
+        return jnp.sum((turned - factors_q) ** 2 + left**2, axis=(-2, -1))
 
     # One row at a time: all pairs at once would be K_p·K_q·D² numbers.
     return jax.lax.map(row, factors_p)
 
 
 def _polar(matrix, inverse):
-    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses are given."""
+    """Orthogonal polar factors of matrices `(n, D, D)`, whose inverses are given.
+
+    Those of singular matrices are 0 on what the matrices make 0.
+    """
     # Newton–Schulz, X ← ρX(3 − ρ²XᵀX)/2, with products only. `low` is a lower bound of the singular
     # values, 1 an upper one, and ρ the scale that lifts the lower bound most (Chen and Chow 2014).
     # Beyond 3/2 it would push the large ones down into the rounding errors of the small ones.
     eps = jnp.finfo(matrix.dtype).eps
     norm = _frobenius_norm(matrix)
     low = 1 / (norm * _frobenius_norm(inverse))
+    low = jnp.where(jnp.isfinite(low), low, 0.0)
+    norm = jnp.where(norm > 0, norm, 1.0)
 
     def unfinished(state):
         _, low = state

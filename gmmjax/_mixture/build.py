@@ -67,7 +67,7 @@ def build(weights, means, covariances) -> GMM:
 
 
 @jax.jit
-def _build(logits, means, cov):
+def _build(logits, means, cov: jax.Array):
     means, cov = of_present(logits, means), of_present(logits, cov)
     if cov.ndim < 3:
         return GMM(logits, means, jnp.sqrt(cov))
@@ -242,4 +242,5 @@ def log_weights(weights, dtype) -> jax.Array:
 @jax.jit
 def _log_weights(w):
     present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
-    return linalg.log_softmax(jnp.where(present, jnp.log(jnp.where(present, w, 1.0)), -jnp.inf))
+    safe = jax.lax.select(present, w, jnp.ones_like(w))
+    return linalg.log_softmax(jnp.where(present, jnp.log(safe), -jnp.inf))

@@ -26,17 +26,27 @@ class Prepared(NamedTuple):
     density: Density
 
 
-def prepare(g: GMM) -> Prepared:
-    """Invert the factors of a checked mixture about 0."""
+def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
+    """Invert the factors of a checked mixture about 0.
+
+    Log-densities come out as they are plus `reference`: in ratios it cancels, and near that of
+    normalisers it leaves float32 its digits for the weights.
+    """
     inverse = linalg.inverse_scale(g.scale, g.means)
     rows = linalg.row_blocks(inverse, g.means)
-    return Prepared(g, inverse, Density(log_peaks(g), rows, linalg.apply(inverse, g.means)))
+    peaks = linalg.log_softmax(g.logits) - (log_normalisers(g) - reference)
+    return Prepared(g, inverse, Density(peaks, rows, linalg.apply(inverse, g.means)))
+
+
+def log_normalisers(g: GMM) -> jax.Array:
+    """½ log|2π Σ_k| of each component, `(K,)`."""
+    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
+    return jnp.broadcast_to(normaliser, g.logits.shape)
 
 
 def log_peaks(g: GMM) -> jax.Array:
     """Log w_k N(μ_k; μ_k, Σ_k) of each component, `(K,)`."""
-    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
-    return linalg.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
+    return linalg.log_softmax(g.logits) - log_normalisers(g)
 
 
 def squared_distances(d: Density, x: jax.Array) -> jax.Array:

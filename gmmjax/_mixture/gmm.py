@@ -185,9 +185,17 @@ def _as_numbers(name, value):
     return value.astype(np.float64)
 
 
-def common_float(*, singular: bool = False, **mixtures: GMM) -> tuple[GMM, ...]:
+def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
     """Several mixtures in one dtype and one space; the keywords are the arguments' names."""
-    checked = {name: as_float(name, g, singular=singular) for name, g in mixtures.items()}
+    return _in_common({name: as_float(name, g) for name, g in mixtures.items()})
+
+
+def common_singular(**mixtures: GMM) -> tuple[GMM, ...]:
+    """The same of mixtures that need no density: scales of 0 will do."""
+    return _in_common({name: as_float(name, g, singular=True) for name, g in mixtures.items()})
+
+
+def _in_common(checked):
     (first, reference), *others = checked.items()
     for name, g in others:
         if g.dim != reference.dim:

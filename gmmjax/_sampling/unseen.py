@@ -162,6 +162,20 @@ def missed_between(missing: jax.Array, largest: float, num_points: int) -> jax.A
     return jnp.where(few, point**2, 0.0)
 
 
+def rounding(densities: Sequence[Prepared]) -> jax.Array:
+    """The variance that comes from rounding log-densities, which all replicates have in common.
+
+    A ratio near 0 is the difference of two numbers that are not: for these the mean of
+    |log w_k N_k(x)| under their mixtures stands, or a little more.
+    """
+    largest = jnp.zeros((), densities[0].density.log_peaks.dtype)
+    for one in densities:
+        weights = jax.nn.softmax(one.mixture.logits)
+        peaks = jnp.where(weights > 0, jnp.abs(one.density.log_peaks), 0.0)
+        largest = jnp.maximum(largest, 0.5 * one.mixture.dim + jnp.vdot(weights, peaks))
+    return jax.lax.stop_gradient((0.5 * jnp.finfo(largest.dtype).eps * largest) ** 2)
+
+
 def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:
     """∞ where the variance of ∫ p^α q^(1−α), α > 1, sampled from ½(p + q), is so, else 0.
 
