@@ -82,7 +82,7 @@ def _augment(cost: jax.Array, state: _State) -> _State:
     amount = jnp.minimum(amount, state.demand[target])
     length = tree.columns[target]
     return _State(
-        coupling=state.coupling + amount * path,
+        coupling=state.coupling + amount * path.astype(amount.dtype),
         supply=state.supply.at[root].add(-amount),
         demand=state.demand.at[target].add(-amount),
         f=state.f + length - jnp.minimum(tree.rows, length),

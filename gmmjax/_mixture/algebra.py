@@ -125,8 +125,11 @@ def affine(g: GMM, A, b=0.0) -> GMM:
     r"""Distribution of :math:`A x + b` where x is drawn from a mixture; exact.
 
     A number scales all coordinates and keeps every type of covariance; `(D,)` numbers are the
-    diagonal of a matrix, and keep full and diagonal scales what they are; an `(E, D)` matrix makes
-    every scale full. Tied scales stay tied.
+    diagonal of a matrix, and keep full and diagonal scales what they are. A matrix of known values
+    keeps what it can: spheres stay spheres where A Aᵀ is a multiple of 1 (a rotation, scaled or
+    not), and become diagonal where it is diagonal; a diagonal scale stays diagonal where each
+    coordinate goes to one at most (a permutation). Any other, and one that is traced, makes every
+    scale full. Tied scales stay tied.
 
     Args:
       g: a mixture in D dimensions.
@@ -165,7 +168,27 @@ def affine(g: GMM, A, b=0.0) -> GMM:
         _check_rank(np.asarray(A, np.float64))
     if not is_traced(b) and not np.isfinite(b).all():
         raise ValueError(f"b: expected finite numbers, got {b}")
-    return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype))
+    rank = _rank_of_image(A, g)
+    return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype), rank)
+
+
+def _rank_of_image(A, g):
+    """The rank of the smallest scale that holds the covariances A Σ_k Aᵀ."""
+    if A.ndim == 0 or g.scale.ndim == 3:
+        return g.scale.ndim
+    if is_traced(A):
+        return A.ndim + 1
+    rows = np.asarray(A, np.float64)
+    rows = np.diag(rows) if rows.ndim == 1 else rows
+    if g.scale.ndim == 2:
+        return 2 if (np.count_nonzero(rows, axis=0) <= 1).all() else 3
+    gram = rows @ rows.T
+    lengths = np.sqrt(np.diagonal(gram))
+    rounding = 4 * g.dim**0.5 * jnp.finfo(A.dtype).eps
+    cosines = gram / np.outer(lengths, lengths)
+    if np.abs(cosines - np.eye(len(rows))).max() > rounding:
+        return 3
+    return 1 if np.ptp(lengths) <= rounding * lengths.max() else 2
 
 
 def _check_rank(A):
@@ -177,24 +200,40 @@ def _check_rank(A):
         )
 
 
-@jax.jit
-def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
+@jax.jit(static_argnums=3)
+def _affine(g: GMM, A: jax.Array, b: jax.Array, rank: int) -> GMM:
     means, scale = g.means, g.scale
-    if A.ndim == 2:
-        pivots = jnp.diagonal(triangular.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
-        # not of full rank
-        A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)
-        means, scale = linalg.matmul(means, A.T), _factor(A, scale, means)
+    if A.ndim == 0:
+        moved, image = A * means, A * scale
     elif A.ndim == 1:
-        rows = (
-            A[None, :, None] * scale
-            if scale.ndim > means.ndim
-            else A[None] * scale.reshape(scale.shape[0], -1)
-        )
-        means, scale = A[None] * means, rows
+        moved, image = A[None] * means, _scaled_rows(A, scale, rank)
     else:
-        means, scale = A * means, A * scale
-    return GMM(g.logits, means + (b[None] if b.ndim else b), scale)
+        A = _of_full_rank(A)
+        moved = linalg.matmul(means, A.T)
+        image = _factor(A, scale, means) if rank == 3 else _lengths(A, scale, rank)
+    return GMM(g.logits, moved + (b[None] if b.ndim else b), image)
+
+
+def _scaled_rows(A, scale, rank):
+    """The scale of coordinates that are multiplied by the numbers of A."""
+    if rank == 1:
+        return jnp.abs(A[0]) * scale
+    if rank == 2:
+        return A[None] * scale.reshape(len(scale), -1)
+    return A[None, :, None] * scale
+
+
+def _of_full_rank(A):
+    """The same matrix, NaN where its rows depend on each other."""
+    pivots = jnp.diagonal(triangular.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
+    return jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)
+
+
+def _lengths(A, scale, rank):
+    """Deviations of coordinates that come out without correlation."""
+    if rank == 1:
+        return jnp.linalg.norm(A[0]) * scale
+    return jnp.linalg.norm(A[None] * scale.reshape(len(scale), 1, -1), axis=-1)
 
 
 def _factor(A, scale, means):

@@ -13,8 +13,8 @@ MOVED = 1e-3
 # By how much, as a part of it, rounding may change the variance along some direction.
 CHANGED = 0.01
 REMEDY = (
-    "switch on jax_enable_x64, or subtract a common origin from all means, "
-    "which changes no divergence"
+    "switch on jax_enable_x64, or subtract a common origin from the means of all mixtures (and "
+    "from points), which changes no divergence"
 )
 
 
@@ -134,6 +134,16 @@ def _warn_of_moved_means(dtype, means, factor, rounded, name):
             f"{name}: rounding to {dtype} moves that of component {k} by {distances[k]:.2g} "
             f"standard deviations; {REMEDY}"
         )
+
+
+def warn_of_moved_points(dtype, x, scale):
+    """Warn where rounding moves points `(…, D)` by much of some component's deviation."""
+    deviations = np.linalg.norm(scale, axis=2) if scale.ndim == 3 else np.abs(scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = np.abs(x.astype(dtype) - x).reshape(-1, x.shape[-1]).max(axis=0, initial=0.0)
+    part = np.max(moved / deviations.reshape(len(scale), -1).min(axis=0))
+    if part > MOVED:
+        warn(f"x: rounding to {dtype} moves a point by {part:.2g} standard deviations; {REMEDY}")
 
 
 def _warn_of_lost_variances(dtype, factor, rounded, name):

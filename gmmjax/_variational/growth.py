@@ -1,5 +1,7 @@
 """When components come and go during a fit, and which of them a step visits."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -15,17 +17,17 @@ def active(method: Method, state: State, index) -> jax.Array:
     if not method.adaptive:
         return jnp.ones_like(present)
     turn = (index + jnp.arange(state.q.num_components)) % EVERY == 0
-    cooling = index >= start_of_cooling(method)
+    cooling = index >= math.ceil(start_of_cooling(method))
     return present & ((state.known.age < YOUNG) | turn | cooling)
 
 
 def add_and_drop(method: Method, problem: Problem, state: State, index, key) -> State:
     """Once in a while one more component, and at any time fewer."""
     q = components.drop(state.q, state.known.idle)
-    last = start_of_cooling(method)
+    last = math.floor(start_of_cooling(method))
     absent = jnp.sum(problem.init.logits == -jnp.inf)
-    pause = jnp.maximum(last // (2 * jnp.maximum(absent, 1)), 1).astype(int)
-    due = (index > 0) & (index % pause == 0) & (index < last)
+    pause = jnp.maximum(last // (2 * jnp.maximum(absent, 1)), 1)
+    due = (index > 0) & (index % pause == 0) & (index < math.ceil(start_of_cooling(method)))
     due &= jnp.any(q.logits == -jnp.inf)
 
     def grow(state):

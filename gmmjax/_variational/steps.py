@@ -1,5 +1,7 @@
 """A fit to a density: steps of all components at once, and how they grow and cool."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -93,8 +95,8 @@ def _step(method, problem, state, index):
     log_p, gradient = evaluate(method, problem.args, points, active)
     found = _fit(method, q, points, log_p, gradient)
     sound = active & _finite(found)
-    cooling = jnp.maximum(index - start_of_cooling(method), 0)
-    most = (1 / (1 + 0.25 * cooling)).astype(q.means.dtype)
+    cooling = jnp.maximum(index.astype(q.means.dtype) - start_of_cooling(method), 0)
+    most = 1 / (1 + 0.25 * cooling)
     size = trust_region.largest_step(found, known.radius, most)
     new = trust_region.moved(q, trust_region.move(found, size))
     sound &= _finite(new._replace(logits=q.logits * 0))
@@ -105,7 +107,7 @@ def _step(method, problem, state, index):
     logits = jnp.maximum(logits, components.LEAST_LOG_WEIGHT)
     logits = jnp.where(q.logits > -jnp.inf, logits, -jnp.inf)
     if not method.adaptive:
-        logits = jnp.where(index < HELD * method.num_steps, q.logits, logits)
+        logits = jnp.where(index < math.ceil(HELD * method.num_steps), q.logits, logits)
     memory = growth.remember(more, state, points, log_p, active) if method.adaptive else None
     skipped = jnp.any(active & ~sound)
     level = _loss(q, known.level, known.variance)
@@ -154,8 +156,8 @@ def _learn(
         jnp.where(sound, found.variance, known.variance),
         reward,
         jnp.maximum(known.best, reward),
-        known.age + active,
-        jnp.where(busy, 0, known.idle + active),
+        known.age + active.astype(known.age.dtype),
+        jnp.where(busy, 0, known.idle + active.astype(known.idle.dtype)),
     )
 
 
