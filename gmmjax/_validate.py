@@ -11,7 +11,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
+
+from gmmjax._jax import is_traced as is_traced
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,11 +27,6 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
-
-
-def is_traced(*values) -> bool:
-    """Whether any leaf of these trees is traced: a value that `jit`, `grad` or `vmap` hides."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def check_key(key) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import jax
-from jax.core import eval_jaxpr
 
+from gmmjax._jax import evaluate
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling import blocks, unseen
@@ -69,7 +69,7 @@ def expectation(
 
     # What fn closes over becomes an argument, so that it can be differentiated and batched.
     def converted(x, constants):
-        return eval_jaxpr(traced[len(x)].jaxpr, constants[len(x)], x)[0]
+        return evaluate(traced[len(x)], constants[len(x)], x)
 
     return _expectation(key, p, constants, converted, sampling)
 

@@ -208,9 +208,9 @@ def _affine(g: GMM, A: jax.Array, b: jax.Array, rank: int) -> GMM:
     elif A.ndim == 1:
         moved, image = A[None] * means, _scaled_rows(A, scale, rank)
     else:
-        A = _of_full_rank(A)
-        moved = linalg.matmul(means, A.T)
-        image = _factor(A, scale, means) if rank == 3 else _lengths(A, scale, rank)
+        rows = _of_full_rank(A)
+        moved = linalg.matmul(means, rows.T)
+        image = _factor(rows, scale, means) if rank == 3 else _lengths(rows, scale, rank)
     return GMM(g.logits, moved + (b[None] if b.ndim else b), image)
 
 

@@ -103,7 +103,7 @@ def _between(share, q, broad):
     start = linalg.log_abs_det(broad, q.means[:1])[0]
     sizes = linalg.log_abs_det(q.scale, q.means)
     mean_size = jnp.sum(jax.nn.softmax(q.logits) * sizes)
-    return broad[0] * jnp.exp(share * jnp.minimum(mean_size - start, 0.0) / np.float32(q.dim))
+    return broad[0] * jnp.exp(share * jnp.minimum(mean_size - start, 0.0) / q.dim)
 
 
 def merge(q: GMM) -> GMM:
