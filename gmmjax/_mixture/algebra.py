@@ -223,10 +223,11 @@ def _scaled_rows(A, scale, rank):
     return A[None, :, None] * scale
 
 
-def _of_full_rank(A):
+def _of_full_rank(A: jax.Array) -> jax.Array:
     """The same matrix, NaN where its rows depend on each other."""
     pivots = jnp.diagonal(triangular.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
-    return jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)
+    independent = jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps
+    return jax.lax.select(independent, A, jnp.full_like(A, jnp.nan))
 
 
 def _lengths(A, scale, rank):
