@@ -77,7 +77,7 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     means, scale, verdict = _canonical(logits, means, scale)
     checked = GMM(logits, means, scale)
     if not is_traced(verdict):
-        _refuse_values(names, checked, jax.device_get(verdict), singular)
+        _refuse_values(names, g, checked, jax.device_get(verdict), singular)
     return checked
 
 
@@ -135,21 +135,22 @@ def of_present(logits: jax.Array, leaf: jax.Array) -> jax.Array:
     return jnp.where(absent, heaviest, leaf)
 
 
-def _refuse_values(names, g, verdict, singular):
+def _refuse_values(names, given, checked, verdict, singular):
     """Raise for concrete values that no function could use, and show them."""
     bad_logits, bad_means, bad_scale, has_zero = verdict
     if bad_logits:
         raise ValueError(
             f"{names[0]}: expected numbers, or −inf for absent components but not for all, "
-            f"got {g.logits}"
+            f"got {given.logits}"
         )
     if bad_means or bad_scale:
-        name, leaf = (names[1], g.means) if bad_means else (names[2], g.scale)
-        k = np.argwhere(~np.isfinite(jax.device_get(leaf)))[0][0]
-        raise ValueError(f"{name}: expected finite values, got {leaf[k]} for component {k}")
+        i = 1 if bad_means else 2
+        k = np.argwhere(~np.isfinite(jax.device_get(checked[i])))[0][0]
+        seen = np.asarray(given[i])[k]
+        raise ValueError(f"{names[i]}: expected finite values, got {seen} for component {k}")
     if has_zero and not singular:
         raise ValueError(
-            f"{names[2]}: a standard deviation is 0, and there is no density, got {g.scale}"
+            f"{names[2]}: a standard deviation is 0, and there is no density, got {given.scale}"
         )
 
 

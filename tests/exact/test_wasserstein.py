@@ -394,7 +394,7 @@ def test_singular_gaussians_have_a_distance(ranks):
     means = rng.normal(size=(2, 1, 3))
     flat = [
         gmmjax.GMM(jnp.zeros(1), jnp.asarray(m), jnp.asarray(f)[None])
-        for m, f in zip(means, factors)
+        for m, f in zip(means, factors, strict=True)
     ]
     near = [
         g._replace(scale=jnp.linalg.cholesky(gmmjax.covariances(g) + 1e-10 * np.eye(3)))
