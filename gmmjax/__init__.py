@@ -61,7 +61,7 @@ from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadr
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._fitting.natural import natural_gradient
 from gmmjax._mixture.algebra import affine, marginal, mix
-from gmmjax._mixture.build import from_covariances, stack
+from gmmjax._mixture.build import from_covariances, pad, stack
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
 from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM
@@ -157,6 +157,7 @@ __all__ = [  # what help(gmmjax) lists
     "mw2_squared",
     "natural_gradient",
     "normalised_ise",
+    "pad",
     "pairwise",
     "product",
     "quantile",

@@ -3,12 +3,16 @@
 import functools
 import inspect
 import operator
+import os
+import sys
+import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
+
+from gmmjax._jax import is_traced as is_traced
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,11 +27,6 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
-
-
-def is_traced(*values) -> bool:
-    """Whether any leaf of these trees is traced: a value that `jit`, `grad` or `vmap` hides."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def check_key(key) -> None:
@@ -112,3 +111,12 @@ def first_parameter(divergence: Callable) -> str | None:
             f"divergence: {divergence!r} does not say which arguments it takes; "
             "wrap it in a function of (key, p, q) or of (p, q)"
         ) from None
+
+
+def warn(message: str) -> None:
+    """Warn of something at the line outside this package that asked for it."""
+    package = os.path.dirname(__file__)
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import jax
-from jax.core import eval_jaxpr
 
+from gmmjax._jax import evaluate
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling import blocks, unseen
-from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.engine import Term, num_probes, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
@@ -60,8 +60,10 @@ def expectation(
     sampling = check_sampling(num_samples, num_replicates, points)
     check_function("fn", fn)
     p = as_float("p", p)
-    # The engine calls fn at the means of p, once as components and once as spikes, and at blocks.
-    counts = 2 * p.num_components, blocks.layout(sampling, [p]).block_size
+    # The engine calls fn at the means of p, as components and as spikes, and at blocks.
+    layout = blocks.layout(sampling, [p])
+    probes = num_probes(layout.num_points, p.num_components, p.num_components)
+    counts = {*probes, layout.block_size} - {0}
     traced = {count: _trace(fn, count, p) for count in counts}
     constants = {count: closed.consts for count, closed in traced.items()}
     if not is_traced(constants):
@@ -69,7 +71,7 @@ def expectation(
 
     # What fn closes over becomes an argument, so that it can be differentiated and batched.
     def converted(x, constants):
-        return eval_jaxpr(traced[len(x)].jaxpr, constants[len(x)], x)[0]
+        return evaluate(traced[len(x)], constants[len(x)], x)
 
     return _expectation(key, p, constants, converted, sampling)
 

@@ -5,13 +5,16 @@ t = log p − log q and of the order, smooth through α = 1, where its derivativ
 that of Liese and Vajda (2006).
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.importance import log_ratio
+from gmmjax._mixture import components, linalg
 from gmmjax._mixture.density import Prepared
+from gmmjax._sampling.estimate import Replicates
 
 
 class Order(NamedTuple):
@@ -25,7 +28,7 @@ class Order(NamedTuple):
 def order_of(p: Prepared, q: Prepared, alpha: jax.Array) -> Order:
     """Choose the form by the size of the integrand at the means of the components."""
     means = jnp.concatenate([p.mixture.means, q.mixture.means])
-    log_weights = [jax.nn.log_softmax(g.mixture.logits) for g in (p, q)]
+    log_weights = [linalg.log_softmax(g.mixture.logits) for g in (p, q)]
     t = log_ratio(p.density, q.density, means.T)
     scores = _log_power(t, alpha) + jnp.concatenate(log_weights)
     shift = jax.nn.logsumexp(scores) - jnp.log(2.0).astype(alpha.dtype)
@@ -44,8 +47,45 @@ def integrand(t: jax.Array, order: Order) -> jax.Array:
     # where p ≈ q.
     alpha, near, shift = order
     near_one = 2 * _scaled_growth(t, alpha) - 2 * jnp.tanh(0.5 * t)
-    far = jnp.exp(jnp.where(near, 0.0, _log_power(t, alpha) - shift))
+    far = jnp.exp(jnp.where(near, 0.0, jnp.minimum(_log_power(t, alpha) - shift, _cap(alpha))))
     return jnp.where(near, near_one, far)
+
+
+def _cap(alpha):
+    """The largest logarithm of an integrand below order 1: one that is as large makes up the sum.
+
+    Its square still is a number, and so is its gradient.
+    """
+    return jnp.where(alpha < 1, 0.4 * jnp.log(jnp.finfo(alpha.dtype).max), jnp.inf)
+
+
+def rescue(
+    found: Replicates, order: Order, p: Prepared, q: Prepared, num_points: int
+) -> tuple[Replicates, Order]:
+    """Where points say nothing of the integral, for order below 1, what closed forms say.
+
+    With c_ab = ∫ (w_a p_a)^α (v_b q_b)^(1−α) it lies between max c_ab and Σ c_ab, since
+    (x + y)^α ≤ x^α + y^α. Its logarithm is put in the middle, and half the gap is its error.
+    """
+    below = order.alpha < 1
+    lost = (found.value == 0) | (found.value * num_points > jnp.exp(_cap(order.alpha)))
+    lost &= below & ~order.near
+    table = _log_terms(p.mixture, q.mixture, jnp.where(below, order.alpha, 0.5))
+    total = jax.nn.logsumexp(table)
+    gap = 0.5 * (total - jnp.max(table))
+    middle = jnp.exp(-gap)
+    error = middle * (gap + jnp.finfo(total.dtype).eps * jnp.abs(total))
+    means = jnp.broadcast_to(middle, found.means.shape)
+    enclosed = Replicates(middle, *jax.lax.stop_gradient((means, error**2)))
+    found = jax.tree.map(functools.partial(jnp.where, lost), enclosed, found)
+    return found, order._replace(shift=jnp.where(lost, total, order.shift))
+
+
+def _log_terms(p, q, alpha):
+    """Log ∫ (w_a p_a)^α (v_b q_b)^(1−α), `(K_p, K_q)`."""
+    log_w, log_v = (linalg.log_softmax(g.logits) for g in (p, q))
+    integrals = components.pairwise_log_integral(p, q, alpha, 1 - alpha)
+    return integrals + alpha * log_w[:, None] + (1 - alpha) * log_v[None]
 
 
 def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:

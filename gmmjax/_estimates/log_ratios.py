@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import components, density
+from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
@@ -98,15 +98,23 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     scales = None if scales is None else [jnp.asarray(scale, dtype) for scale in scales]
     log_blend = None if blend is None else jnp.log(jnp.asarray(blend, dtype))
     recipes = _recipes(ratios, len(mixtures), options.stick_the_landing)
+    balanced = all(len(recipe.logarithms) == 2 for recipe in recipes)
+    reference = _heaviest_normaliser(mixtures[0]) if balanced else 0.0
     # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes
     # with it.
     prepared = {
-        name: density.prepare(_detach(mixtures[name[0]]) if name[1] else mixtures[name[0]])
+        name: density.prepare(
+            _detach(mixtures[name[0]]) if name[1] else mixtures[name[0]], reference
+        )
         for name in dict.fromkeys(name for recipe in recipes for name in recipe.densities)
     }
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
     found = replicates(key, terms, params, sampling, options.stick_the_landing)
+    for recipe in recipes if balanced else ():
+        rounding = unseen.rounding([prepared[name] for name in recipe.densities])
+        scale = _scaled(params, recipe.index, jnp.ones((), dtype))
+        found = found._replace(unseen=found.unseen + scale**2 * rounding)
     if not all(ratio.over == BLEND for ratio in ratios):
         return conclude(found)
     # Divergences from a blend are at most this; few points may carry what is missing to it. It is
@@ -115,6 +123,12 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     missed = unseen.missed_point(ceiling - found.means, ceiling, sampling.num_samples)
     missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
     return conclude(found, missed, bound=ceiling)
+
+
+def _heaviest_normaliser(g):
+    """½ log|2π Σ| of the heaviest component, a constant."""
+    g = _detach(g)
+    return density.log_normalisers(g)[jnp.argmax(g.logits)]
 
 
 def _detach(g):
@@ -179,7 +193,7 @@ def _spikes(recipe, prepared, relations, params):
 
 def _log_masses(recipe, index, other: Prepared, params):
     """The logarithm of what each component of a mixture holds of the subtracted density."""
-    log_weights = jax.nn.log_softmax(other.mixture.logits)
+    log_weights = linalg.log_softmax(other.mixture.logits)
     signs = {log.sign: log for log in recipe.logarithms}
     has_own = 1 in signs and recipe.under in signs[1].mixtures
     if not (has_own and -1 in signs and index in signs[-1].mixtures):

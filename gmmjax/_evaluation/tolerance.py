@@ -109,14 +109,15 @@ class _Average(NamedTuple):
 
     @property
     def stderr(self) -> jax.Array:
-        return jnp.sqrt(self.variance / self.count)
+        return jnp.sqrt(self.variance / self.count.astype(self.variance.dtype))
 
     def with_one_more(self, value: jax.Array, variance: jax.Array) -> Self:
         count = self.count + 1
+        number = count.astype(value.dtype)
         return self._replace(
             count=count,
-            value=self.value + (value - self.value) / count,
-            variance=self.variance + (variance - self.variance) / count,
+            value=self.value + (value - self.value) / number,
+            variance=self.variance + (variance - self.variance) / number,
         )
 
 

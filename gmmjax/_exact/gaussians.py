@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import components, linalg
-from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.gmm import GMM, common_float, common_singular
 from gmmjax._mixture.ratios import is_indefinite, pairwise_log_integral
 from gmmjax._properties import divergence
 from gmmjax._validate import is_traced
@@ -18,6 +18,8 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
       \mathbb E_p[\log p - \log q] = \tfrac12 \big(\mathrm{tr}\, \Sigma_q^{-1} \Sigma_p - D
       + \log \tfrac{|\Sigma_q|}{|\Sigma_p|}
       + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q)\big)
+
+    It is +inf (with gradient 0) where one of them is singular, and NaN where both are.
 
     Args:
       p: a mixture of one component.
@@ -39,7 +41,7 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.gaussian_kl(p, p._replace(means=jnp.full((1, 1), 2.0))))
       2.0
     """
-    return _kl(*_one_component(p, q))
+    return _kl(*_one_component(*common_singular(p=p, q=q)))
 
 
 @divergence(zero_at_equality=True)
@@ -75,7 +77,7 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
       >>> print(gmmjax.gaussian_renyi(p, p._replace(means=jnp.full((1, 1), 2.0)), 0.5))
       1.0
     """
-    p, q = _one_component(p, q)
+    p, q = _one_component(*common_float(p=p, q=q))
     _check_order(alpha)
     return _renyi(p, q, jnp.asarray(alpha, p.means.dtype))
 
@@ -109,7 +111,7 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.gaussian_bhattacharyya(p, p._replace(means=jnp.full((1, 1), 2.0))))
       0.5
     """
-    return _bhattacharyya(*_one_component(p, q))
+    return _bhattacharyya(*_one_component(*common_float(p=p, q=q)))
 
 
 @divergence(symmetric=True, zero_at_equality=True)
@@ -139,7 +141,7 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.gaussian_squared_hellinger(p, q).round(4))
       0.3935
     """
-    return -jnp.expm1(-_bhattacharyya(*_one_component(p, q)))
+    return -jnp.expm1(-_bhattacharyya(*_one_component(*common_float(p=p, q=q))))
 
 
 @divergence(zero_at_equality=True)
@@ -171,7 +173,7 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.gaussian_chi2(p, p._replace(means=jnp.ones((1, 1)))).round(2))
       1.72
     """
-    p, q = _one_component(p, q)
+    p, q = _one_component(*common_float(p=p, q=q))
     exponent: jax.Array = _renyi(p, q, jnp.asarray(2.0, p.means.dtype))
     overflows = exponent > jnp.log(jnp.finfo(exponent.dtype).max)
     safe_exponent = jnp.where(overflows, 0.0, exponent)
@@ -180,7 +182,24 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl(p, q):
-    return components.pairwise_kl(p, q)[0, 0]
+    singular = [_is_singular(g) for g in (p, q)]
+    regular = [_regular(g, is_singular) for g, is_singular in zip((p, q), singular, strict=True)]
+    value = components.pairwise_kl(*regular)[0, 0]
+    value = jnp.where(singular[0] | singular[1], jnp.inf, value)
+    return jnp.where(singular[0] & singular[1], jnp.nan, value)
+
+
+def _is_singular(g):
+    """Whether a Gaussian has all its mass in a part of the space that has no volume."""
+    pivots = linalg.diagonal(g.scale) if g.scale.ndim > g.means.ndim else g.scale
+    return jnp.any(pivots == 0)
+
+
+def _regular(g, singular):
+    """The same, and a standard one in place of one that is singular, for the sake of gradients."""
+    full = g.scale.ndim > g.means.ndim
+    unit = jnp.eye(g.dim, dtype=g.scale.dtype)[None] if full else jnp.ones_like(g.scale)
+    return g._replace(scale=jnp.where(singular, unit, g.scale))
 
 
 @jax.jit
@@ -208,8 +227,7 @@ def _is_infinite(p, q, alpha):
     return is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
 
 
-def _one_component(p, q):
-    mixtures = common_float(p=p, q=q)
+def _one_component(*mixtures):
     for name, g in zip("pq", mixtures, strict=True):
         if g.num_components != 1:
             raise ValueError(

@@ -242,8 +242,7 @@ def _log_terms(p, q):
 
 def _log_product_terms(p, q):
     """Log (2π)^(D/2) w_a v_b ∫ p_a q_b, `(K_p, K_q)`."""
-    log_w = jax.nn.log_softmax(p.logits)
-    log_v = jax.nn.log_softmax(q.logits)
+    log_w, log_v = linalg.log_softmax(p.logits), linalg.log_softmax(q.logits)
     return log_w[:, None] + log_v[None] + pairwise_log_integral(p, q)
 
 

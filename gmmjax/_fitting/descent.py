@@ -150,20 +150,22 @@ def _step(method, problem, state, index):
 
     (value, stderr), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     loss = Estimate(value, stderr)
-    updates, opt_state = optax.with_extra_args_support(method.optimizer).update(
-        gradient,
-        state.opt_state,
-        state.params,
-        value=value,
-        grad=gradient,
-        value_fn=lambda params: loss_fn(params).value,
-    )
+    # optax mixes types, whatever the user has told JAX of that.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optax.with_extra_args_support(method.optimizer).update(
+            gradient,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=gradient,
+            value_fn=lambda params: loss_fn(params).value,
+        )
     moved = _move(problem.trainable, state.params, updates)
     sound = makes_sense(loss, state.last_loss) & _all_finite(gradient) & resolved(state.params)
     taken = sound & _all_finite(moved)
     # A step that led to where the loss or its gradient makes no sense is halved until it does.
     halved = jax.tree.map(lambda a, b: 0.5 * (a + b), state.last_finite, state.params)
-    num_steps = state.num_steps + taken
+    num_steps = state.num_steps + taken.astype(state.num_steps.dtype)
     window, previous, arrived = _judge(method, state, loss, gradient)
     judged = sound & ~held
     new = State(
@@ -175,7 +177,7 @@ def _step(method, problem, state, index):
         last_loss=_where(sound, loss, state.last_loss),
         previous=_where(judged, previous, state.previous),
         num_steps=num_steps,
-        num_skipped=state.num_skipped + ~taken,
+        num_skipped=state.num_skipped + (~taken).astype(state.num_skipped.dtype),
         stopped=judged & arrived,
     )
     return new, Record(value, stderr, _norm(gradient))
@@ -202,7 +204,7 @@ def _average(average, params, num_steps):
     """Polynomial-decay averaging (Shamir and Zhang, 2013): of the tail, wherever the end may
     come.
     """
-    rate = (9.0 / (jnp.maximum(num_steps, 1) + 8.0)).astype(params.means.dtype)
+    rate = 9.0 / (jnp.maximum(num_steps, 1).astype(params.means.dtype) + 8.0)
     return jax.tree.map(lambda a, x: a + rate * (x - a), average, params)
 
 

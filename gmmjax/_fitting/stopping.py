@@ -69,12 +69,12 @@ def _gradient_is_noise(window: Window) -> jax.Array:
     parameters.
     """
     count = window.count.astype(window.loss.dtype)
-    ratios, num_moving = 0.0, 0
+    ratios, num_moving = 0.0, 0.0
     for total, squares in zip(window.gradient, window.squares, strict=True):
         mean = total / count
         variance = (squares / count - mean**2) / jnp.maximum(count - 1, 1)
         moves = squares > 0
         ratio = mean**2 / jnp.where(variance > 0, variance, 1e-30)
         ratios += jnp.sum(jnp.where(moves, ratio, 0.0))
-        num_moving += jnp.sum(moves)
+        num_moving += jnp.sum(moves).astype(count.dtype)
     return jnp.asarray(ratios <= num_moving)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.build import check_mixtures, check_weights, concatenate, log_weights
-from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._mixture.build import check_mixtures, concatenate, log_weights
+from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
 from gmmjax._validate import is_traced
 
 
-def marginal(g: GMM, dims: Sequence[int]) -> GMM:
+def marginal(g: GMM, dims: Sequence[int] | int) -> GMM:
     r"""Distribution of some coordinates of a mixture, :math:`p(x_{d_1}, \dots, x_{d_E})`; exact.
 
     The type of covariance stays what it is: full, diagonal or spherical, tied or not.
@@ -21,13 +21,13 @@ def marginal(g: GMM, dims: Sequence[int]) -> GMM:
     Args:
       g: a mixture in D dimensions.
       dims: which coordinates to keep, in the order in which they are wanted: Python ints, negative
-        ones count from the end (static under `jit`).
+        ones count from the end (static under `jit`). A single int keeps one coordinate.
 
     Returns:
-      A `GMM` in E = len(dims) dimensions, differentiable in all leaves of `g`.
+      A `GMM` in E = len(dims) dimensions (1 for a single int), differentiable in all leaves of `g`.
 
     Raises:
-      TypeError: `g` is not a `GMM`, or `dims` is not a sequence of ints.
+      TypeError: `g` is not a `GMM`, or `dims` is neither an int nor a sequence of them.
       ValueError: shapes disagree, or `dims` is empty, names a coordinate twice or one that does not
         exist.
 
@@ -38,7 +38,7 @@ def marginal(g: GMM, dims: Sequence[int]) -> GMM:
       >>> print(last.means, last.scale)
       [[2.]] [[5.]]
     """
-    g = as_float("g", g)
+    g = as_float("g", g, singular=True)
     kept = check_dims(dims, g.dim)
     return _marginal(g, kept)
 
@@ -55,11 +55,13 @@ def _marginal(g, kept):
 
 def check_dims(dims, dim):
     """Coordinates of a space as distinct Python ints from 0 on; anything else is refused."""
+    if hasattr(dims, "__index__") and np.ndim(dims) == 0:
+        dims = [dims]
     try:
         mask = any(isinstance(d, bool | np.bool) for d in dims)
         kept = tuple(operator.index(d) for d in dims)
     except TypeError:
-        raise TypeError(f"dims: expected a sequence of ints, got {dims!r}") from None
+        raise TypeError(f"dims: expected an int or a sequence of ints, got {dims!r}") from None
     if mask:
         raise TypeError(
             f"dims: expected ints, got booleans {dims!r}; np.flatnonzero makes ints of a mask"
@@ -107,18 +109,15 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
         raise ValueError(
             f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}"
         )
-    if not is_traced(weights):
-        check_weights(np.asarray(weights, np.float64))
-    dtype = jnp.result_type(*(g.means for g in checked))
-    return _mix(
-        [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked], jnp.asarray(weights, dtype)
-    )
+    dtype = float_of(*(g.means for g in checked))
+    mixtures = [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked]
+    return _mix(mixtures, log_weights(weights, dtype))
 
 
 @jax.jit
-def _mix(mixtures, weights):
+def _mix(mixtures, shares):
     counts = [g.num_components for g in mixtures]
-    shares = jnp.repeat(log_weights(weights), np.array(counts), total_repeat_length=sum(counts))
+    shares = jnp.repeat(shares, np.array(counts), total_repeat_length=sum(counts))
     together = concatenate(mixtures)
     return together._replace(logits=together.logits + shares)
 
@@ -127,8 +126,11 @@ def affine(g: GMM, A, b=0.0) -> GMM:
     r"""Distribution of :math:`A x + b` where x is drawn from a mixture; exact.
 
     A number scales all coordinates and keeps every type of covariance; `(D,)` numbers are the
-    diagonal of a matrix, and keep full and diagonal scales what they are; an `(E, D)` matrix makes
-    every scale full. Tied scales stay tied.
+    diagonal of a matrix, and keep full and diagonal scales what they are. A matrix of known values
+    keeps what it can: spheres stay spheres where A Aᵀ is a multiple of 1 (a rotation, scaled or
+    not), and become diagonal where it is diagonal; a diagonal scale stays diagonal where each
+    coordinate goes to one at most (a permutation). Any other, and one that is traced, makes every
+    scale full. Tied scales stay tied.
 
     Args:
       g: a mixture in D dimensions.
@@ -151,7 +153,7 @@ def affine(g: GMM, A, b=0.0) -> GMM:
       >>> print(total.means, gmmjax.covariances(total).round(4))
       [[8.]] [[[2.]]]
     """
-    g = as_float("g", g)
+    g = as_float("g", g, singular=True)
     A, b = as_real("A", A), as_real("b", b)
     if A.shape not in ((), (g.dim,)) and not (
         A.ndim == 2 and 1 <= A.shape[0] <= A.shape[1] == g.dim
@@ -167,7 +169,27 @@ def affine(g: GMM, A, b=0.0) -> GMM:
         _check_rank(np.asarray(A, np.float64))
     if not is_traced(b) and not np.isfinite(b).all():
         raise ValueError(f"b: expected finite numbers, got {b}")
-    return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype))
+    rank = _rank_of_image(A, g)
+    return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype), rank)
+
+
+def _rank_of_image(A, g):
+    """The rank of the smallest scale that holds the covariances A Σ_k Aᵀ."""
+    if A.ndim == 0 or g.scale.ndim == 3:
+        return g.scale.ndim
+    if is_traced(A):
+        return A.ndim + 1
+    rows = np.asarray(A, np.float64)
+    rows = np.diag(rows) if rows.ndim == 1 else rows
+    if g.scale.ndim == 2:
+        return 2 if (np.count_nonzero(rows, axis=0) <= 1).all() else 3
+    gram = rows @ rows.T
+    lengths = np.sqrt(np.diagonal(gram))
+    rounding = 4 * g.dim**0.5 * jnp.finfo(A.dtype).eps
+    cosines = gram / np.outer(lengths, lengths)
+    if np.abs(cosines - np.eye(len(rows))).max() > rounding:
+        return 3
+    return 1 if np.ptp(lengths) <= rounding * lengths.max() else 2
 
 
 def _check_rank(A):
@@ -179,24 +201,41 @@ def _check_rank(A):
         )
 
 
-@jax.jit
-def _affine(g: GMM, A: jax.Array, b: jax.Array) -> GMM:
+@jax.jit(static_argnums=3)
+def _affine(g: GMM, A: jax.Array, b: jax.Array, rank: int) -> GMM:
     means, scale = g.means, g.scale
-    if A.ndim == 2:
-        pivots = jnp.diagonal(triangular.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
-        # not of full rank
-        A = jnp.where(jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps, A, jnp.nan)
-        means, scale = linalg.matmul(means, A.T), _factor(A, scale, means)
+    if A.ndim == 0:
+        moved, image = A * means, A * scale
     elif A.ndim == 1:
-        rows = (
-            A[None, :, None] * scale
-            if scale.ndim > means.ndim
-            else A[None] * scale.reshape(scale.shape[0], -1)
-        )
-        means, scale = A[None] * means, rows
+        moved, image = A[None] * means, _scaled_rows(A, scale, rank)
     else:
-        means, scale = A * means, A * scale
-    return GMM(g.logits, means + (b[None] if b.ndim else b), scale)
+        rows = _of_full_rank(A)
+        moved = linalg.matmul(means, rows.T)
+        image = _factor(rows, scale, means) if rank == 3 else _lengths(rows, scale, rank)
+    return GMM(g.logits, moved + (b[None] if b.ndim else b), image)
+
+
+def _scaled_rows(A, scale, rank):
+    """The scale of coordinates that are multiplied by the numbers of A."""
+    if rank == 1:
+        return jnp.abs(A[0]) * scale
+    if rank == 2:
+        return A[None] * scale.reshape(len(scale), -1)
+    return A[None, :, None] * scale
+
+
+def _of_full_rank(A: jax.Array) -> jax.Array:
+    """The same matrix, NaN where its rows depend on each other."""
+    pivots = jnp.diagonal(triangular.lower_factor(A)) / jnp.linalg.norm(A, axis=1)
+    independent = jnp.min(pivots) > A.shape[1] * jnp.finfo(A.dtype).eps
+    return jax.lax.select(independent, A, jnp.full_like(A, jnp.nan))
+
+
+def _lengths(A, scale, rank):
+    """Deviations of coordinates that come out without correlation."""
+    if rank == 1:
+        return jnp.linalg.norm(A[0]) * scale
+    return jnp.linalg.norm(A[None] * scale.reshape(len(scale), 1, -1), axis=-1)
 
 
 def _factor(A, scale, means):

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes
-from gmmjax._validate import is_traced
-
-ASYMMETRY = 1e-5  # of the largest entry: what rounding may have done to a covariance
+from gmmjax._mixture import linalg, values
+from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes, float_of, of_present
+from gmmjax._validate import check_count, is_traced, warn
 
 
 def from_covariances(weights, means, covariances) -> GMM:
     r"""Build a mixture from weights, means and covariances (not standard deviations); exact.
 
     Args:
-      weights: `(K,)` non-negative, normalised for you; 0 makes a component absent (logit −inf).
+      weights: `(K,)` non-negative, normalised for you in float64; 0 makes a component absent (logit
+        −inf), and its mean and covariance may then be anything.
       means: `(K, D)`.
       covariances: `(K, D, D)` matrices, `(K, D)` variances or `(K,)` variances; a leading 1 in
         place of K is one covariance for all components (tied). For scikit-learn's tied `(D, D)`
@@ -28,8 +28,13 @@ def from_covariances(weights, means, covariances) -> GMM:
 
     Raises:
       ValueError: shapes disagree; weights are negative, not finite or all 0; means are not finite;
-        covariances are not finite, not symmetric or not positive definite. Under `jit` only shapes
-        can be checked, and bad values give NaN.
+        covariances are not finite, not symmetric or not positive definite, or too large or small
+        for the dtype. Under `jit` only shapes can be checked, and bad values give NaN.
+
+    Warns:
+      UserWarning: rounding to float32 moves a mean by more than a thousandth of its standard
+        deviation, or changes the smallest eigenvalue of a covariance by more than a hundredth;
+        `(D, D)` variances for K = D look like one covariance.
 
     Example:
       >>> import gmmjax
@@ -40,23 +45,35 @@ def from_covariances(weights, means, covariances) -> GMM:
     arrays = {"weights": weights, "means": means, "covariances": covariances}
     arrays = {name: as_real(name, value) for name, value in arrays.items()}
     _check_layout(*(value.shape for value in arrays.values()))
-    factor = None
-    if not is_traced(arrays):
-        concrete = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
-        check_values(**concrete)
-        factor = checked_factor(concrete["covariances"], means_ndim=2)
-    dtype = jnp.result_type(
-        *(jax.dtypes.canonicalize_dtype(value.dtype) for value in arrays.values())
-    )
-    w, mu, cov = (jnp.asarray(value, dtype) for value in arrays.values())
-    logits = log_weights(w)
+    if not is_traced(arrays["covariances"]):
+        _ask_whether_tied(arrays["covariances"], arrays["means"])
+    return build(**arrays)
+
+
+def build(weights, means, covariances) -> GMM:
+    """A mixture from real arrays whose shapes agree: checked and rounded aloud where concrete."""
+    arrays = [weights, means, covariances]
+    dtype = float_of(*arrays)
+    if is_traced(arrays):
+        logits = log_weights(weights, dtype)
+        return _build(logits, jnp.asarray(means, dtype), jnp.asarray(covariances, dtype))
+    weights, means, covariances = (np.asarray(value, np.float64) for value in arrays)
+    logits = values.log_of_weights(weights)
+    means, covariances = (values.of_present(value, weights) for value in (means, covariances))
+    values.check_finite(means=means, covariances=covariances)
     # factorised in double precision: rounding to float32 first can lose definiteness
-    if factor is not None:
-        return GMM(logits, mu, jnp.asarray(factor, dtype))
+    rounded = values.round_to(dtype, means, values.checked_factor(covariances))
+    return GMM(*(jnp.asarray(leaf, dtype) for leaf in (logits, *rounded)))
+
+
+@jax.jit
+def _build(logits, means, cov: jax.Array):
+    means, cov = of_present(logits, means), of_present(logits, cov)
     if cov.ndim < 3:
-        return GMM(logits, mu, jnp.sqrt(cov))
+        return GMM(logits, means, jnp.sqrt(cov))
     skew, size = (jnp.max(jnp.abs(a), axis=(1, 2), keepdims=True) for a in (cov - cov.mT, cov))
-    return GMM(logits, mu, jnp.linalg.cholesky(jnp.where(skew <= ASYMMETRY * size, cov, jnp.nan)))
+    symmetric = jnp.where(skew <= values.ASYMMETRY * size, cov, jnp.nan)
+    return GMM(logits, means, jnp.linalg.cholesky(symmetric))
 
 
 def stack(mixtures: Sequence[GMM]) -> GMM:
@@ -91,8 +108,47 @@ def _stack(mixtures):
     count = max(g.num_components for g in mixtures)
     rank = max(g.scale.ndim for g in mixtures)
     tied = all(g.scale.shape[0] == 1 for g in mixtures)
-    padded = [pad(g, count, rank, 1 if tied else count) for g in mixtures]
+    padded = [_promote(g, count, rank, 1 if tied else count) for g in mixtures]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+
+
+def pad(g: GMM, num_components: int) -> GMM:
+    r"""The same density with more components, of which the new ones are absent; exact.
+
+    Programs are compiled for one number of components: mixtures whose numbers vary, as in tracking
+    or in a search, share one where all are padded to the largest.
+
+    Args:
+      g: a mixture of K components; its type of covariance stays what it is.
+      num_components: how many to have, at least K, a Python int (static under `jit`).
+
+    Returns:
+      A `GMM` whose first K components are those of `g`, and whose others have logit −inf and
+      gradient 0.
+
+    Raises:
+      TypeError: `g` is not a `GMM`, or `num_components` is not an int.
+      ValueError: shapes disagree, or `num_components` is below K.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> g = gmmjax.GMM(jnp.zeros(2), jnp.zeros((2, 3)), jnp.ones(2))
+      >>> print(gmmjax.weights(gmmjax.pad(g, 4)))
+      [0.5 0.5 0.  0. ]
+    """
+    g = as_float("g", g, singular=True)
+    count = check_count("num_components", num_components)
+    if count < g.num_components:
+        raise ValueError(
+            f"num_components: expected at least the {g.num_components} there are, got {count}; "
+            "gmmjax.reduce_mixture makes fewer of them"
+        )
+    return _pad(g, count)
+
+
+@jax.jit(static_argnums=1)
+def _pad(g, count):
+    return _promote(g, count, g.scale.ndim, 1 if len(g.scale) < g.num_components else count)
 
 
 def check_mixtures(mixtures):
@@ -100,7 +156,7 @@ def check_mixtures(mixtures):
     if isinstance(mixtures, GMM) or not len(mixtures):
         found = "a GMM" if len(mixtures) else "none"
         raise ValueError(f"mixtures: expected at least one GMM in a sequence, got {found}")
-    checked = [as_float(f"mixtures[{i}]", g) for i, g in enumerate(mixtures)]
+    checked = [as_float(f"mixtures[{i}]", g, singular=True) for i, g in enumerate(mixtures)]
     dims = [g.dim for g in checked]
     if len(set(dims)) > 1:
         raise ValueError(f"mixtures: expected one dimension, got {dims}")
@@ -110,12 +166,12 @@ def check_mixtures(mixtures):
 def concatenate(mixtures: Sequence[GMM]) -> GMM:
     """The components of checked mixtures side by side, with their log-weights in their own."""
     rank = max(g.scale.ndim for g in mixtures)
-    alike = [pad(g, g.num_components, rank, g.num_components) for g in mixtures]
-    alike = [g._replace(logits=jax.nn.log_softmax(g.logits)) for g in alike]
+    alike = [_promote(g, g.num_components, rank, g.num_components) for g in mixtures]
+    alike = [g._replace(logits=linalg.log_softmax(g.logits)) for g in alike]
     return GMM(*(jnp.concatenate(leaves) for leaves in zip(*alike, strict=True)))
 
 
-def pad(g, count, rank, scale_count):
+def _promote(g, count, rank, scale_count):
     """Add absent components up to `count`, and store the scale in a larger structure."""
     scale = g.scale
     if scale.ndim < rank:
@@ -153,53 +209,38 @@ def _check_layout(weights, means, covariances):
     check_shapes(["weights", "means", "covariances"], weights, means, covariances)
 
 
-@jax.jit
-def log_weights(w: jax.Array) -> jax.Array:
-    """Logarithms of normalised weights, −inf for 0."""
-    present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
-    return jnp.where(present, jnp.log(jnp.where(present, w, 1.0)) - jnp.log(jnp.sum(w)), -jnp.inf)
-
-
-def check_values(weights, means, covariances):
-    """Refuse concrete values that are not those of a mixture."""
-    check_weights(weights)
-    for name, value in (("means", means), ("covariances", covariances)):
-        bad = value[~np.isfinite(value)]
-        if bad.size:
-            raise ValueError(
-                f"{name}: expected finite values, got {bad[0]} in an array of shape {value.shape}"
-            )
-
-
-def check_weights(weights):
-    """Refuse concrete values that are not those of weights."""
-    bad = weights[~(np.isfinite(weights) & (weights >= 0))]
-    if bad.size:
-        raise ValueError(f"weights: expected finite and non-negative values, got {bad[0]}")
-    if weights.sum() <= 0:
-        raise ValueError(f"weights: all {weights.size} are 0; at least one must be positive")
-
-
-def checked_factor(covariances, means_ndim):
-    """Cholesky factors or standard deviations of concrete, positive definite covariances."""
-    if covariances.ndim <= means_ndim:
-        if not (covariances > 0).all():
-            raise ValueError(f"covariances: expected positive variances, got {covariances.min()}")
-        return np.sqrt(covariances)
-    skew = np.abs(covariances - covariances.swapaxes(1, 2)).max(axis=(1, 2))
-    size = np.abs(covariances).max(axis=(1, 2))
-    for k in np.flatnonzero(skew > ASYMMETRY * size):
+def _ask_whether_tied(covariances, means):
+    """Doubt `(D, D)` numbers for D components which could be one covariance, as of scikit-learn."""
+    table = np.asarray(covariances, np.float64)
+    if table.shape != means.shape or not values.could_be_tied(table):
+        return
+    as_tied = "for one covariance that all components share (tied) pass covariances[None]"
+    if not (table > 0).all():
         raise ValueError(
-            f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {skew[k]:.3g}"
+            f"covariances: {table.shape} are variances, a row for each component, and must be "
+            f"positive, got {table.min()}; {as_tied}"
         )
-    factors = np.empty_like(covariances)
-    for k, matrix in enumerate((covariances + covariances.swapaxes(1, 2)) / 2):
-        try:
-            factors[k] = np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            smallest = np.linalg.eigvalsh(matrix)[0]
-            raise ValueError(
-                f"covariances: matrix {k} is not positive definite, "
-                f"its smallest eigenvalue is {smallest:.3g}"
-            ) from None
-    return factors
+    warn(
+        f"covariances: this {table.shape} table is taken for variances, a row for each component, "
+        f"but it is symmetric and positive definite as a covariance is; {as_tied}, and for "
+        "variances without this warning [numpy.diag(row) for row in covariances], or "
+        "gmmjax.GMM(numpy.log(weights), means, numpy.sqrt(covariances))"
+    )
+
+
+def log_weights(weights, dtype) -> jax.Array:
+    """Logarithms of normalised weights, −inf for 0.
+
+    Concrete weights are normalised in float64 before anything is rounded: a logit of −115 is no
+    problem in float32, which has no weight of 1e-50.
+    """
+    if is_traced(weights):
+        return _log_weights(jnp.asarray(weights, dtype))
+    return jnp.asarray(values.log_of_weights(np.asarray(weights, np.float64)), dtype)
+
+
+@jax.jit
+def _log_weights(w):
+    present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
+    safe = jax.lax.select(present, w, jnp.ones_like(w))
+    return linalg.log_softmax(jnp.where(present, jnp.log(safe), -jnp.inf))

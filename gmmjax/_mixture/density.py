@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._mixture import linalg, values
+from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
+from gmmjax._mixture.pointwise import over_blocks
+from gmmjax._validate import is_traced
 
 
 class Density(NamedTuple):
@@ -26,17 +28,27 @@ class Prepared(NamedTuple):
     density: Density
 
 
-def prepare(g: GMM) -> Prepared:
-    """Invert the factors of a checked mixture about 0."""
+def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
+    """Invert the factors of a checked mixture about 0.
+
+    Log-densities come out as they are plus `reference`: in ratios it cancels, and near that of
+    normalisers it leaves float32 its digits for the weights.
+    """
     inverse = linalg.inverse_scale(g.scale, g.means)
     rows = linalg.row_blocks(inverse, g.means)
-    return Prepared(g, inverse, Density(log_peaks(g), rows, linalg.apply(inverse, g.means)))
+    peaks = linalg.log_softmax(g.logits) - (log_normalisers(g) - reference)
+    return Prepared(g, inverse, Density(peaks, rows, linalg.apply(inverse, g.means)))
+
+
+def log_normalisers(g: GMM) -> jax.Array:
+    """½ log|2π Σ_k| of each component, `(K,)`."""
+    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
+    return jnp.broadcast_to(normaliser, g.logits.shape)
 
 
 def log_peaks(g: GMM) -> jax.Array:
     """Log w_k N(μ_k; μ_k, Σ_k) of each component, `(K,)`."""
-    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
-    return jax.nn.log_softmax(g.logits) - jnp.broadcast_to(normaliser, g.logits.shape)
+    return linalg.log_softmax(g.logits) - log_normalisers(g)
 
 
 def squared_distances(d: Density, x: jax.Array) -> jax.Array:
@@ -76,7 +88,7 @@ def log_prob(g: GMM, x) -> jax.Array:
       >>> print(gmmjax.log_prob(g, jnp.zeros((3, 1))).round(4))
       [-1.4189 -1.4189 -1.4189]
     """
-    return _log_prob(*_checked(g, x))
+    return _at_points(_sums, *_checked(g, x))
 
 
 def component_log_prob(g: GMM, x) -> jax.Array:
@@ -101,7 +113,7 @@ def component_log_prob(g: GMM, x) -> jax.Array:
       >>> print(gmmjax.component_log_prob(g, jnp.ones(1)).round(4))
       [-3.6121 -1.6121]
     """
-    return _component_log_prob(*_checked(g, x))
+    return _at_points(_rows, *_checked(g, x))
 
 
 def responsibilities(g: GMM, x) -> jax.Array:
@@ -126,32 +138,42 @@ def responsibilities(g: GMM, x) -> jax.Array:
       >>> print(gmmjax.responsibilities(g, jnp.zeros(1)))
       [0.5 0.5]
     """
-    return _responsibilities(*_checked(g, x))
+    return _at_points(_shares, *_checked(g, x))
 
 
 def _checked(g, x):
     """Both, in one dtype."""
     g = as_float("g", g)
-    x = jnp.asarray(as_real("x", x))
+    x = as_real("x", x)
     if x.ndim == 0 or x.shape[-1] != g.dim:
         raise ValueError(f"x: expected points of shape (…, {g.dim}), got {x.shape}")
-    dtype = jnp.result_type(g.means, x)
-    return GMM(*(leaf.astype(dtype) for leaf in g)), x.astype(dtype)
+    dtype = float_of(g.means, x)
+    if dtype == jnp.float32 and not is_traced(g) and x.dtype == np.float64:
+        values.warn_of_moved_points(dtype, x, jax.device_get(g.scale))
+    return GMM(*(leaf.astype(dtype) for leaf in g)), jnp.asarray(x, dtype)
 
 
-@jax.jit
-def _component_log_prob(g, x):
+def _table(g, x):
+    """Log w_k N(x; μ_k, Σ_k) at points `(n, D)`, `(K, n)`."""
     # Points of a user are exact, however far from 0, and stay so.
     inverse = linalg.inverse_scale(g.scale, g.means)
-    distances = linalg.squared_distances(inverse, g.means, x.reshape(-1, g.dim).T)
-    return (log_peaks(g)[:, None] - 0.5 * distances).T.reshape(*x.shape[:-1], g.num_components)
+    return log_peaks(g)[:, None] - 0.5 * linalg.squared_distances(inverse, g.means, x.T)
 
 
-@jax.jit
-def _log_prob(g, x):
-    return jax.nn.logsumexp(_component_log_prob(g, x), axis=-1)
+def _rows(g, x):
+    return _table(g, x).T
 
 
-@jax.jit
-def _responsibilities(g, x):
-    return jax.nn.softmax(_component_log_prob(g, x), axis=-1)
+def _sums(g, x):
+    return jax.nn.logsumexp(_table(g, x), axis=0)
+
+
+def _shares(g, x):
+    return jax.nn.softmax(_table(g, x), axis=0).T
+
+
+@jax.jit(static_argnums=0)
+def _at_points(function, g, x):
+    """Values of a function of a mixture and points `(n, D)` at points `(…, D)`."""
+    found = over_blocks(function, g, x.reshape(-1, g.dim))
+    return found.reshape(*x.shape[:-1], *found.shape[1:])

@@ -5,10 +5,13 @@ import secrets
 
 import numpy as np
 
-from gmmjax._mixture.build import check_values, checked_factor, from_covariances
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture import values
+from gmmjax._mixture.build import build, from_covariances
+from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._validate import warn
 
 _ARRAYS = ("weights", "means", "covariances")
+MOST_NAMES = 12  # of a foreign file, in a message
 
 
 def save(path, g: GMM) -> None:
@@ -29,6 +32,9 @@ def save(path, g: GMM) -> None:
       TypeError: `g` is not a `GMM`.
       ValueError: its shapes disagree, or `load` would refuse it: leaves are not finite, or a
         covariance is not positive definite in float64.
+
+    Warns:
+      UserWarning: a component becomes absent, for its weight is below 1e-308.
       OSError: the file cannot be written.
 
     Example:
@@ -39,11 +45,9 @@ def save(path, g: GMM) -> None:
       [1. 1.] spherical
     """
     arrays = to_arrays(g)
-    check_values(*(arrays[name] for name in _ARRAYS))
     covariances = arrays["covariances"]
-    checked_factor(
-        covariances[None] if arrays["covariance_type"] == "tied" else covariances, means_ndim=2
-    )
+    tied = arrays["covariance_type"] == "tied"
+    values.checked_factor(covariances[None] if tied else covariances)
     write_arrays(path, arrays)
 
 
@@ -59,8 +63,9 @@ def load(path) -> GMM:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not an .npz file or is damaged, holds pickled objects, lacks an array, or
-        its arrays are not a mixture; the message starts with `path`.
+      ValueError: it is not an .npz file or is damaged, holds pickled objects, lacks an array (the
+        message lists what is there), or its arrays are not a mixture; the message starts with
+        `path`.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp, tempfile
@@ -73,8 +78,10 @@ def load(path) -> GMM:
     arrays = read_arrays(path, (*_ARRAYS, "covariance_type"))
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
+        found = ", ".join(map(repr, _names(path)[:MOST_NAMES])) or "nothing"
         raise ValueError(
-            f"{path}: has no array {', '.join(map(repr, missing))}; see gmmjax.save for the names"
+            f"{path}: has no array {', '.join(map(repr, missing))}, but {found}; "
+            "see gmmjax.save for the names"
         )
     kind = arrays.get("covariance_type")
     try:
@@ -91,12 +98,9 @@ def to_arrays(g: GMM) -> dict:
     # In numpy, which has float64 whatever JAX is set to: L Lᵀ in float32 need not be positive
     # definite.
     logits, means, scale = (np.asarray(leaf, np.float64) for leaf in as_float("g", g))
-    if not np.isfinite(logits.max()):
-        raise ValueError(
-            "g.logits: expected −inf or finite values, not all −inf, "
-            f"got a maximum of {logits.max()}"
-        )
     weights = np.exp(logits - logits.max())
+    if ((weights == 0) & (logits > -np.inf)).any():
+        warn("g.logits: a weight below 1e-308 becomes 0, and its component absent")
     kind = covariance_type(g)
     if scale.ndim == 3:
         lower = np.tril(scale)
@@ -145,9 +149,9 @@ def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
             f"covariances: expected shape {expected} for covariance_type {covariance_type!r} "
             f"and means {means.shape}, got {covariances.shape}"
         )
-    return from_covariances(
-        weights, means, covariances[None] if covariance_type == "tied" else covariances
-    )
+    covariances = covariances[None] if covariance_type == "tied" else covariances
+    arrays = {"weights": weights, "means": means, "covariances": covariances}
+    return build(**{name: as_real(name, value) for name, value in arrays.items()})
 
 
 def covariance_type(g: GMM) -> str:
@@ -173,6 +177,12 @@ def write_arrays(path, arrays: dict) -> None:
         if os.path.exists(temporary):
             os.remove(temporary)
         raise
+
+
+def _names(path):
+    """What an .npz file holds."""
+    with np.load(path, allow_pickle=False) as archive:
+        return list(archive)
 
 
 def read_arrays(path, names=None) -> dict:

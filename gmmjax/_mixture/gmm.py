@@ -1,11 +1,15 @@
 """The model: a Gaussian mixture is a NamedTuple of three arrays."""
 
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gmmjax._mixture import values
+from gmmjax._validate import is_traced
 
 
 class GMM(NamedTuple):
@@ -17,8 +21,8 @@ class GMM(NamedTuple):
 
     Attributes:
       logits: `(K,)` unnormalised log-weights, :math:`w = \mathrm{softmax}(\text{logits})`. A logit
-        of −inf means that the component is absent: it contributes nothing, and its gradients are
-        zero.
+        of −inf means that the component is absent: it contributes nothing, its gradients are zero,
+        and its mean and scale may hold anything.
       means: `(K, D)`.
       scale: `(K, D, D)` lower Cholesky factors (full; entries above the diagonal are ignored) ·
         `(K, D)` standard deviations (diagonal) · `(K,)` standard deviations (spherical) · any of
@@ -46,56 +50,153 @@ class GMM(NamedTuple):
         return self.means.shape[-1]
 
 
-def as_float(name: str, g: GMM) -> GMM:
-    """Check the shapes of a mixture, and give its leaves one floating dtype.
+def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
+    """Check a mixture, and give its leaves one floating dtype.
 
-    Errors name the argument `name`.
+    Errors name the argument `name`. Values are checked where they are concrete. Components that are
+    absent become copies of the heaviest one: they may hold anything.
+
+    Args:
+      name: what the argument is called.
+      g: the mixture.
+      singular: whether scales of 0 will do, which have moments but no density.
     """
     if not isinstance(g, GMM):
         raise TypeError(
             f"{name}: expected a gmmjax.GMM, got {type(g).__name__} "
             "(gmmjax.interop.as_gmm converts other packages')"
         )
-    leaves = [jnp.asarray(leaf) for leaf in g]
-    dtype = jnp.result_type(*leaves)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        dtype = jnp.result_type(float)
+    dtype = float_of(*g)
     if dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {dtype}; convert it first")
-    logits, means, scale = (leaf.astype(dtype) for leaf in leaves)
-    check_shapes([f"{name}.{leaf}" for leaf in GMM._fields], logits.shape, means.shape, scale.shape)
-    return GMM(logits, *_canonical(means, scale))
+    names = [f"{name}.{leaf}" for leaf in GMM._fields]
+    check_shapes(names, *map(jnp.shape, g))
+    if not is_traced(g):
+        _round_aloud(names, g, dtype)
+    logits, means, scale = (jnp.asarray(leaf, dtype) for leaf in g)
+    means, scale, verdict = _canonical(logits, means, scale)
+    checked = GMM(logits, means, scale)
+    if not is_traced(verdict):
+        _refuse_values(names, g, checked, jax.device_get(verdict), singular)
+    return checked
+
+
+def float_of(*arrays) -> np.dtype:
+    """The floating dtype that JAX gives some arrays together, whatever its rules for mixing them.
+
+    Wider ones win; integers are no reason for one.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*arrays)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+
+
+def _round_aloud(names, g, dtype):
+    """Warn where leaves in double precision that are not of JAX lose what matters."""
+    if dtype != jnp.float32 or all(isinstance(leaf, jax.Array) for leaf in g):
+        return
+    logits, means, scale = (np.asarray(leaf, np.float64) for leaf in g)
+    with np.errstate(over="ignore"):
+        weights = np.exp(logits - logits.max())
+    means, scale = (values.of_present(leaf, weights) for leaf in (means, scale))
+    scale = np.tril(scale) if scale.ndim > means.ndim else scale
+    if np.isfinite(means).all() and np.isfinite(scale).all() and values.is_regular(scale):
+        values.round_to(dtype, means, scale, names[1:])
 
 
 @jax.jit
-def _canonical(means, scale):
-    """Drop what stands above the diagonal of factors, and make NaN of what is infinite."""
-    # A component at infinity has no density; without this it would just be left out of some
-    # results.
-    lower = jnp.tril(scale) if scale.ndim > means.ndim else scale
-    return tuple(
-        jax.lax.select(jax.lax.is_finite(x), x, jnp.full_like(x, jnp.nan)) for x in (means, lower)
-    )
+def _canonical(logits, means, scale):
+    """Clean means and scales, and what is wrong with a mixture.
+
+    Drop what stands above the diagonal of factors and what absent components hold, and make NaN of
+    what is infinite: a component at infinity has no density, and would just be left out of some
+    results.
+    """
+    full = scale.ndim > means.ndim
+    means = of_present(logits, means)
+    scale = of_present(logits, jnp.tril(scale) if full else scale)
+    pivots = jnp.diagonal(scale, axis1=1, axis2=2) if full else scale
+    verdict = [
+        ~jnp.isfinite(jnp.max(logits)),
+        ~jnp.all(jnp.isfinite(means)),
+        ~jnp.all(jnp.isfinite(scale)),
+        jnp.any(pivots == 0),
+    ]
+    finite = [jnp.where(jnp.isfinite(x), x, jnp.nan) for x in (means, scale)]
+    return *finite, jnp.stack(verdict)
+
+
+def of_present(logits: jax.Array, leaf: jax.Array) -> jax.Array:
+    """The means or scales of components, those of the heaviest one for absent ones."""
+    if len(leaf) != len(logits) or len(logits) == 1:
+        return leaf
+    heaviest = jax.lax.dynamic_index_in_dim(jax.lax.stop_gradient(leaf), jnp.argmax(logits))
+    absent = (logits == -jnp.inf).reshape(-1, *[1] * (leaf.ndim - 1))
+    return jnp.where(absent, heaviest, leaf)
+
+
+def _refuse_values(names, given, checked, verdict, singular):
+    """Raise for concrete values that no function could use, and show them."""
+    bad_logits, bad_means, bad_scale, has_zero = verdict
+    if bad_logits:
+        raise ValueError(
+            f"{names[0]}: expected numbers, or −inf for absent components but not for all, "
+            f"got {given.logits}"
+        )
+    if bad_means or bad_scale:
+        i = 1 if bad_means else 2
+        k = np.argwhere(~np.isfinite(jax.device_get(checked[i])))[0][0]
+        seen = np.asarray(given[i])[k]
+        raise ValueError(f"{names[i]}: expected finite values, got {seen} for component {k}")
+    if has_zero and not singular:
+        raise ValueError(
+            f"{names[2]}: a standard deviation is 0, and there is no density, got {given.scale}"
+        )
 
 
 def as_real(name, value):
     """Real numbers as an array of floats."""
+    if not isinstance(value, jax.Array):
+        value = _as_numbers(name, value)
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
+    # Integers of NumPy may need more digits than float32 has, and are rounded later, aloud.
+    wide = jnp.result_type(float) if isinstance(value, jax.Array) else np.float64
+    return value.astype(wide)
+
+
+def _as_numbers(name, value):
+    """An array of NumPy, of numbers where it holds Python's, as frames of nullable columns do."""
     try:
-        value = value if isinstance(value, jax.Array) else np.asarray(value)
+        value = np.asarray(value)
     except ValueError:
         raise ValueError(
             f"{name}: expected an array of numbers, got parts of unequal lengths"
         ) from None
-    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
-        raise ValueError(f"{name}: expected real numbers, got an array of {value.dtype}")
-    return (
-        value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
-    )
+    if value.dtype != object:
+        return value
+    for entry in value.flat:
+        if isinstance(entry, bool) or not isinstance(entry, numbers.Real):
+            raise ValueError(
+                f"{name}: expected real numbers, got an array of objects, one of which is "
+                f"{entry!r} of type {type(entry).__name__}"
+            )
+    return value.astype(np.float64)
 
 
 def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
     """Several mixtures in one dtype and one space; the keywords are the arguments' names."""
-    checked = {name: as_float(name, g) for name, g in mixtures.items()}
+    return _in_common({name: as_float(name, g) for name, g in mixtures.items()})
+
+
+def common_singular(**mixtures: GMM) -> tuple[GMM, ...]:
+    """The same of mixtures that need no density: scales of 0 will do."""
+    return _in_common({name: as_float(name, g, singular=True) for name, g in mixtures.items()})
+
+
+def _in_common(checked):
     (first, reference), *others = checked.items()
     for name, g in others:
         if g.dim != reference.dim:
@@ -103,7 +204,7 @@ def common_float(**mixtures: GMM) -> tuple[GMM, ...]:
                 f"{name}: has dimension {g.dim} (means {g.means.shape}), "
                 f"but {first} has dimension {reference.dim} (means {reference.means.shape})"
             )
-    dtype = jnp.result_type(*(g.means for g in checked.values()))
+    dtype = float_of(*(g.means for g in checked.values()))
     return tuple(GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked.values())
 
 

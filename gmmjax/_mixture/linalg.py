@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax._mixture import triangular
 
@@ -22,6 +23,22 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """The quotient, and 0 where the denominator is 0; no gradient passes there."""
     divisible = denominator != 0
     return jnp.where(divisible, numerator / jnp.where(divisible, denominator, 1), 0)
+
+
+# From so many numbers on, parameters of diagonal components are worth a product of matrices,
+LARGE = 2048
+# where squared distances of means from 0, in standard deviations, are no more than this times D.
+NEAR = 64
+GROUP = 8  # coordinates at a time elsewhere
+
+
+def log_softmax(logits: jax.Array) -> jax.Array:
+    """Logarithms `(K,)` of normalised weights; those of weights near 1 keep all their digits."""
+    # log(1 + rest) and not the logarithm of a sum: of 0.9999 that would be right to three digits.
+    is_largest = np.arange(len(logits)) == jnp.argmax(logits)
+    relative = logits - jnp.sum(jnp.where(is_largest, logits, 0))
+    rest = jnp.sum(jnp.where(is_largest, 0, jnp.exp(relative)))
+    return relative - jnp.log1p(rest)
 
 
 def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
@@ -78,12 +95,68 @@ def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -
     # which a component is narrower than x is far from 0, as rounding x does: for points made here,
     # about 0, nothing more.
     if blocks[0].ndim <= shift.ndim:
-        return jnp.sum((_rates(blocks[0]) * x[None] - shift[:, :, None]) ** 2, axis=1)
+        return _diagonal_norms(blocks[0].reshape(len(blocks[0]), -1), shift, x)
     white = [
         _flat_product(m, x[:b]) - shift[:, a:b, None]
         for m, (a, b) in zip(blocks, cuts(len(x)), strict=True)
     ]
     return functools.reduce(jnp.add, [jnp.sum(part * part, axis=1) for part in white])
+
+
+def _diagonal_norms(rates, shift, x):
+    """‖r_k ∘ x − s_k‖² for rates `(K or 1, D or 1)`."""
+    if shift.size < LARGE:
+        return _of_differences(rates, shift, x)
+    # Products need no (K, D, n) table, and lose the digits by which ‖s_k‖² is above D.
+    is_near = jnp.max(jnp.sum(shift * shift, axis=1)) <= NEAR * shift.shape[1]
+    near = everywhere(jax.lax.stop_gradient(is_near))
+    return jax.lax.cond(near, _of_products, _of_groups, rates, shift, x)
+
+
+def _of_differences(rates, shift, x):
+    rates = jnp.broadcast_to(rates, shift.shape)
+    # XLA turns a sum over more than 32 numbers into two passes, with a table between them.
+    parts = np.array_split(np.arange(len(x)), -(-len(x) // 32))
+    sums = []
+    for a, b in [(part[0], part[-1] + 1) for part in parts]:
+        white = rates[:, a:b, None] * x[None, a:b] - shift[:, a:b, None]
+        sums.append(jnp.sum(white * white, axis=1))
+    return functools.reduce(jnp.add, sums)
+
+
+def _of_groups(rates, shift, x):
+    """The same a few coordinates at a time: no table is kept, for derivatives neither."""
+    missing = -len(x) % GROUP
+    rates = jnp.broadcast_to(rates, shift.shape)
+    tables = [jnp.pad(table.T, ((0, missing), (0, 0))) for table in (rates, shift)]
+    groups = [
+        t.reshape(-1, GROUP, t.shape[1]) for t in (*tables, jnp.pad(x, ((0, missing), (0, 0))))
+    ]
+
+    # What differentiating keeps of one branch of a condition, the other has to fill with zeros.
+    @jax.checkpoint
+    def step(total, group):
+        rates, shift, x = group
+        return total + _of_differences(rates.T, shift.T, x), None
+
+    return jax.lax.scan(step, jnp.zeros((len(shift), x.shape[1]), x.dtype), groups)[0]
+
+
+def _of_products(rates, shift, x):
+    rates = jnp.broadcast_to(rates, shift.shape)
+    squares = matmul(rates * rates, x * x) - 2 * matmul(rates * shift, x)
+    return squares + jnp.sum(shift * shift, axis=1)[:, None]
+
+
+@jax.custom_batching.custom_vmap
+def everywhere(condition: jax.Array) -> jax.Array:
+    """Whether a condition holds in the whole of a batch: `vmap` leaves one answer for all."""
+    return condition
+
+
+@everywhere.def_vmap
+def _everywhere_in_batch(axis_size, in_batched, condition):
+    return everywhere(jnp.all(condition)), False
 
 
 def apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ def weights(g: GMM) -> jax.Array:
       >>> print(gmmjax.weights(g).round(4))
       [0.25 0.75]
     """
-    return _weights(as_float("g", g).logits)
+    return _weights(as_float("g", g, singular=True).logits)
 
 
 def covariances(g: GMM) -> jax.Array:
@@ -51,7 +51,7 @@ def covariances(g: GMM) -> jax.Array:
       [[[1. 0.]
         [0. 4.]]]
     """
-    g = as_float("g", g)
+    g = as_float("g", g, singular=True)
     return _covariances(g.scale, g.means)
 
 
@@ -74,7 +74,7 @@ def mean(g: GMM) -> jax.Array:
       >>> print(gmmjax.mean(g))
       [2.]
     """
-    return _mean(as_float("g", g))
+    return _mean(as_float("g", g, singular=True))
 
 
 def covariance(g: GMM) -> jax.Array:
@@ -98,7 +98,7 @@ def covariance(g: GMM) -> jax.Array:
       >>> print(gmmjax.covariance(g))
       [[5.]]
     """
-    return _covariance(as_float("g", g))
+    return _covariance(as_float("g", g, singular=True))
 
 
 # Compiled as a whole, for outside `jit` every operation would be a program of its own.

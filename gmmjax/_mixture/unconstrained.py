@@ -52,7 +52,7 @@ def unconstrain(g: GMM) -> Unconstrained:
       >>> print(gmmjax.constrain(gmmjax.unconstrain(g)).scale)
       [2.]
     """
-    return _unconstrain(as_float("g", g))
+    return _unconstrain(as_float("g", g, singular=True))
 
 
 @jax.jit
@@ -88,7 +88,7 @@ def constrain(u: Unconstrained) -> GMM:
     """
     if not isinstance(u, Unconstrained):
         raise TypeError(f"u: expected the result of gmmjax.unconstrain, got {type(u).__name__}")
-    return _constrain(as_float("u", GMM(*u)))
+    return _constrain(as_float("u", GMM(*u), singular=True))
 
 
 @jax.jit

@@ -39,7 +39,8 @@ def allocate(g: GMM, num_points: int) -> Allocation:
     """
     w = jax.lax.stop_gradient(jax.nn.softmax(g.logits))
     present = w > 0
-    share = 0.75 * w + 0.25 * present / jnp.sum(present).astype(w.dtype)
+    even = present.astype(w.dtype) / jnp.sum(present).astype(w.dtype)
+    share = 0.75 * w + 0.25 * even
     # Shares are piecewise constant in the weights: a finite-difference step moves no point to
     # another component.
     if is_dyadic(g.num_components, num_points):

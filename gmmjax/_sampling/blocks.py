@@ -28,8 +28,13 @@ class Layout(NamedTuple):
         return self.rows * self.columns
 
     @property
+    def num_points(self):
+        """Points in all blocks."""
+        return self.num_replicates * self.per_replicate
+
+    @property
     def num_blocks(self):
-        return self.num_replicates * self.per_replicate // self.block_size
+        return self.num_points // self.block_size
 
     def position(self, index):
         """The first replicate of a block, and the index of its first point in each."""

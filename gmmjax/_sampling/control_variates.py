@@ -21,6 +21,7 @@ from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling import allocation
 
 NUM_POINTS = 64  # at most, around each component, for its coefficients
+MIN_PAIRS = 2  # of them; fewer show no slope
 NUMBERS = 1 << 24  # of a `(K, D, points)` table, for memory
 
 
@@ -44,12 +45,14 @@ class Baseline(NamedTuple):
     def residuals(self, values: jax.Array, features: Sequence[jax.Array]) -> jax.Array:
         """What is left of values `(n,)` with features `(M_j, n)` under each component, `(K, n)`."""
         rest = values[None] - self.constant[:, None]
-        for slopes, table in zip(self.slopes, features, strict=True):
+        for slopes, table in zip(self.slopes, features, strict=False):
             rest -= linalg.matmul(slopes, table)
         return rest
 
 
-def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed: bool) -> Baseline:
+def baseline(
+    p: GMM, integrand, control: Control | None, params, at_means, num_points: int, fixed: bool
+) -> Baseline:
     """The linear control of an integrand around each component: slopes, constant and exact mean.
 
     Args:
@@ -58,17 +61,20 @@ def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed
       control: none, and only the value at each mean is subtracted.
       params: of the integrand.
       at_means: its values `(K,)` and features `(M_j, K)` at the means.
+      num_points: of the estimate; it takes as many points at most to find the slopes, and where
+        these are too few for every component nothing but the value at its mean is subtracted.
       fixed: whether the slopes are constants of differentiation.
     """
     values, features = at_means
-    if control is None:
+    pairs = _num_pairs(p.num_components, num_points)
+    if control is None or pairs < MIN_PAIRS:
         return Baseline(values, values, ())
     if fixed:
         held_p, held_params = jax.tree.map(jax.lax.stop_gradient, (p, params))
-        slopes = _slopes(held_p, held_params, integrand, control)
+        slopes = _slopes(held_p, held_params, integrand, control, pairs)
         slopes = jax.tree.map(jax.lax.stop_gradient, slopes)
     else:
-        slopes = _slopes(p, params, integrand, control)
+        slopes = _slopes(p, params, integrand, control, pairs)
     mean = constant = values
     for rates, there, expected in zip(slopes, features, control.expected, strict=True):
         mean -= jnp.sum(rates * (there.T - expected), axis=1)
@@ -76,13 +82,13 @@ def baseline(p: GMM, integrand, control: Control | None, params, at_means, fixed
     return Baseline(mean, constant, slopes)
 
 
-def _slopes(p, params, integrand, control):
+def _slopes(p, params, integrand, control, pairs):
     """Slopes of the integrand in its features under each component.
 
     Two candidates, the average slope and the slope at the mean distances, are regressed on a few
     fixed pilot points, and the better fit is kept. Points of the estimate itself would bias it.
     """
-    values, features, average = _pilot(p, params, integrand, control)
+    values, features, average = _pilot(p, params, integrand, control, pairs)
     at_means = tuple(mean.T for mean in control.expected)
     _, central = _linearise(params, control, at_means)
     first, first_squares = _regress(values, features, average)
@@ -98,7 +104,7 @@ def _linearise(params, control, features):
     return values, slopes
 
 
-def _pilot(p, params, integrand, control):
+def _pilot(p, params, integrand, control, pairs):
     """Values and features `(…, K, points)` at fixed points around each mean, and average slopes."""
     count, dim = p.means.shape
     everyone = jnp.eye(count, dtype=p.means.dtype)
@@ -113,7 +119,7 @@ def _pilot(p, params, integrand, control):
         average = [jnp.mean(by_component(table), axis=-1) for table in slopes]
         return by_component(values), [by_component(table) for table in features], average
 
-    z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim)), p.means.dtype)
+    z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim, pairs)), p.means.dtype)
     if len(z) == 1:
         return around(z[0])
     values, features, slopes = jax.lax.map(jax.checkpoint(around), z)
@@ -123,10 +129,15 @@ def _pilot(p, params, integrand, control):
     return values, features, [jnp.mean(parts, axis=0) for parts in slopes]
 
 
-def _groups(count, dim):
-    """In how many groups to handle the pilot points, and how many pairs are in each."""
+def _num_pairs(count, num_points):
+    """How many opposite pairs of pilot points there are around each of so many means."""
     # Many components need few points each, or these would outnumber those of the estimate.
-    pairs = min(NUM_POINTS, max(8, 8192 // count)) // 2
+    usual = min(NUM_POINTS, max(8, 8192 // count))
+    return min(usual, max(num_points, NUM_POINTS) // count) // 2
+
+
+def _groups(count, dim, pairs):
+    """In how many groups to handle the pilot points, and how many pairs are in each."""
     groups = min(pairs, -(-2 * pairs * count * count * dim // NUMBERS))
     return groups, -(-pairs // groups)
 

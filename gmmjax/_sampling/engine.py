@@ -31,13 +31,6 @@ class Term(NamedTuple):
     own: Relation | None = None  # of the mixture to itself where f is −log of it
 
 
-class _Probe(NamedTuple):
-    """Values and features of an integrand without noise: at the means, and at its spikes."""
-
-    at_means: Any
-    at_spikes: Any
-
-
 class _Arguments(NamedTuple):
     """What a block of points needs, beside what is static."""
 
@@ -60,10 +53,7 @@ def replicates(
     mixtures = [term.mixture for term in terms]
     layout = blocks.layout(sampling, mixtures)
     key_points, key_shift = jax.random.split(key)
-    # f at the means, known without noise, is subtracted: an f that is constant on each component
-    # then comes out exact.
-    probes = [_probe(term, params) for term in terms]
-    baselines = [_baseline(*pair, params, fixed_fit) for pair in zip(terms, probes, strict=True)]
+    baselines = [_baseline(term, params, layout.num_points, fixed_fit) for term in terms]
     known = _mean(mixtures, baselines)
     allocations = [allocation.allocate(g, layout.per_replicate) for g in mixtures]
     shifts = _shifts(key_shift, layout, known.dtype)
@@ -73,29 +63,45 @@ def replicates(
     total = blocks.accumulate(block, layout.num_blocks, (layout.num_replicates,), known.dtype)
     value, means = total(arguments)
     hidden = jnp.zeros((), known.dtype)
-    for term, probe, subtracted, owned in zip(terms, probes, baselines, allocations, strict=True):
-        num_points = owned.share * layout.num_replicates * layout.per_replicate
-        residuals = subtracted.residuals(*probe.at_spikes)
-        hidden += unseen.narrow_modes(term.mixture, num_points, term.spikes, residuals)
-        if term.own is not None:
-            hidden += unseen.hidden_overlaps(term.mixture, num_points, term.own)
+    for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
+        hidden += _hidden(term, params, subtracted, owned.share, layout.num_points)
     return Replicates(known + value, jax.lax.stop_gradient(known) + means, hidden)
 
 
-def _probe(term, params):
-    count = term.mixture.num_components
-    places = jnp.concatenate([term.mixture.means, term.spikes.means]).T
-    found = term.integrand(params, places)
-    return _Probe(
-        jax.tree.map(lambda table: table[..., :count], found),
-        jax.tree.map(lambda table: table[..., count:], found),
-    )
+def num_probes(num_points: int, num_components: int, num_spikes: int) -> tuple[int, int]:
+    """At how many means and at how many spikes an integrand is looked at without noise.
+
+    With the pilot points of controls they never outnumber those of the estimate, but for a few.
+    """
+    most = max(num_points, control_variates.NUM_POINTS)
+    return num_components if num_components <= most else 0, min(num_spikes, -(-most // 4))
 
 
-def _baseline(term, probe, params, fixed_fit):
+def _baseline(term, params, num_points, fixed_fit):
+    # f at the means, known without noise, is subtracted: an f that is constant on each component
+    # then comes out exact.
+    p = term.mixture
+    if not num_probes(num_points, p.num_components, 0)[0]:
+        nothing = jnp.zeros_like(p.logits)
+        return Baseline(nothing, nothing, ())
+    at_means = term.integrand(params, p.means.T)
     return control_variates.baseline(
-        term.mixture, term.integrand, term.control, params, probe.at_means, fixed_fit
+        p, term.integrand, term.control, params, at_means, num_points, fixed_fit
     )
+
+
+def _hidden(term, params, subtracted, share, total):
+    """The variance that the replicates of one term cannot show."""
+    _, count = num_probes(total, term.mixture.num_components, len(term.spikes.present))
+    p, spikes, params, subtracted, num_points = jax.tree.map(
+        jax.lax.stop_gradient, (term.mixture, term.spikes, params, subtracted, share * total)
+    )
+    spikes = unseen.most_hidden(p, num_points, spikes, count)
+    residuals = subtracted.residuals(*term.integrand(params, spikes.means.T))
+    variance = unseen.narrow_modes(p, num_points, spikes, residuals)
+    if term.own is not None:
+        variance += unseen.hidden_overlaps(p, num_points, term.own)
+    return variance
 
 
 def _mean(mixtures, baselines):
@@ -149,7 +155,7 @@ def _rest(found, constant, slopes, choice):
     values, features = found
     groups = (choice.shape[1], -1)
     rest = values.reshape(groups) - constant
-    for rates, table in zip(slopes, features, strict=True):
+    for rates, table in zip(slopes, features, strict=False):  # of none where there is no control
         rates = allocation.pick(rates.T, choice)[:, :, None]
         rest -= jnp.sum(rates * table.reshape(len(table), *groups), axis=0)
     return rest

@@ -38,7 +38,7 @@ def sample(key, g: GMM, num_samples: int) -> jax.Array:
       >>> gmmjax.sample(jax.random.key(0), g, 5).shape
       (5, 3)
     """
-    return _sample(key, as_float("g", g), check_count("num_samples", num_samples))
+    return _sample(key, as_float("g", g, singular=True), check_count("num_samples", num_samples))
 
 
 @jax.jit(static_argnames="num_samples")

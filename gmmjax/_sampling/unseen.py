@@ -57,6 +57,24 @@ def spikes(
     )
 
 
+def most_hidden(g: GMM, num_points: jax.Array, narrow: Spikes, count: int) -> Spikes:
+    """So many of the modes, those of which the least is known: each costs a point to look at."""
+    if count >= len(narrow.present):
+        return narrow
+    hit, hidden = _hits(g, num_points, narrow)
+    weights = jax.nn.softmax(g.logits)[:, None]
+    matters = jnp.sum(jnp.where(hidden, weights**2 * hit, 0.0), axis=0)
+    _, chosen = jax.lax.top_k(jax.lax.stop_gradient(matters), count)
+    shift, variances = narrow.relation
+    relation = Relation(jnp.take(shift, chosen, axis=1), jnp.take(variances, chosen, axis=1))
+    return Spikes(
+        means=jnp.take(narrow.means, chosen, axis=0),
+        present=jnp.take(narrow.present, chosen),
+        log_masses=jnp.take(narrow.log_masses, chosen),
+        relation=relation,
+    )
+
+
 def _joined(arrays):
     return jnp.concatenate(list(arrays))
 
@@ -78,20 +96,25 @@ def narrow_modes(g: GMM, num_points: jax.Array, narrow: Spikes, residuals: jax.A
         h and the subtracted density holds the mass m there, its logarithm is on average at most
         log(m/a) above that of p, by Jensen's inequality: −r is not taken to be more.
     """
-    reach = g.dim + 3  # squared: points of a component lie √D deviations away from its mean
-    shift, variances = narrow.relation.shift, narrow.relation.variances
-    spread = 1 + variances / reach  # without correlations: the probability comes out smaller
-    log_largest = -0.5 * jnp.sum(jnp.log(spread), axis=-1)
-    log_hit = log_largest - 0.5 * jnp.sum(shift**2 / spread, axis=-1) / reach
-    largest, hit = jnp.exp(log_largest), jnp.exp(log_hit)
-    num_points = num_points[:, None]
-    hidden = (largest < NARROW) & (largest * num_points < MIN_HITS) & (num_points > 0)
-    hidden &= narrow.present[None] & (hit > 0)
-    log_weights = jax.nn.log_softmax(g.logits)[:, None]
+    hit, hidden = _hits(g, num_points, narrow)
+    log_weights = linalg.log_softmax(g.logits)[:, None]
+    log_hit = jnp.log(jnp.where(hidden, hit, 1.0))
     lowest = -jnp.maximum(narrow.log_masses[None] - (log_weights + log_hit), 0.0)
     size = jnp.where(hidden, jnp.exp(log_weights) * jnp.maximum(residuals, lowest), 0.0)
-    variance = jnp.sum(hit * size * size / jnp.where(hidden, num_points, 1.0))
+    variance = jnp.sum(hit * size * size / jnp.where(hidden, num_points[:, None], 1.0))
     return jax.lax.stop_gradient(variance)
+
+
+def _hits(g, num_points, narrow):
+    """The probability h of each mode under each component, and whether it is hidden there."""
+    reach = g.dim + 3  # squared: points of a component lie √D deviations away from its mean
+    shift, variances = narrow.relation
+    spread = 1 + variances / reach  # without correlations: the probability comes out smaller
+    log_largest = -0.5 * jnp.sum(jnp.log(spread), axis=-1)
+    hit = jnp.exp(log_largest - 0.5 * jnp.sum(shift**2 / spread, axis=-1) / reach)
+    largest, num_points = jnp.exp(log_largest), num_points[:, None]
+    hidden = (largest < NARROW) & (largest * num_points < MIN_HITS) & (num_points > 0)
+    return hit, hidden & narrow.present[None] & (hit > 0)
 
 
 def hidden_overlaps(g: GMM, num_points: jax.Array, relation: Relation) -> jax.Array:
@@ -160,6 +183,20 @@ def missed_between(missing: jax.Array, largest: float, num_points: int) -> jax.A
     point = largest / num_points
     few = jax.lax.stop_gradient(jnp.mean(missing)) < 4 * point
     return jnp.where(few, point**2, 0.0)
+
+
+def rounding(densities: Sequence[Prepared]) -> jax.Array:
+    """The variance that comes from rounding log-densities, which all replicates have in common.
+
+    A ratio near 0 is the difference of two numbers that are not: for these the mean of
+    |log w_k N_k(x)| under their mixtures stands, or a little more.
+    """
+    largest = jnp.zeros((), densities[0].density.log_peaks.dtype)
+    for one in densities:
+        weights = jax.nn.softmax(one.mixture.logits)
+        peaks = jnp.where(weights > 0, jnp.abs(one.density.log_peaks), 0.0)
+        largest = jnp.maximum(largest, 0.5 * one.mixture.dim + jnp.vdot(weights, peaks))
+    return jax.lax.stop_gradient((0.5 * jnp.finfo(largest.dtype).eps * largest) ** 2)
 
 
 def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:

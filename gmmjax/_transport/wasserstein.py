@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.gmm import GMM, common_singular
 from gmmjax._properties import divergence
 from gmmjax._transport.coupling import coupling
 from gmmjax._transport.polar import rotations
@@ -21,8 +21,8 @@ def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
 
     Computed without cancellation as :math:`\|\mu_p - \mu_q\|^2 + \|L_p U - L_q\|^2`, with U the
     orthogonal polar factor of :math:`L_p^\top L_q`: it is never negative, and 0 up to rounding at
-    p = q. Its gradient is exact and finite everywhere (U is held fixed: envelope theorem); do not
-    take second derivatives.
+    p = q. Singular Gaussians, whose scale has zeros on its diagonal, have it too. Its gradient is
+    exact and finite everywhere (U is held fixed: envelope theorem); do not take second derivatives.
 
     Args:
       p: a Gaussian: a mixture of one component.
@@ -46,7 +46,7 @@ def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.gaussian_w2_squared(p, q))
       6.0
     """
-    p, q = common_float(p=p, q=q)
+    p, q = common_singular(p=p, q=q)
     for name, g in (("p", p), ("q", q)):
         if g.num_components != 1:
             raise ValueError(
@@ -99,7 +99,7 @@ def mw2_squared(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.mw2_squared(p, q))
       8.0
     """
-    return _mw2_squared(*common_float(p=p, q=q))
+    return _mw2_squared(*common_singular(p=p, q=q))
 
 
 @jax.jit
@@ -143,7 +143,7 @@ def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
       [[0.  0.5]
        [0.5 0. ]]
     """
-    return mw2_plan(*common_float(p=p, q=q))
+    return mw2_plan(*common_singular(p=p, q=q))
 
 
 @jax.jit

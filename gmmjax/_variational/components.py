@@ -45,9 +45,10 @@ def remember(key, memory: Memory, x, log_p, known) -> Memory:
     """Add `(n, D)` points, of which `known` were evaluated, by reservoir sampling."""
     choose, place = jax.random.split(key)
     known = known & jnp.isfinite(log_p)
-    seen = memory.seen + jnp.sum(known)
-    order = jnp.cumsum(known) - 1 + memory.seen
-    kept = jax.random.uniform(choose, log_p.shape) * seen < MEMORY
+    dtype = memory.seen.dtype
+    seen = memory.seen + jnp.sum(known).astype(dtype)
+    order = jnp.cumsum(known).astype(dtype) - 1 + memory.seen
+    kept = jax.random.uniform(choose, log_p.shape, dtype) * seen < MEMORY
     anywhere = jax.random.randint(place, log_p.shape, 0, MEMORY)
     slots = jnp.where(order < MEMORY, order.astype(anywhere.dtype), anywhere)
     slots = jnp.where(known & kept, slots, MEMORY)

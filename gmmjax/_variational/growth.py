@@ -1,5 +1,7 @@
 """When components come and go during a fit, and which of them a step visits."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -28,7 +30,7 @@ def active(method: Method, state: State, index) -> jax.Array:
     present = state.q.logits > -jnp.inf
     if not method.adaptive:
         return jnp.ones_like(present)
-    pause = jnp.where(index < start_of_cooling(method), EVERY, COOLING)
+    pause = jnp.where(index < math.ceil(start_of_cooling(method)), EVERY, COOLING)
     turn = (index + jnp.arange(len(present))) % pause == 0
     return present & ((state.known.age < YOUNG) | ~state.known.journey.done | turn)
 
@@ -36,9 +38,9 @@ def active(method: Method, state: State, index) -> jax.Array:
 def add_and_drop(method: Method, problem: Problem, state: State, index, key) -> State:
     """Once in a while one more component, and at any time fewer."""
     q = components.drop(state.q, state.known.idle)
-    last = SETTLING * start_of_cooling(method)
+    last = math.ceil(SETTLING * start_of_cooling(method))
     absent = jnp.sum(problem.init.logits == -jnp.inf)
-    pause = jnp.maximum(last // (2 * jnp.maximum(absent, 1)), 1).astype(int)
+    pause = jnp.maximum(last // (2 * jnp.maximum(absent, 1)), 1)
     turn = index // pause
     due = (index > 0) & (index % pause == 0) & (index < last) & jnp.any(q.logits == -jnp.inf)
     explorers = jnp.sum((q.logits > -jnp.inf) & ~state.known.journey.done)

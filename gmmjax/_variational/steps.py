@@ -1,5 +1,6 @@
 """A fit to a density: steps of all components at once, and how they grow and cool."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -107,8 +108,8 @@ def _step(method, problem, state, index):
     sight = _look(q, known.journey, points, log_p, found)
     sound = active & _finite((found, sight))
     verdict = exploring.judge(known, sight.alone, sound)
-    cooling = jnp.maximum(index - start_of_cooling(method), 0)
-    most = (1 / (1 + 0.25 * cooling)).astype(q.means.dtype)
+    cooling = jnp.maximum(index.astype(q.means.dtype) - start_of_cooling(method), 0)
+    most = 1 / (1 + 0.25 * cooling)
     bold = quadratic.stretched(found, jnp.where(cooling > 0, 1.0, known.journey.reach))
     size = trust_region.largest_step(bold, verdict.radius, most)
     change = trust_region.move(bold, size)
@@ -130,8 +131,8 @@ def _step(method, problem, state, index):
         choose(kept, q, state.good),
         known,
         growth.remember(more, state, points, log_p, active) if method.adaptive else None,
-        state.num_steps + ~skipped,
-        state.num_skipped + skipped,
+        state.num_steps + (~skipped).astype(state.num_steps.dtype),
+        state.num_skipped + skipped.astype(state.num_skipped.dtype),
         state.num_evaluations + method.count * _num_visited(method, active),
         level,
         state.stopped,
@@ -202,7 +203,7 @@ def _learn(
         jnp.where(kept, sight.share, known.share),
         reward,
         jnp.maximum(known.best, reward),
-        known.age + active,
+        known.age + active.astype(known.age.dtype),
         jnp.where(busy, 0, known.idle + 1),
         known.journey,
     )
@@ -217,7 +218,7 @@ def _reweighted(method, q, known, index, most):
     logits = jnp.maximum(logits, components.LEAST_LOG_WEIGHT)
     logits = jnp.where(present, logits, -jnp.inf)
     if not method.adaptive:
-        return jnp.where(index < HELD * method.num_steps, q.logits, logits), known
+        return jnp.where(index < math.ceil(HELD * method.num_steps), q.logits, logits), known
     # Components that are not visited in every step would otherwise be weighed by what they were
     # worth under other weights.
     change = jnp.where(present, logits - log_w, 0.0)

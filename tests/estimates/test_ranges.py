@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import random_mixture
+from cases import cast, random_mixture
 from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 
@@ -74,3 +74,40 @@ def test_errors_stay_within_the_range(name):
     _, stderr = over_keys(call, 50, p, q)
     assert (stderr <= largest * (1 + 1e-6)).all()
     assert stderr.max() > 0.01 * largest
+
+
+def enclosing(p, q):
+    """Bounds of −log ∫ √(pq) from closed forms of all pairs of components, in double precision."""
+    table = np.array(
+        [
+            [
+                0.5 * (np.log(v) + np.log(w)) - gmmjax.gaussian_bhattacharyya(one(p, i), one(q, j))
+                for j, v in enumerate(gmmjax.weights(q))
+            ]
+            for i, w in enumerate(gmmjax.weights(p))
+        ]
+    )
+    return -np.logaddexp.reduce(table.ravel()), -table.max()
+
+
+def one(g, k):
+    return jax.tree.map(lambda leaf: leaf[k : k + 1], g)
+
+
+def test_bhattacharyya_where_the_affinity_underflows():
+    """Digits in single precision, where its logarithm is all that is left."""
+    p, q = (cast(digit(label), jnp.float32) for label in (1, 2))
+    call = lambda p, q: gmmjax.bhattacharyya_distance(jax.random.key(0), p, q)
+    (value, stderr), gradients = jax.value_and_grad(call, argnums=(0, 1), has_aux=True)(p, q)
+    low, high = enclosing(*(cast(g, jnp.float64) for g in (p, q)))
+    np.testing.assert_allclose(value, 0.5 * (low + high), rtol=1e-5)
+    np.testing.assert_allclose(stderr, 0.5 * (high - low), rtol=0.01, atol=1e-3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    assert np.exp(np.float32(-2 * value)) == 0  # what is averaged would be
+
+
+def test_closed_forms_enclose_what_points_can_measure():
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    value, stderr = gmmjax.bhattacharyya_distance(jax.random.key(0), p, q)
+    low, high = enclosing(p, q)
+    assert low + 10 * stderr < value < high - 10 * stderr

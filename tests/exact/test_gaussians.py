@@ -192,3 +192,20 @@ def test_other_orders_are_refused(alpha):
     p = random_mixture(0, 1, 2)
     with pytest.raises(ValueError, match="alpha: expected a positive number other than 1"):
         gmmjax.gaussian_renyi(p, p, alpha)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_kl_is_infinite_where_one_is_singular(full):
+    """Either way round; both of them leave it open, and a regular pair does not notice."""
+    scale = jnp.array([1.0, 0.0])
+    good = gmmjax.GMM(
+        jnp.zeros(1), jnp.zeros((1, 2)), jnp.eye(2)[None] if full else jnp.ones((1, 2))
+    )
+    flat = good._replace(scale=jnp.diag(scale)[None] if full else scale[None])
+    kl = jax.jit(jax.value_and_grad(gmmjax.gaussian_kl, argnums=(0, 1)))
+    for pair in ((flat, good), (good, flat)):
+        value, gradients = kl(*pair)
+        assert value == gmmjax.gaussian_kl(*pair) == np.inf
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    assert np.isnan(kl(flat, flat)[0])
+    assert kl(good, good)[0] == 0

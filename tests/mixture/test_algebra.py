@@ -33,6 +33,46 @@ def test_marginal_selects_moments_and_keeps_structure(kind, dims):
     assert structure(m) == structure(g)
 
 
+def test_marginal_of_one_coordinate():
+    g = random_mixture(0, 3, 3)
+    for one in (-1, np.int64(2), np.array(2)):
+        jax.tree.map(
+            np.testing.assert_array_equal, gmmjax.marginal(g, one), gmmjax.marginal(g, [2])
+        )
+
+
+ROTATION = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
+
+
+@pytest.mark.parametrize(
+    ("A", "of_spheres", "of_diagonal"),
+    [
+        (2 * ROTATION, 1, 3),
+        (ROTATION.astype(np.float32), 1, 3),
+        (ROTATION[:2], 1, 3),
+        (np.diag([1.0, 2.0, 3.0]) @ ROTATION, 2, 3),
+        (np.eye(3)[[2, 0, 1]] * [1, -2, 3], 2, 2),
+        ([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], 2, 2),
+        ([2.0, -2.0, 2.0], 1, 2),
+        (ROTATION + 1e-3, 3, 3),
+    ],
+)
+def test_affine_keeps_what_structure_it_can(A, of_spheres, of_diagonal):
+    matrix = np.diag(A) if np.ndim(A) == 1 else np.asarray(A, np.float64)
+    for kind, rank in (("spherical", of_spheres), ("tied diagonal", of_diagonal)):
+        g = random_mixture(0, 2, 3, kind=kind)
+        image = gmmjax.affine(g, A)
+        assert structure(image) == (rank, kind == "tied diagonal")
+        expected = matrix @ gmmjax.covariances(g) @ matrix.T
+        single = getattr(A, "dtype", None) == np.float32
+        np.testing.assert_allclose(
+            gmmjax.covariances(image), expected, atol=1e-6 if single else 1e-13
+        )
+        traced = jax.jit(gmmjax.affine)(g, jnp.asarray(A))  # whose values nobody knows
+        assert traced.scale.ndim == np.ndim(A) + 1
+        np.testing.assert_allclose(gmmjax.covariances(traced), expected, atol=1e-6)
+
+
 @kinds
 def test_affine_maps_moments(kind):
     g = random_mixture(0, 3, 3, kind=kind)
@@ -117,7 +157,9 @@ def test_factors_have_derivatives_in_both_modes():
         ([3], ValueError, r"-3 … 2, got \[3\]"),
         ([0, -3], ValueError, r"twice: \[0, 0\]"),
         ([0.5], TypeError, r"sequence of ints, got \[0.5\]"),
-        (1, TypeError, "sequence of ints, got 1"),
+        (3, ValueError, r"-3 … 2, got \[3\]"),
+        (True, TypeError, "expected ints, got booleans"),
+        (1.0, TypeError, "an int or a sequence of ints, got 1.0"),
     ],
 )
 def test_bad_dims(dims, error, message):

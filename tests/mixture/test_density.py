@@ -85,3 +85,27 @@ def test_integers_are_converted(key):
     np.testing.assert_allclose(gmmjax.component_log_prob(g, np.array([[1, 2]])), truth, rtol=1e-12)
     whole = gmmjax.GMM(jnp.zeros(1, int), jnp.zeros((1, 2), int), jnp.ones(1, int))
     assert gmmjax.kl_divergence(key, whole, g, num_samples=64).value.dtype == jnp.float64
+
+
+def test_many_points_take_no_more_than_their_result():
+    """In blocks, the last of which is not full: values, gradients and memory."""
+    g = cast(random_mixture(0, 64, 3, kind="diagonal"), jnp.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(12_345, 3)), jnp.float32)
+    loss = lambda g, x: gmmjax.log_prob(g, x).sum()
+    for call, result in (
+        (gmmjax.log_prob, 0),
+        (gmmjax.responsibilities, 0),
+        (jax.grad(loss, argnums=(0, 1)), 2**20),
+    ):
+        program = jax.jit(call).lower(g, x).compile()
+        assert program.memory_analysis().temp_size_in_bytes < 2**21 + result
+    table = gmmjax.component_log_prob(g, x)
+    assert table.nbytes > 2**21  # the table that is never made
+    np.testing.assert_allclose(gmmjax.log_prob(g, x), special.logsumexp(table, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(gmmjax.log_prob(g, x)[-7:], gmmjax.log_prob(g, x[-7:]), rtol=1e-5)
+    whole = jax.grad(loss, argnums=(0, 1))(g, x)
+    parts = [jax.grad(loss, argnums=(0, 1))(g, part) for part in (x[:1000], x[1000:])]
+    np.testing.assert_allclose(whole[1], np.concatenate([part[1] for part in parts]), rtol=1e-4)
+    np.testing.assert_allclose(
+        whole[0].means, parts[0][0].means + parts[1][0].means, rtol=1e-3, atol=1e-2
+    )

@@ -123,7 +123,8 @@ def test_save_refuses_what_load_would_refuse(tmp_path):
     g = _mixture("full")
     for bad, words in (
         (g._replace(means=g.means * jnp.nan), "means: expected finite"),
-        (g._replace(scale=g.scale * 0), "not positive definite"),
+        (g._replace(scale=g.scale * 0), "scale: a standard deviation is 0"),
+        (g._replace(scale=g.scale * 1e-200), "not positive definite"),
         (g._replace(logits=jnp.full(3, -jnp.inf)), "logits: expected"),
         (g._replace(logits=jnp.full(3, jnp.nan)), "logits: expected"),
     ):
@@ -156,7 +157,7 @@ def test_type_may_be_told_by_the_shape(tmp_path, shape, expected):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"weights": None}, "has no array 'weights'"),
+        ({"weights": None}, "no array 'weights', but 'means', 'covariances', 'covariance_type'"),
         ({"means": None, "covariances": None}, "has no array 'means', 'covariances'"),
         ({"covariance_type": "round"}, "expected one of full, tied, diag, spherical, got 'round'"),
         ({"covariance_type": np.ones(2)}, "covariance_type: expected one of"),

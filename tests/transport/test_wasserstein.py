@@ -380,3 +380,29 @@ def test_sliced_distance_of_a_mixture_to_itself_is_exactly_zero(key):
     estimate, gradient = sliced(p, p, key)
     assert estimate == (0, 0)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-12
+
+
+@pytest.mark.parametrize("ranks", [(3, 1), (1, 3), (2, 2), (0, 3), (0, 0)])
+def test_singular_gaussians_have_a_distance(ranks):
+    """Against the limit of regular ones, whose covariance gains 1e-10."""
+    rng = np.random.default_rng(sum(ranks))
+
+    def gaussian(rank):
+        return np.tril(rng.normal(size=(3, 3))) * (rng.permutation(3) < rank)[None]
+
+    factors = [gaussian(rank) for rank in ranks]
+    means = rng.normal(size=(2, 1, 3))
+    flat = [
+        gmmjax.GMM(jnp.zeros(1), jnp.asarray(m), jnp.asarray(f)[None])
+        for m, f in zip(means, factors, strict=True)
+    ]
+    near = [
+        g._replace(scale=jnp.linalg.cholesky(gmmjax.covariances(g) + 1e-10 * np.eye(3)))
+        for g in flat
+    ]
+    expected = gmmjax.gaussian_w2_squared(*near)
+    w2 = jax.jit(jax.value_and_grad(gmmjax.gaussian_w2_squared, argnums=(0, 1)))
+    value, gradients = w2(*flat)
+    np.testing.assert_allclose(value, expected, atol=1e-4)
+    np.testing.assert_allclose(gmmjax.mw2_squared(*flat), value, rtol=1e-12)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
