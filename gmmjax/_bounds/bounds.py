@@ -17,6 +17,7 @@ from gmmjax._mixture import components, linalg
 from gmmjax._mixture.build import concatenate, stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
 from gmmjax._properties import divergence
+from gmmjax._validate import keyless
 
 
 class Bounds(NamedTuple):
@@ -36,6 +37,7 @@ class Bounds(NamedTuple):
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_bounds(p: GMM, q: GMM) -> Bounds:
     r"""Bounds of the Kullback–Leibler divergence :math:`\mathrm{KL}(p \| q)`, in nats.
 
@@ -97,6 +99,7 @@ def _kl_bounds(p, q):
     return Bounds(jnp.maximum(lower, 0.0), upper)
 
 
+@keyless
 def entropy_bounds(p: GMM) -> Bounds:
     r"""Bounds of the differential entropy, :math:`H(p) = -\int p \log p`, in nats.
 
@@ -144,6 +147,7 @@ def _entropy_bounds(p):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def js_bounds(p: GMM, q: GMM) -> Bounds:
     r"""Bounds of the Jensen–Shannon divergence, in nats.
 

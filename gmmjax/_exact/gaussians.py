@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
-from gmmjax._validate import is_traced
+from gmmjax._validate import is_traced, keyless
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergence of two Gaussians; exact, in nats.
 
@@ -42,6 +43,7 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
     r"""Rényi divergence of two Gaussians; exact, in nats.
 
@@ -80,6 +82,7 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     r"""Bhattacharyya distance of two Gaussians, :math:`-\log \int \sqrt{pq}`; exact, in nats.
 
@@ -112,6 +115,7 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
     r"""Squared Hellinger distance of two Gaussians; exact, in [0, 1], no unit.
 
@@ -142,6 +146,7 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
     r"""χ² divergence of two Gaussians, :math:`\int p^2 / q - 1`; exact, no unit.
 
