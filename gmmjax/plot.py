@@ -1,7 +1,7 @@
 """Pictures of mixtures, fits and divergence matrices, drawn with matplotlib (`gmmjax[plot]`).
 
 Every function draws into the `ax` it is given, or the current one, and returns it. `import gmmjax`
-alone does not load matplotlib: this module is imported by name, `from gmmjax import plot`.
+alone does not load matplotlib: that waits until `gmmjax.plot` is first used.
 """
 
 import numpy as np
