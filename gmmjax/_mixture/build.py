@@ -1,6 +1,7 @@
 """Mixtures from weights, means and covariances, and several mixtures as one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,14 +60,15 @@ def from_covariances(weights, means, covariances) -> GMM:
     return GMM(logits, mu, jnp.linalg.cholesky(jnp.where(skew <= ASYMMETRY * size, cov, jnp.nan)))
 
 
-def stack(mixtures: Sequence[GMM]) -> GMM:
+def stack(mixtures: Sequence[GMM] | Mapping[Any, GMM]) -> GMM:
     r"""One batch of mixtures, for `jax.vmap`: every leaf gains a leading axis of length B; exact.
 
     Fewer components than the largest are padded with absent ones (logit −inf), and covariance types
     are promoted to the smallest type that holds them all, so that each mixture keeps its density.
 
     Args:
-      mixtures: B mixtures of one dimension D, of any numbers of components and types of covariance.
+      mixtures: B mixtures of one dimension D, of any numbers of components and types of covariance;
+        of a dict its values, in their order.
 
     Returns:
       A `GMM` of leaves `(B, K)`, `(B, K, D)` and `(B, …)`.
@@ -83,7 +85,8 @@ def stack(mixtures: Sequence[GMM]) -> GMM:
       >>> batch.scale.shape, jax.vmap(gmmjax.mean)(batch).shape
       ((2, 3, 2), (2, 2))
     """
-    return _stack(check_mixtures(mixtures))
+    named = isinstance(mixtures, Mapping)
+    return _stack(check_mixtures(list(mixtures.values()) if named else mixtures))
 
 
 @jax.jit

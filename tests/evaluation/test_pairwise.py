@@ -217,6 +217,19 @@ def test_progress_is_the_same_matrix(key, capsys):
     assert "5/5" in capsys.readouterr().err
 
 
+def test_a_list_and_a_dict_are_batches(key):
+    some = [at(PS, i) for i in range(2)]
+    batch = gmmjax.pairwise(noisy, key, gmmjax.stack(some))
+    close(gmmjax.pairwise(noisy, key, some), batch)
+    close(gmmjax.pairwise(noisy, key, dict(zip("ab", some, strict=True))), batch)
+    close(gmmjax.pairwise(noisy, key, some, tuple(some)).value, batch.value)
+
+
+def test_the_key_comes_second():
+    with pytest.raises(TypeError, match="key: comes after the divergence, got GMM"):
+        gmmjax.pairwise(noisy, PS)
+
+
 def test_progress_under_jit_is_refused(key):
     with pytest.raises(TypeError, match="progress: .*concrete"):
         jax.jit(lambda ps: gmmjax.pairwise(noisy, key, ps, QS, progress=True))(PS)
