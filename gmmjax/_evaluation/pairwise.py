@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._evaluation import schedule
-from gmmjax._mixture.build import stack
+from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, check_shapes, index
 from gmmjax._progress import bar
 from gmmjax._properties import properties
@@ -27,8 +27,8 @@ def _key_comes_second(function):
     def checked(divergence, key, *args, **keywords):
         if isinstance(key, tuple | list | dict):
             raise TypeError(
-                f"key: comes after the divergence, got {type(key).__name__}; "
-                "pairwise(divergence, key, ps), with None in its place for a deterministic function"
+                "key: expected a JAX key after the divergence, pairwise(divergence, key, ps), or "
+                f"None for a deterministic one, got {type(key).__name__}"
             )
         return function(divergence, key, *args, **keywords)
 
@@ -97,10 +97,10 @@ def pairwise(
       (3, 3)
     """
     _check_divergence(divergence, key)
-    ps = _batch(ps)
+    ps = _batch("ps", ps)
     num_rows = _check_batch("ps", ps)
     if qs is not None:
-        qs = _batch(qs)
+        qs = _batch("qs", qs)
         num_columns = _check_columns(qs, ps, symmetric)
         plan = schedule.rectangle(num_rows, num_columns)
     else:
@@ -202,10 +202,12 @@ def _check_columns(qs, ps, symmetric):
     return length
 
 
-def _batch(mixtures):
+def _batch(name, mixtures):
     """A list or a dict of mixtures as one batch; anything else as it is."""
-    named = isinstance(mixtures, list | Mapping)
-    return stack(mixtures) if named or type(mixtures) is tuple else mixtures
+    if isinstance(mixtures, Mapping):
+        mixtures = list(mixtures.values())
+    is_list = isinstance(mixtures, list) or type(mixtures) is tuple
+    return stack(check_mixtures(mixtures, name)) if is_list else mixtures
 
 
 def _check_batch(name, g):

@@ -98,15 +98,15 @@ def _stack(mixtures):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
 
 
-def check_mixtures(mixtures):
-    """Several mixtures of one space."""
+def check_mixtures(mixtures, name="mixtures"):
+    """Several mixtures of one space; errors call the argument `name`."""
     if isinstance(mixtures, GMM) or not len(mixtures):
         found = "a GMM" if len(mixtures) else "none"
-        raise ValueError(f"mixtures: expected at least one GMM in a sequence, got {found}")
-    checked = [as_float(f"mixtures[{i}]", g) for i, g in enumerate(mixtures)]
+        raise ValueError(f"{name}: expected at least one GMM in a sequence, got {found}")
+    checked = [as_float(f"{name}[{i}]", g) for i, g in enumerate(mixtures)]
     dims = [g.dim for g in checked]
     if len(set(dims)) > 1:
-        raise ValueError(f"mixtures: expected one dimension, got {dims}")
+        raise ValueError(f"{name}: expected one dimension, got {dims}")
     return checked
 
 
