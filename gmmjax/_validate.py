@@ -47,11 +47,11 @@ def is_traced(*values) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
-def check_key(key) -> None:
-    """Refuse what is not one new-style JAX key."""
+def check_key(key, place: str = "first") -> None:
+    """Refuse what is not one new-style JAX key; errors say at which place it is wanted."""
     advice = "expected a JAX key such as jax.random.key(0)"
-    if isinstance(key, tuple):  # a mixture
-        raise TypeError(f"key: {advice}; the key comes first, got {type(key).__name__}")
+    if isinstance(key, tuple) or callable(key):  # a mixture or a function
+        raise TypeError(f"key: {advice}; the key comes {place}, got {type(key).__name__}")
     if not isinstance(key, jax.Array):
         raise TypeError(f"key: {advice}, got {type(key).__name__}")
     if key.dtype == jnp.uint32:

@@ -93,7 +93,7 @@ def estimate_to(
       >>> bool(result.converged), bool(result.stderr <= 1e-3 * result.value)
       (True, True)
     """
-    check_key(key)
+    check_key(key, "after the divergence")
     check_function("divergence", divergence)
     max_samples = check_count("max_samples", max_samples)
     batch_samples = check_count("batch_samples", batch_samples)

@@ -72,7 +72,8 @@ def show(estimate: Estimate, spec: str = "") -> str:
     value, stderr = map(float, estimate)
     if not math.isfinite(stderr) or stderr <= 0:
         return f"{value:{spec or '.6g'}} ± {stderr:g}"
-    digits = max(0, -math.floor(math.log10(stderr)))
+    exponent = int(f"{stderr:.0e}".partition("e")[2])  # after rounding: 0.00097 is 0.001
+    digits = max(0, -exponent)
     error = f"{stderr:.{digits}f}" if digits <= 4 else f"{stderr:.0e}"
     return f"{value:{spec or f'.{digits}f'}} ± {error}"
 

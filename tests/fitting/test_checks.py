@@ -64,6 +64,11 @@ def test_bad_arguments_are_named(options, words):
         fit(**options)
 
 
+def test_a_forgotten_key_is_asked_for():
+    with pytest.raises(TypeError, match="key: .*; the key comes first, got function"):
+        gmmjax.fit(distance, Q, args=(P,))
+
+
 def test_a_result_is_told_in_one_line():
     result = fit(num_steps=1)
     first, _, rest = str(result).partition(" → ")
