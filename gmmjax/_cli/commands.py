@@ -63,7 +63,7 @@ def compare(arguments):
     if arguments.rtol is None:
         print(f"{arguments.samples} samples per mixture, seed {arguments.seed}")
     else:
-        print(f"relative stderr {arguments.rtol:g}, seed {arguments.seed}")
+        print(f"wanted relative stderr {arguments.rtol:g}, seed {arguments.seed}")
 
 
 def _effort(arguments):

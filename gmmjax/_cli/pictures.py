@@ -32,7 +32,7 @@ def draw_curve(results: dict, output: str) -> None:
     plot = _plot()
     figure, axis = plot.plt.subplots()
     plot.curve(results, axis)
-    axis.set_ylabel("KL(p||q) ± 2 standard errors, nats; grey: greedy merging")
+    axis.set_ylabel("KL(p||q), nats (grey: greedy merging)")
     _write(plot, figure, output)
 
 

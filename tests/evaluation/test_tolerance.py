@@ -92,9 +92,7 @@ def test_one_batch_is_too_few(key):
 
 
 def test_the_key_is_missing():
-    with pytest.raises(
-        TypeError, match="key: expected .*; the key comes after the divergence, got GMM"
-    ):
+    with pytest.raises(TypeError, match="the key comes after the divergence, got GMM"):
         gmmjax.estimate_to(gmmjax.kl_divergence, *alike("planar_3_to_2"))
 
 
