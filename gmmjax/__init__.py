@@ -10,7 +10,8 @@
 5. Every divergence is differentiable in all leaves of both mixtures, weights included.
 """
 
-from importlib import metadata
+import importlib as _importlib
+from importlib import metadata as _metadata
 
 from gmmjax import interop
 from gmmjax._algebra.condition import condition
@@ -81,7 +82,16 @@ from gmmjax._transport.wasserstein import gaussian_w2_squared, mw2_coupling, mw2
 from gmmjax._variational.diagnostics import ImportanceDiagnostics, importance_diagnostics
 from gmmjax._variational.fit_to_density import fit_to_density
 
-__version__ = metadata.version("gmmjax")
+__version__ = _metadata.version("gmmjax")
+
+
+def __getattr__(name):
+    """`gmmjax.plot`, which is imported when it is first asked for: it needs matplotlib."""
+    if name == "plot":
+        return _importlib.import_module("gmmjax.plot")
+    raise AttributeError(f"module 'gmmjax' has no attribute {name!r}")
+
+
 __all__ = [  # what help(gmmjax) lists
     "Bounds",
     "Comparison",

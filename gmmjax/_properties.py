@@ -31,9 +31,25 @@ def divergence(
 
 def properties(function: Callable) -> Properties:
     """What is known of a function, with the keywords that `functools.partial` has bound to it."""
-    bound = set()
-    while isinstance(function, functools.partial):
-        bound |= set(function.keywords)
-        function = function.func
+    function, bound = unbound(function)
     known = getattr(function, _ATTRIBUTE, Properties())
     return known._replace(symmetric=known.symmetric and known.skewed_by not in bound)
+
+
+def is_divergence(function: Callable) -> bool:
+    """Whether a function is a divergence of this package, bare or with keywords bound to it."""
+    return hasattr(unbound(function)[0], _ATTRIBUTE)
+
+
+def unbound(function: Callable) -> tuple[Callable, set[str]]:
+    """A function without `jax.jit` and `functools.partial`, and the keywords that were bound."""
+    bound = set()
+    while not hasattr(function, _ATTRIBUTE):
+        if isinstance(function, functools.partial):
+            bound |= set(function.keywords)
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            break
+    return function, bound

@@ -29,16 +29,35 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-def check_key(key) -> None:
-    """Refuse what is not one new-style JAX key."""
+def keyless(function: Callable[P, R]) -> Callable[P, R]:
+    """Refuse a key before Python counts arguments, so that `f(key, p, q)` is told what is wrong."""
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "key" in kwargs or (args and is_key(args[0])):
+            raise TypeError(f"key: {function.__name__} is deterministic and takes no key")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def is_key(value) -> bool:
+    """Whether a value is a new-style JAX key, or an array of them."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def check_key(key, place: str = "first") -> None:
+    """Refuse what is not one new-style JAX key; errors say at which place it is wanted."""
     advice = "expected a JAX key such as jax.random.key(0)"
+    if isinstance(key, tuple) or callable(key):  # a mixture or a function
+        raise TypeError(f"key: {advice}; the key comes {place}, got {type(key).__name__}")
     if not isinstance(key, jax.Array):
         raise TypeError(f"key: {advice}, got {type(key).__name__}")
     if key.dtype == jnp.uint32:
         raise TypeError(
             f"key: {advice}, got an old-style key; convert it with jax.random.wrap_key_data"
         )
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if not is_key(key):
         raise TypeError(f"key: {advice}, got {type(key).__name__}")
     if key.shape:
         raise ValueError(

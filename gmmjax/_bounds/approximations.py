@@ -9,9 +9,11 @@ from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import covariance, mean, recentred
 from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._properties import divergence
+from gmmjax._validate import keyless
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_variational(p: GMM, q: GMM) -> jax.Array:
     r"""Hershey and Olsen's variational approximation of KL(p‖q), in nats; NOT a bound.
 
@@ -56,6 +58,7 @@ def _kl_variational(p, q):
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_product(p: GMM, q: GMM) -> jax.Array:
     r"""Product-of-Gaussians approximation of KL(p‖q), in nats; NOT a bound.
 
@@ -96,6 +99,8 @@ def _kl_product(p, q):
     return own - other
 
 
+@divergence()
+@keyless
 def kl_matched(p: GMM, q: GMM) -> jax.Array:
     r"""Goldberger's matched-pair approximation of KL(p‖q), in nats; NOT a bound.
 
@@ -139,6 +144,7 @@ def _kl_matched(p, q):
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_unscented(p: GMM, q: GMM) -> jax.Array:
     r"""Unscented approximation of KL(p‖q), in nats; NOT a bound.
 
@@ -188,6 +194,7 @@ def _kl_unscented(p, q):
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
     r"""Divergence of the Gaussians with the moments of p and q, in nats; NOT a bound of KL(p‖q).
 

@@ -19,6 +19,7 @@ from gmmjax._mixture.build import concatenate, stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
 from gmmjax._mixture.ratios import factor_ratios, kl_table
 from gmmjax._properties import divergence
+from gmmjax._validate import keyless
 
 
 class Bounds(NamedTuple):
@@ -38,6 +39,7 @@ class Bounds(NamedTuple):
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_bounds(p: GMM, q: GMM) -> Bounds:
     r"""Bounds of the Kullback–Leibler divergence :math:`\mathrm{KL}(p \| q)`, in nats.
 
@@ -106,6 +108,7 @@ def _kl_bounds(p, q):
     return Bounds(jnp.maximum(lower, 0.0), upper)
 
 
+@keyless
 def entropy_bounds(p: GMM) -> Bounds:
     r"""Bounds of the differential entropy, :math:`H(p) = -\int p \log p`, in nats.
 
@@ -154,6 +157,7 @@ def _entropy_bounds(p):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def js_bounds(p: GMM, q: GMM) -> Bounds:
     r"""Bounds of the Jensen–Shannon divergence, in nats.
 

@@ -1,20 +1,23 @@
 """What the commands of `python -m gmmjax` do."""
 
+import csv
 import importlib.util
 import json
 import math
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from gmmjax._algebra.condition import condition as condition_mixture
+from gmmjax._cli import pictures
 from gmmjax._cli.demo import run
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
 from gmmjax._evaluation.compare import compare as compare_mixtures
-from gmmjax._evaluation.compare import estimates, header, rows
+from gmmjax._evaluation.compare import header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._mixture.build import stack
@@ -41,50 +44,92 @@ def demo(_):
 
 
 def compare(arguments):
-    """KL both ways and JS of two files."""
-    p, q = load(arguments.p), load(arguments.q)
-    key = jax.random.key(arguments.seed)
-    if arguments.json:
-        found = estimates(key, p, q, arguments.samples, arguments.rtol)
-        _print_json({name: _plain(estimate()) for name, estimate in found.items()})
-        return
-    table = compare_mixtures(
-        key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
+    """KL both ways and JS of two files, between bounds, and closed forms."""
+    p, q = _load_all([arguments.p, arguments.q])
+    found = compare_mixtures(
+        jax.random.key(arguments.seed),
+        p,
+        q,
+        num_samples=arguments.samples,
+        rtol=arguments.rtol,
+        progress=_has_bars(),
     )
+    if arguments.json:
+        _print_json({"p": arguments.p, "q": arguments.q, **_effort(arguments), **_plain(found)})
+        return
     width = max(len(arguments.p), len(arguments.q))
     print(f"p  {arguments.p:<{width}}  {_describe(p)}")
     print(f"q  {arguments.q:<{width}}  {_describe(q)}")
-    print(f"\n{table}\n")
-    print(f"{_effort(arguments)}, seed {arguments.seed}")
+    print(f"\n{found}\n")
+    if arguments.rtol is None:
+        print(f"{arguments.samples} samples per mixture, seed {arguments.seed}")
+    else:
+        print(f"wanted relative stderr {arguments.rtol:g}, seed {arguments.seed}")
 
 
 def _effort(arguments):
+    """How the numbers were found: so many samples, or as many as an accuracy needs."""
+    effort = {"seed": arguments.seed}
     if arguments.rtol is None:
-        return f"{arguments.samples} samples per mixture"
-    return f"relative stderr {arguments.rtol:g}"
+        return effort | {"samples": arguments.samples}
+    return effort | {"rtol": arguments.rtol}
+
+
+def _plain(found):
+    """A comparison as numbers: each estimate with its bounds."""
+    plain = {}
+    for name in ("kl_pq", "kl_qp", "js"):
+        parts = getattr(found, name)._asdict() | getattr(found, f"{name}_bounds")._asdict()
+        plain[name] = {part: _finite(value) for part, value in parts.items()}
+    for name in ("ise", "cauchy_schwarz", "mw2_squared"):
+        plain[name] = _finite(getattr(found, name))
+    return plain
 
 
 def matrix(arguments):
     """A divergence between all pairs of some files."""
     found = _all_pairs(arguments)
+    names = _names(arguments.files)
+    values = np.asarray(found.value)
+    if arguments.plot:
+        pictures.draw_matrix(values, names, arguments.plot)
     if arguments.json:
         tables = {name: _rows(leaf) for name, leaf in found._asdict().items()}
-        _print_json({"files": arguments.files, "divergence": arguments.divergence, **tables})
-        return
-    labels = [f"{i + 1}" for i in range(len(arguments.files))]
-    for label, path in zip(labels, arguments.files, strict=True):
-        print(f"{label:>4}  {path}")
-    print("\n" + " " * 4 + "".join(f"{label:>12}" for label in labels))
-    for label, row in zip(labels, np.asarray(found.value), strict=True):
-        print(f"{label:>4}" + "".join(f"{x:>12.6g}" for x in row))
-    error = np.max(np.asarray(found.stderr))
-    print(f"\n{arguments.divergence} (another one: --divergence); ", end="")
-    print(f"largest standard error {error:.1e}")
+        effort = {"seed": arguments.seed, "samples": arguments.samples}
+        asked = {"files": arguments.files, "divergence": arguments.divergence}
+        _print_json(asked | ({} if arguments.divergence in EXACT else effort) | tables)
+    elif arguments.csv:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["", *names])
+        table.writerows([name, *row] for name, row in zip(names, values.tolist(), strict=True))
+    else:
+        _print_matrix(names, values)
+        error = np.max(np.asarray(found.stderr))
+        print(f"\n{arguments.divergence} (another one: --divergence); ", end="")
+        print(f"largest standard error {error:.1e}")
+
+
+def _print_matrix(names, values):
+    """A table with names at its rows and columns, and decimals for five digits of the largest."""
+    largest = np.max(np.abs(values[np.isfinite(values)]), initial=0.0)
+    decimals = 4 - math.floor(math.log10(largest)) if largest > 0 else 4
+    cells = [[f"{value:.{min(max(decimals, 2), 12)}f}" for value in row] for row in values]
+    widths = [max(map(len, column)) + 2 for column in zip(names, *cells, strict=True)]
+    first = max(map(len, names))
+    for name, row in zip(["", *names], [names, *cells], strict=True):
+        line = "".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        print(f"{name:<{first}}{line}")
+
+
+def _names(files):
+    """What files are called in tables: without folder and ending, unless two would be alike."""
+    stems = [Path(path).stem for path in files]
+    return stems if len(set(stems)) == len(stems) else files
 
 
 def _all_pairs(arguments):
     """The matrix as an estimate; exact ones have no error."""
-    mixtures = stack([load(path) for path in arguments.files])
+    mixtures = stack(_load_all(arguments.files))
     if arguments.divergence in EXACT:
         values = pairwise(EXACT[arguments.divergence], None, mixtures, progress=_has_bars())
         return Estimate(values, np.zeros_like(values))
@@ -98,36 +143,67 @@ def _all_pairs(arguments):
 
 
 def reduce(arguments):
-    """The nearest mixture of fewer components."""
+    """The nearest mixture of fewer components, or of several numbers of them with the curve."""
     p = load(arguments.p)
-    *searches, last = jax.random.split(jax.random.key(arguments.seed), arguments.rounds + 1)
-    best = greedy_start(last, p, arguments.components)
-    before = after = kl_divergence(last, p, best)
-    save(arguments.output, best)
-    done = 0
-    # Each round is a search of its own; the best is on disk at any time.
+    counts = arguments.components
+    outputs = {count: _output(arguments.output, count, len(counts)) for count in counts}
+    results = {}
     try:
-        for key in _with_bar(searches):
-            found = reduce_mixture(key, p, arguments.components).gmm
-            loss = kl_divergence(last, p, found)
-            if loss.value < after.value:
-                best, after = found, loss
-                save(arguments.output, found)
-            done += 1
+        for count in _with_bar(counts):
+            results[count] = _reduced(arguments, p, count, outputs[count])
     except KeyboardInterrupt:
-        rounds = f"{done} of {arguments.rounds} searches done"
-        print(f"interrupted: {rounds}, the best is kept", file=sys.stderr)
+        done = f"{len(results)} of {len(counts)} reductions done"
+        print(f"interrupted: {done}, of the next there is what merging gives", file=sys.stderr)
     print(f"{arguments.p}  {_describe(p)}")
-    print(f"{arguments.output}  K = {best.num_components}\n")
-    print(header("KL(p||q)"))
-    for row in rows({"greedy": before, "refined": after}):
-        print(row)
-    if arguments.plot:
-        _draw([p, best], [arguments.p, arguments.output], arguments.plot)
+    if len(counts) > 1:
+        _print_curve(results, outputs)
+    for count, result in results.items() if len(counts) == 1 else ():
+        print(f"{outputs[count]}  K = {result.gmm.num_components}\n")
+        print(header("KL(p||q)"))
+        print("\n".join(rows({"greedy": result.start, "refined": result.loss})))
+    if arguments.plot and results:
+        _draw_reduction(arguments, p, results, outputs)
 
 
-def _with_bar(searches):
-    return bar(searches, desc="reduce", unit="search", leave=False) if _has_bars() else searches
+def _reduced(arguments, p, count, output):
+    """A reduction, of which the best so far is on disk at any time."""
+    key = jax.random.key(arguments.seed)
+    save(output, greedy_start(key, p, count))
+    alone = len(arguments.components) == 1
+    options = {"num_restarts": arguments.restarts, "progress": alone and _has_bars()}
+    result = reduce_mixture(key, p, count, **options)
+    save(output, result.gmm)
+    return result
+
+
+def _output(path, count, num_counts):
+    """The file of one reduction: several have the number of components in their names."""
+    if num_counts == 1:
+        return path
+    path = Path(path)
+    return str(path.with_name(f"{path.stem}-{count}{path.suffix or '.npz'}"))
+
+
+def _print_curve(results, outputs):
+    print(f"\n{header('KL(p||q)')}{'greedy':>14}   file")
+    lines = rows({f"K = {count}": result.loss for count, result in results.items()})
+    for line, (count, result) in zip(lines, results.items(), strict=True):
+        print(f"{line}{float(result.start.value):>14.6g}   {outputs[count]}")
+    print("\nFor n observations the first K with KL below 1/n is enough.")
+
+
+def _draw_reduction(arguments, p, results, outputs):
+    if len(arguments.components) > 1:
+        pictures.draw_curve(results, arguments.plot)
+        return
+    (count,) = results
+    both = {arguments.p: p, outputs[count]: results[count].gmm}
+    pictures.draw_mixtures(both, arguments.plot)
+
+
+def _with_bar(counts):
+    several = len(counts) > 1 and _has_bars()
+    return bar(counts, desc="reduce", unit="reduction", leave=False) if several else counts
 
 
 def condition(arguments):
@@ -142,23 +218,18 @@ def condition(arguments):
 
 def plot(arguments):
     """Draw some files."""
-    _draw([load(path) for path in arguments.files], arguments.files, arguments.output)
+    mixtures = _load_all(arguments.files)
+    pictures.draw_mixtures(dict(zip(arguments.files, mixtures, strict=True)), arguments.output)
 
 
-def _draw(mixtures, labels, output):
-    from gmmjax import plot
-
-    if mixtures[0].dim > 2:  # the last one alone: what a reduction has found
-        axes = plot.marginals(mixtures[-1])
-        figure = np.ravel(axes)[0].get_figure(root=True)
-        figure.suptitle(labels[-1])
-    else:
-        figure, axis = plot.plt.subplots()
-        for i, (g, label) in enumerate(zip(mixtures, labels, strict=True)):
-            plot.density(g, axis, color=f"C{i}", label=label)
-        axis.legend()
-    figure.savefig(output, dpi=120, bbox_inches="tight")
-    plot.plt.close(figure)
+def _load_all(files):
+    """Mixtures of several files, which must lie in one space."""
+    mixtures = [load(path) for path in files]
+    for path, g in zip(files, mixtures, strict=True):
+        if g.dim != mixtures[0].dim:
+            first = f"{files[0]} has dimension {mixtures[0].dim}"
+            raise ValueError(f"{path}: has dimension {g.dim}, but {first}")
+    return mixtures
 
 
 def _has_bars():
@@ -168,10 +239,6 @@ def _has_bars():
 
 def _print_json(tree):
     print(json.dumps(tree, allow_nan=False))
-
-
-def _plain(estimate):
-    return {"value": _finite(estimate.value), "stderr": _finite(estimate.stderr)}
 
 
 def _rows(table):

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import warnings
 from importlib import metadata
 
 DIVERGENCES = ("js", "kl", "jeffreys", "hellinger", "tv", "mw2", "cs", "ise")
@@ -31,7 +32,9 @@ def main(argv=None) -> int:
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        arguments.command(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            arguments.command(arguments)
     except OSError as error:
         return _fail(_describe(error))
     except (ValueError, ImportError) as error:
@@ -46,8 +49,17 @@ def _describe(error):
 
 
 def _fail(message):
-    print(f"gmmjax: error: {' '.join(message.split())}", file=sys.stderr)
+    _tell("error", message)
     return 2
+
+
+def _warn(message, *_):
+    """A warning as one line, without the place in the code that gave it."""
+    _tell("warning", str(message))
+
+
+def _tell(kind, message):
+    print(f"gmmjax: {kind}: {' '.join(message.split())}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,7 +112,10 @@ def _add_matrix(commands):
     command.add_argument("--divergence", choices=DIVERGENCES, default="js", help="default js")
     _add_samples(command, help="default 16384")
     _add_seed(command)
-    _add_json(command)
+    form = command.add_mutually_exclusive_group()
+    _add_json(form)
+    form.add_argument("--csv", action="store_true", help="print the numbers as comma-separated")
+    _add_plot_option(command, "draw the matrix")
     command.set_defaults(command=_command("matrix"))
 
 
@@ -108,17 +123,26 @@ def _add_reduce(commands):
     command = commands.add_parser(
         "reduce", help="the nearest mixture of fewer components; Ctrl-C keeps the best so far"
     )
-    count = _integer(1, 1 << 16)
     _add_mixture(command)
     command.add_argument(
-        "--components", type=count, required=True, metavar="N", help="how many to keep"
+        "--components",
+        type=_counts,
+        required=True,
+        metavar="N",
+        help="how many to keep, or a range such as 2-8, for which the curve is printed",
     )
     command.add_argument(
-        "-o", "--output", required=True, metavar="q.npz", help="where to write them"
+        "-o",
+        "--output",
+        required=True,
+        metavar="q.npz",
+        help="where to write them; of a range to q-2.npz, q-3.npz and so on",
     )
-    command.add_argument("--rounds", type=count, default=4, metavar="R", help="searches, default 4")
+    restarts = {"type": _integer(1, 1 << 16), "default": 16, "metavar": "R", "dest": "restarts"}
+    command.add_argument("--restarts", help="starts and rounds of changes, default 16", **restarts)
+    command.add_argument("--rounds", help=argparse.SUPPRESS, **restarts)  # the former name
     _add_seed(command)
-    command.add_argument("--plot", metavar="out.png", help="draw both, needs matplotlib")
+    _add_plot_option(command, "draw both mixtures, or of a range the curve")
     command.set_defaults(command=_command("reduce"))
 
 
@@ -136,7 +160,7 @@ def _add_condition(commands):
 
 def _add_plot(commands):
     command = commands.add_parser(
-        "plot", help="draw mixtures of one or two dimensions, or the marginals of one"
+        "plot", help="draw mixtures over one another, with a legend: densities or marginals"
     )
     command.add_argument("files", metavar="a.npz", nargs="+", help="files of gmmjax.save")
     command.add_argument(
@@ -175,6 +199,20 @@ def _add_json(command):
     command.add_argument(
         "--json", action="store_true", help="print one JSON object instead of a table"
     )
+
+
+def _add_plot_option(command, help):
+    command.add_argument("--plot", metavar="out.png", help=f"{help}; needs matplotlib")
+
+
+def _counts(text):
+    """Numbers of components: N, or all from N to M for N-M."""
+    first, dash, last = text.partition("-")
+    count = _integer(1, 1 << 16)
+    counts = range(count(first), count(last if dash else first) + 1)
+    if not counts:
+        raise argparse.ArgumentTypeError(f"expected a range that rises, such as 2-8, got {text!r}")
+    return list(counts)
 
 
 def _integer(low, high):

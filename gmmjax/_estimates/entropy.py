@@ -10,6 +10,7 @@ from gmmjax._estimates.log_ratios import LogRatio, Options, estimate_log_ratios
 from gmmjax._mixture import components
 from gmmjax._mixture.algebra import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
@@ -71,6 +72,7 @@ def entropy(
     return estimate_log_ratios(key, (p,), (ENTROPY,), sampling, options)
 
 
+@divergence()
 @keyed
 def cross_entropy(
     key,

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.importance import log_ratio
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import linalg
 from gmmjax._mixture.density import Prepared
+from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._sampling.estimate import Replicates
 
 
@@ -84,7 +85,7 @@ def rescue(
 def _log_terms(p, q, alpha):
     """Log ∫ (w_a p_a)^α (v_b q_b)^(1−α), `(K_p, K_q)`."""
     log_w, log_v = (linalg.log_softmax(g.logits) for g in (p, q))
-    integrals = components.pairwise_log_integral(p, q, alpha, 1 - alpha)
+    integrals = pairwise_log_integral(p, q, alpha, 1 - alpha)
     return integrals + alpha * log_w[:, None] + (1 - alpha) * log_v[None]
 
 

@@ -82,7 +82,8 @@ def compare(
     r"""KL both ways and JS, estimated and between bounds that hold, and closed forms; in nats.
 
     Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole,
-    nor differentiated: each number is a function of its own.
+    nor differentiated: each number is a function of its own, and what that function gives with this
+    key.
 
     Args:
       key: a JAX key.
@@ -125,19 +126,18 @@ def compare(
 
 
 def estimates(key, p, q, num_samples, rtol) -> dict[str, Callable[[], Estimate]]:
-    """How to get KL both ways and JS, from independent points."""
-    keys = jax.random.split(key, 3)
+    """How to get KL both ways and JS: as the functions themselves give them for this key."""
 
-    def estimate(divergence, key, *sides):
+    def estimate(divergence, *sides):
         if rtol is None:
             return divergence(key, *sides, num_samples=num_samples)
         found = estimate_to(divergence, key, *sides, rtol=rtol)
         return Estimate(found.value, found.stderr)
 
     return {
-        "kl_pq": lambda: estimate(kl_divergence, keys[0], p, q),
-        "kl_qp": lambda: estimate(kl_divergence, keys[1], q, p),
-        "js": lambda: estimate(js_divergence, keys[2], p, q),
+        "kl_pq": lambda: estimate(kl_divergence, p, q),
+        "kl_qp": lambda: estimate(kl_divergence, q, p),
+        "js": lambda: estimate(js_divergence, p, q),
     }
 
 

@@ -55,7 +55,7 @@ def gradient(
       >>> print(slope.scale.round(2), stderr.scale.shape)
       [0.25] (1,)
     """
-    check_key(key)
+    check_key(key, "after the divergence")
     check_function("divergence", divergence)
     num_samples = check_count("num_samples", num_samples)
     num_replicates = check_count("num_replicates", num_replicates)

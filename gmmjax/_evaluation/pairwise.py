@@ -1,14 +1,15 @@
 """A divergence between all pairs of two stacks of mixtures."""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._evaluation import schedule
+from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, check_shapes, index
 from gmmjax._progress import bar
 from gmmjax._properties import properties
@@ -16,12 +17,30 @@ from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
 from gmmjax._validate import check_count, check_function, check_key, first_parameter, is_traced
 
+Models = GMM | Sequence[GMM] | Mapping[Any, GMM]
 
+
+def _key_comes_second(function):
+    """Ask for the key before Python counts arguments, and finds that `ps` is missing."""
+
+    @functools.wraps(function)
+    def checked(divergence, key, *args, **keywords):
+        if isinstance(key, tuple | list | dict):
+            raise TypeError(
+                "key: expected a JAX key after the divergence, pairwise(divergence, key, ps), or "
+                f"None for a deterministic one, got {type(key).__name__}"
+            )
+        return function(divergence, key, *args, **keywords)
+
+    return checked
+
+
+@_key_comes_second
 def pairwise(
     divergence: Callable,
     key,
-    ps: GMM,
-    qs: GMM | None = None,
+    ps: Models,
+    qs: Models | None = None,
     *,
     chunk: int | None = None,
     symmetric: bool | None = None,
@@ -43,9 +62,10 @@ def pairwise(
       divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your
         own, that can be lifted by `jax.vmap`.
       key: a JAX key, or None for a deterministic function.
-      ps: M mixtures as one batch, see `gmmjax.stack`.
-      qs: N mixtures as one batch. Without them all pairs of `ps`; the diagonal of a function of
-        this package that is a divergence is then exactly 0, with stderr 0.
+      ps: M mixtures: a batch of `gmmjax.stack`, or a list or a dict, of which it makes one. With
+        `labels=ps` a dict names the rows and columns of `gmmjax.plot.matrix`.
+      qs: N mixtures likewise. Without them all pairs of `ps`; the diagonal of a function of this
+        package that is a divergence is then exactly 0, with stderr 0.
       chunk: how many pairs of a row are evaluated at a time, at most, which bounds the memory: a
         Python int. By default what a cache holds: on a CPU 64 pairs of small mixtures, 4 of large
         ones or without a key.
@@ -59,7 +79,7 @@ def pairwise(
       `Bounds`.
 
     Raises:
-      TypeError: `ps` or `qs` is not a `GMM`, `divergence` does not say which arguments it takes, or
+      TypeError: `ps` or `qs` holds no `GMM`, `divergence` does not say which arguments it takes, or
         a key is missing, wrong, or not wanted.
       ValueError: `ps` or `qs` is not a batch, shapes disagree, `chunk` < 1, or `symmetric` is set
         along with `qs`.
@@ -77,8 +97,10 @@ def pairwise(
       (3, 3)
     """
     _check_divergence(divergence, key)
+    ps = _batch("ps", ps)
     num_rows = _check_batch("ps", ps)
     if qs is not None:
+        qs = _batch("qs", qs)
         num_columns = _check_columns(qs, ps, symmetric)
         plan = schedule.rectangle(num_rows, num_columns)
     else:
@@ -178,6 +200,14 @@ def _check_columns(qs, ps, symmetric):
             f"with means {ps.means.shape}"
         )
     return length
+
+
+def _batch(name, mixtures):
+    """A list or a dict of mixtures as one batch; anything else as it is."""
+    if isinstance(mixtures, Mapping):
+        mixtures = list(mixtures.values())
+    is_list = isinstance(mixtures, list) or type(mixtures) is tuple
+    return stack(check_mixtures(mixtures, name)) if is_list else mixtures
 
 
 def _check_batch(name, g):

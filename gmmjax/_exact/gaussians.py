@@ -7,10 +7,11 @@ from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, common_float, common_singular
 from gmmjax._mixture.ratios import is_indefinite, pairwise_log_integral
 from gmmjax._properties import divergence
-from gmmjax._validate import is_traced
+from gmmjax._validate import is_traced, keyless
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergence of two Gaussians; exact, in nats.
 
@@ -45,6 +46,7 @@ def gaussian_kl(p: GMM, q: GMM) -> jax.Array:
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
     r"""Rényi divergence of two Gaussians; exact, in nats.
 
@@ -83,6 +85,7 @@ def gaussian_renyi(p: GMM, q: GMM, alpha) -> jax.Array:
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     r"""Bhattacharyya distance of two Gaussians, :math:`-\log \int \sqrt{pq}`; exact, in nats.
 
@@ -115,6 +118,7 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
     r"""Squared Hellinger distance of two Gaussians; exact, in [0, 1], no unit.
 
@@ -145,6 +149,7 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
     r"""χ² divergence of two Gaussians, :math:`\int p^2 / q - 1`; exact, no unit.
 

@@ -8,10 +8,11 @@ from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
 from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._properties import divergence
-from gmmjax._validate import check_between
+from gmmjax._validate import check_between, keyless
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def ise(p: GMM, q: GMM) -> jax.Array:
     r"""Integrated squared error, :math:`\int (p - q)^2`; exact, in units of density.
 
@@ -44,8 +45,7 @@ def ise(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.ise(p, q).round(4))
       0.5642
     """
-    p, q = common_float(p=p, q=q)
-    return _ise(p, q)
+    return _ise(*common_float(p=p, q=q))
 
 
 @jax.jit
@@ -55,6 +55,7 @@ def _ise(p, q):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def normalised_ise(p: GMM, q: GMM) -> jax.Array:
     r"""Normalised integrated squared error; exact, in [0, 1], no unit.
 
@@ -83,8 +84,7 @@ def normalised_ise(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.normalised_ise(p, p._replace(means=jnp.ones((1, 1)))).round(4))
       0.2212
     """
-    p, q = common_float(p=p, q=q)
-    return _normalised_ise(p, q)
+    return _normalised_ise(*common_float(p=p, q=q))
 
 
 @jax.jit
@@ -94,6 +94,7 @@ def _normalised_ise(p, q):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
     r"""Cauchy–Schwarz divergence; exact, in nats.
 
@@ -124,8 +125,7 @@ def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
       >>> print(gmmjax.cauchy_schwarz_divergence(p, p._replace(means=jnp.full((1, 1), 2.0))))
       1.0
     """
-    p, q = common_float(p=p, q=q)
-    return _cauchy_schwarz_divergence(p, q)
+    return _cauchy_schwarz_divergence(*common_float(p=p, q=q))
 
 
 @jax.jit
@@ -134,6 +134,7 @@ def _cauchy_schwarz_divergence(p, q):
     return 0.5 * (pp + qq) - pq
 
 
+@keyless
 def renyi2_entropy(p: GMM) -> jax.Array:
     r"""Rényi entropy of order 2, :math:`-\log \int p^2`; exact, in nats.
 
@@ -165,6 +166,7 @@ def _renyi2_entropy(p):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
     r"""Squared maximum mean discrepancy; exact, no unit.
 
@@ -203,11 +205,8 @@ def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
 
 @jax.jit
 def _mmd_squared(p, q, bandwidth):
-    # k(x, y) = (2π)^(D/2) N(x; y, I) in units of h, and half of that noise goes to either side of a
-    # product.
-    blurred_p = _blurred(p, bandwidth)
-    blurred_q = _blurred(q, bandwidth)
-    difference, _, log_unit = _squared_distance(blurred_p, blurred_q)
+    # k(x, y) = (2π)^(D/2) N(x; y, I) in units of h; half of that noise goes to either side.
+    difference, _, log_unit = _squared_distance(_blurred(p, bandwidth), _blurred(q, bandwidth))
     return difference * jnp.exp(log_unit)
 
 

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from gmmjax._exact.integrate import integrate
 from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._properties import divergence
+from gmmjax._validate import keyless
 
 
 @divergence(zero_at_equality=True)
+@keyless
 def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergence by numerical integration, in nats; D = 1 or 2.
 
@@ -55,6 +57,7 @@ def _kl_quadrature(p, q):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def js_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Jensen–Shannon divergence by numerical integration, in nats; D = 1 or 2.
 
@@ -104,6 +107,7 @@ def _js_quadrature(p, q):
     return integrate(fn, [p, q], joint=True)
 
 
+@keyless
 def entropy_quadrature(p: GMM) -> jax.Array:
     r"""Differential entropy by numerical integration, in nats; D = 1 or 2.
 

@@ -2,58 +2,22 @@
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gmmjax._fitting import checkpoints, descent
+from gmmjax._fitting import checkpoints, checks, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
 from gmmjax._fitting.natural import natural_gradient
+from gmmjax._fitting.result import FitResult
 from gmmjax._fitting.units import resolved, to_units
 from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, check_function, is_traced, keyed
+from gmmjax._validate import check_count, is_traced, keyed
 
 _EVERYTHING = GMM._make((True, True, True))
 _NATURAL = natural_gradient()
-
-
-class FitResult(NamedTuple):
-    """What a fit found, and how it went there; a tree of arrays, also under `jit` and `vmap`.
-
-    Attributes:
-      gmm: the fitted mixture.
-      loss: an `Estimate` of its loss with a key that no step has seen; NaN where nothing finite was
-        found.
-      start: the loss of the start with the same key, so that the two can be compared.
-      num_steps: how many steps were taken.
-      num_skipped: how many were not, because loss, gradient or update were not finite, or the error
-        of the loss exploded.
-      converged: whether the stopping rule ended the fit.
-      losses: `(num_steps,)` loss of each step, NaN after a stop.
-      stderrs: `(num_steps,)` its standard error; 0 where the loss states none.
-      gradient_norms: `(num_steps,)` norm of the gradient in the parameters of the fit.
-      num_evaluations: at how many points a target density was evaluated (see
-        `gmmjax.fit_to_density`); 0 where there is none.
-
-    Example:
-      >>> import gmmjax
-      >>> gmmjax.FitResult._fields[:3]
-      ('gmm', 'loss', 'start')
-    """
-
-    gmm: GMM
-    loss: Estimate
-    start: Estimate
-    num_steps: jax.Array
-    num_skipped: jax.Array
-    converged: jax.Array
-    losses: jax.Array
-    stderrs: jax.Array
-    gradient_norms: jax.Array
-    num_evaluations: jax.Array | int = 0
 
 
 @keyed
@@ -93,8 +57,10 @@ def fit(
       key: a JAX key.
       loss: maps `(key, gmm, *args)` to an `Estimate` or to a scalar. Pass the same function object
         again to avoid recompilation. To match p: `lambda key, q, p: gmmjax.kl_divergence(key, p,
-        q)` with `args=(p,)`; to match points `x` (maximum likelihood): `lambda key, q:
-        -jnp.mean(gmmjax.log_prob(q, x))`; to match an unnormalised density: `gmmjax.kl_to_density`.
+        q)` with `args=(p,)`, or with `(key, q, p)` for the reverse divergence, and never the bare
+        function, whose order of mixtures is another one; to match points `x` (maximum likelihood):
+        `lambda key, q: -jnp.mean(gmmjax.log_prob(q, x))`; to match an unnormalised density:
+        `gmmjax.kl_to_density`.
       init: the start; see `gmmjax.greedy_start`, `gmmjax.kmeans_start`, `gmmjax.moment_start`,
         `gmmjax.random_start`.
       optimizer: any optax transformation, schedules and all; by default
@@ -122,7 +88,8 @@ def fit(
       and counted in `num_skipped`; outside `jit` and `vmap` a warning says if a tenth of them were.
 
     Raises:
-      TypeError: `key` is not a key, `init` or `trainable` is not a `GMM`, or a count is not an int.
+      TypeError: `key` is not a key, `init` or `trainable` is not a `GMM`, a count is not an int,
+        `args` is not a tuple, or `loss` is a divergence of this package that is not symmetric.
       ValueError: shapes disagree; a count is below 1; `loss` is not scalar; `progress` or
         `checkpoint` under `jit` or `vmap`; `checkpoint` is not the state of this fit.
 
@@ -139,22 +106,17 @@ def fit(
       >>> print(f"{result.start.value:.1f}", bool(result.loss.value < 1e-3))
       0.8 True
     """
-    check_function("loss", loss)
+    checks.check_loss(loss)
     num_steps = check_count("num_steps", num_steps)
     interval = check_count("interval", interval)
     hold_weights = 0 if hold_weights is None else check_count("hold_weights", hold_weights)
     patience = None if patience is None else check_count("patience", patience)
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"optimizer: expected one of optax, such as optax.adam(0.02), got {optimizer!r}"
-        )
-    if not isinstance(trainable, GMM):
-        raise TypeError(
-            f"trainable: expected a gmmjax.GMM of booleans, got {type(trainable).__name__}"
-        )
+    checks.check_optimizer(optimizer)
     method = Method(loss, optimizer, num_steps, patience, bool(common_random_numbers), hold_weights)
     init = as_float("init", init)
-    problem = Problem(key, init, descent.trainable_mask(init, trainable), tuple(args))
+    checks.check_trainable(trainable, init)
+    mask = descent.trainable_mask(init, trainable)
+    problem = Problem(key, init, mask, checks.check_args(args))
     if not progress and checkpoint is None:
         return _told(*_run(method, problem))
     if is_traced(problem):

@@ -1,6 +1,7 @@
 """Mixtures from weights, means and covariances, and several mixtures as one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,14 +77,15 @@ def _build(logits, means, cov: jax.Array):
     return GMM(logits, means, jnp.linalg.cholesky(symmetric))
 
 
-def stack(mixtures: Sequence[GMM]) -> GMM:
+def stack(mixtures: Sequence[GMM] | Mapping[Any, GMM]) -> GMM:
     r"""One batch of mixtures, for `jax.vmap`: every leaf gains a leading axis of length B; exact.
 
     Fewer components than the largest are padded with absent ones (logit −inf), and covariance types
     are promoted to the smallest type that holds them all, so that each mixture keeps its density.
 
     Args:
-      mixtures: B mixtures of one dimension D, of any numbers of components and types of covariance.
+      mixtures: B mixtures of one dimension D, of any numbers of components and types of covariance;
+        of a dict its values, in their order.
 
     Returns:
       A `GMM` of leaves `(B, K)`, `(B, K, D)` and `(B, …)`.
@@ -100,7 +102,8 @@ def stack(mixtures: Sequence[GMM]) -> GMM:
       >>> batch.scale.shape, jax.vmap(gmmjax.mean)(batch).shape
       ((2, 3, 2), (2, 2))
     """
-    return _stack(check_mixtures(mixtures))
+    named = isinstance(mixtures, Mapping)
+    return _stack(check_mixtures(list(mixtures.values()) if named else mixtures))
 
 
 @jax.jit
@@ -151,15 +154,15 @@ def _pad(g, count):
     return _promote(g, count, g.scale.ndim, 1 if len(g.scale) < g.num_components else count)
 
 
-def check_mixtures(mixtures):
-    """Several mixtures of one space."""
+def check_mixtures(mixtures, name="mixtures"):
+    """Several mixtures of one space; errors call the argument `name`."""
     if isinstance(mixtures, GMM) or not len(mixtures):
         found = "a GMM" if len(mixtures) else "none"
-        raise ValueError(f"mixtures: expected at least one GMM in a sequence, got {found}")
-    checked = [as_float(f"mixtures[{i}]", g, singular=True) for i, g in enumerate(mixtures)]
+        raise ValueError(f"{name}: expected at least one GMM in a sequence, got {found}")
+    checked = [as_float(f"{name}[{i}]", g, singular=True) for i, g in enumerate(mixtures)]
     dims = [g.dim for g in checked]
     if len(set(dims)) > 1:
-        raise ValueError(f"mixtures: expected one dimension, got {dims}")
+        raise ValueError(f"{name}: expected one dimension, got {dims}")
     return checked
 
 

@@ -1,5 +1,7 @@
 """Mixture reduction: merge, move, search, descend, and choose on common noise."""
 
+import contextlib
+import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, overload
 
@@ -11,6 +13,7 @@ import optax
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._progress import bar
 from gmmjax._reduction import costs, em, parts, search, standardise
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, is_traced, keyed, takes_key
@@ -34,6 +37,7 @@ def reduce_mixture(
     num_restarts: int = 16,
     num_steps: int = 200,
     preserve_moments: bool = False,
+    progress: bool = False,
 ):
     r"""The nearest mixture of fewer components, in forward KL or another divergence.
 
@@ -62,6 +66,9 @@ def reduce_mixture(
       num_steps: how many gradient steps at most.
       preserve_moments: map the result so that it has the mean and the covariance (in the structure
         of `p`) of p.
+      progress: show a bar over the rounds, or over several `num_components`; Ctrl-C then returns
+        the best so far, or those that are done, with a warning. Needs `pip install
+        gmmjax[progress]`.
 
     Returns:
       A `FitResult`, or for several `num_components` a dict `{n: FitResult}`, whose losses are the
@@ -72,6 +79,7 @@ def reduce_mixture(
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, values are not finite, a count is below 1, or `p` is traced.
+      ImportError: `progress` without tqdm.
 
     Reference:
       Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction"; Hartigan (1975),
@@ -95,13 +103,39 @@ def reduce_mixture(
     if isinstance(init, GMM):
         init = standardise.into(frame, as_float("init", init))
     white = parts.drop_absent(standardise.into(frame, p))
-    results = {}
-    for count in counts:
+
+    def reduce(count, rounds):
         result = _reduce(
-            key, white, count, divergence, cost, init, num_restarts, num_steps, preserve_moments
+            key, white, count, divergence, cost, init, rounds, num_steps, preserve_moments
         )
-        results[count] = result._replace(gmm=standardise.out_of(frame, result.gmm))
-    return results if several else results[counts[0]]
+        return result._replace(gmm=standardise.out_of(frame, result.gmm))
+
+    if several:
+        return _each(lambda count: reduce(count, range(num_restarts)), counts, progress)
+    with _shown(range(num_restarts), progress, "round") as rounds:
+        return reduce(counts[0], rounds)
+
+
+def _each(reduce, counts, progress):
+    """The reductions to several numbers of components, or to those that were done at Ctrl-C."""
+    results = {}
+    with _shown(counts, progress, "reduction") as shown:
+        try:
+            for count in shown:
+                results[count] = reduce(count)
+        except KeyboardInterrupt:
+            if not progress or not results:
+                raise
+            done = f"{len(results)} of {len(counts)}"
+            warnings.warn(f"reduce_mixture: interrupted, {done} reductions are done", stacklevel=4)
+    return results
+
+
+def _shown(items, progress, unit):
+    """The items under a bar, or as they are."""
+    if not progress:
+        return contextlib.nullcontext(items)
+    return bar(items, desc="reduce", unit=unit)
 
 
 def _checked_target(p):
@@ -119,13 +153,13 @@ def _checked_target(p):
     return p
 
 
-def _reduce(key, p, count, divergence, cost, init, num_restarts, num_steps, preserve_moments):
+def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_moments):
     """The reduction of a mixture without absent components, in coordinates where its covariance is
     1.
     """
     key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
-    greedy, starts = search.starts(key_starts, p, count, cost, init, num_restarts)
-    found, cloud = search.search(key_search, p, starts, num_restarts)
+    greedy, starts = search.starts(key_starts, p, count, cost, init, len(rounds))
+    found, cloud = search.search(key_search, p, starts, rounds)
     # Where components overlap the fixed point is far off when its iteration stalls.
     if divergence is kl_divergence:
         fits = [_descend(key_descent, found[0], _on_cloud, cloud, num_steps)]

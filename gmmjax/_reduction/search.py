@@ -3,6 +3,9 @@
 Mixtures are concrete, without absent components, and in coordinates where p has covariance 1.
 """
 
+import warnings
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,8 +68,8 @@ def _greedy_labels(p, num_merges, cost):
     return merge.greedy(p, num_merges, cost)[2]
 
 
-def search(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], em.Cloud]:
-    """Run EM from all starts, perturb the best few for `num_rounds`, and return them best first.
+def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:
+    """Run EM from all starts, perturb the best few for some rounds, and return them best first.
 
     The points used, a cloud of p, are returned, too.
     """
@@ -78,7 +81,7 @@ def search(key, p: GMM, starts: list[GMM], num_rounds: int) -> tuple[list[GMM], 
     candidates = index(runs, _order(runs)[:NUM_CANDIDATES])
     if starts[0].num_components > 1:
         rng = _numpy_rng(key)
-        candidates = _perturb(rng, parts.to_numpy(p), cloud, floor, candidates, num_rounds)
+        candidates = _perturb(rng, parts.to_numpy(p), cloud, floor, candidates, rounds)
     final = em.run_em(candidates.gmm, cloud, floor, FINAL_ITERATIONS, NUM_BLOCKS)
     return _best(_to_numpy(final), NUM_CANDIDATES), cloud
 
@@ -94,16 +97,21 @@ def _screen(starts, cloud, floor):
     return _concatenate(*runs)
 
 
-def _perturb(rng, p: Parts, cloud, floor, candidates, num_rounds):
+def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
-    for _ in range(num_rounds):
-        before = np.min(_losses(candidates))
-        candidates = _changed(rng, p, cloud, floor, candidates)
-        gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
-        idle = 0 if gained else idle + 1
-        if idle == MAX_IDLE_ROUNDS:
-            break
+    try:
+        for _ in rounds:
+            before = np.min(_losses(candidates))
+            candidates = _changed(rng, p, cloud, floor, candidates)
+            gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
+            idle = 0 if gained else idle + 1
+            if idle == MAX_IDLE_ROUNDS:
+                break
+    except KeyboardInterrupt:
+        if isinstance(rounds, range):  # no bar, and nobody who has seen enough
+            raise
+        warnings.warn("reduce_mixture: interrupted; this is the best so far", stacklevel=2)
     return candidates
 
 

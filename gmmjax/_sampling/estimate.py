@@ -1,10 +1,13 @@
 """An estimate and its error: the spread of its replicates, plus a variance they cannot show."""
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
+
+from gmmjax._validate import is_traced
 
 
 class Estimate(NamedTuple):
@@ -18,22 +21,61 @@ class Estimate(NamedTuple):
         place of the value.
 
     Raises:
-      TypeError: `+` and `*`, which on tuples would join and repeat, say "use .value".
+      TypeError: arithmetic, `<` and `float`, which would take the pair for a tuple, say "use
+        .value".
 
     Example:
       >>> import gmmjax
-      >>> value, stderr = gmmjax.Estimate(1.0, 0.1)
+      >>> value, stderr = estimate = gmmjax.Estimate(1.0, 0.125)
+      >>> print(estimate, f"or {estimate:.3f}")
+      1.0 ± 0.1 or 1.000 ± 0.1
     """
 
     value: jax.Array
     stderr: jax.Array
 
-    def _refuse(self, *_):
-        raise TypeError("arithmetic on an Estimate is not defined: use .value")
+    def _refuse(self, *_) -> NoReturn:
+        raise TypeError("an Estimate is a pair of a value and its error, no number: use .value")
 
     __array_ufunc__ = None  # NumPy's scalars on the left give way
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
-    __truediv__ = __rtruediv__ = _refuse
+    __truediv__ = __rtruediv__ = __neg__ = __abs__ = __float__ = __int__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+    @property
+    def __jax_array__(self):
+        # JAX asks for it where it wants one array. A TypeError would be lost in what `jax.grad`
+        # says of outputs that are not scalars.
+        raise ValueError(
+            "an Estimate is a pair of a value and its error, not an array: use .value, or "
+            "has_aux=True with jax.grad and jax.value_and_grad"
+        )
+
+    def __str__(self):
+        return show(self) if is_scalar(self) else repr(self)
+
+    def __format__(self, spec):
+        if spec and not is_scalar(self):
+            raise TypeError(
+                f"{spec!r} formats a single concrete Estimate: format .value and .stderr"
+            )
+        return show(self, spec) if spec else str(self)
+
+
+def is_scalar(estimate: Estimate) -> bool:
+    """Whether an estimate is one concrete number with its error, which can be shown as such."""
+    return not is_traced(estimate) and all(jnp.shape(leaf) == () for leaf in estimate)
+
+
+def show(estimate: Estimate, spec: str = "") -> str:
+    """Value ± standard error: the error to one digit, the value by `spec` or to that digit."""
+    value, stderr = map(float, estimate)
+    if not math.isfinite(stderr) or stderr <= 0:
+        return f"{value:{spec or '.6g'}} ± {stderr:g}"
+    exponent = int(f"{stderr:.0e}".partition("e")[2])  # after rounding: 0.00097 is 0.001
+    digits = max(0, -exponent)
+    error = f"{stderr:.{digits}f}" if digits <= 4 else f"{stderr:.0e}"
+    return f"{value:{spec or f'.{digits}f'}} ± {error}"
 
 
 class Replicates(NamedTuple):

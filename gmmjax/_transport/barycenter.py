@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.build import check_mixtures, check_weights, stack
+from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, as_real, index
+from gmmjax._mixture.values import check_weights
 from gmmjax._transport.bures import bures_mean, bures_step
 from gmmjax._transport.coupling import coupling
 from gmmjax._transport.polar import polar

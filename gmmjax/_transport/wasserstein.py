@@ -9,9 +9,11 @@ from gmmjax._properties import divergence
 from gmmjax._transport.coupling import coupling
 from gmmjax._transport.polar import rotations
 from gmmjax._transport.transport import transport
+from gmmjax._validate import keyless
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def gaussian_w2_squared(p: GMM, q: GMM) -> jax.Array:
     r"""Squared 2-Wasserstein (Bures) distance of two Gaussians; exact, in squared units of x.
 
@@ -62,6 +64,7 @@ def _gaussian_w2_squared(p, q):
 
 
 @divergence(symmetric=True, zero_at_equality=True)
+@keyless
 def mw2_squared(p: GMM, q: GMM) -> jax.Array:
     r"""Squared mixture Wasserstein distance; exact, in squared units of x.
 
@@ -112,6 +115,7 @@ def _mw2_squared(p, q):
     return jnp.vdot(optimum.coupling, cost) + through_w + through_v
 
 
+@keyless
 def mw2_coupling(p: GMM, q: GMM) -> jax.Array:
     r"""Optimal coupling of the components of two mixtures; exact.
 

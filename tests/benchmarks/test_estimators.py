@@ -1,6 +1,6 @@
 # ruff: noqa: T201
 """Variance per draw and time of every estimator of KL, from one dimension to 39, as the table that
-README carries.
+`estimates.md` carries.
 
 Run with `python -m pytest -n 0 -s -o timeout=900 tests/benchmarks/test_estimators.py`.
 """

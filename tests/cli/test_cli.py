@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import types
+import warnings
 from importlib import metadata
 
 import jax
@@ -13,6 +15,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
+from gmmjax._cli import commands
 from gmmjax._cli.main import main
 
 
@@ -44,18 +47,20 @@ def test_compare_json_in_a_process(files):
     result = _run("compare", p_path, q_path, "--samples", 4096, "--seed", 7, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     printed = json.loads(result.stdout)
+    assert (printed["p"], printed["q"]) == (p_path, q_path)
+    assert (printed["seed"], printed["samples"]) == (7, 4096)
     expected = {
         "kl_pq": (gmmjax.kl_divergence, p, q),
         "kl_qp": (gmmjax.kl_divergence, q, p),
         "js": (gmmjax.js_divergence, p, q),
     }
-    assert list(printed) == list(expected)
     for name, (divergence, a, b) in expected.items():
-        assert list(printed[name]) == ["value", "stderr"]
-        other = divergence(jax.random.key(1), a, b, num_samples=4096)
-        assert abs(printed[name]["value"] - other.value) < 5 * np.hypot(
-            printed[name]["stderr"], other.stderr
-        )
+        found = printed[name]
+        value, stderr = divergence(jax.random.key(7), a, b, num_samples=4096)
+        np.testing.assert_allclose(found["value"], value, rtol=1e-6)
+        np.testing.assert_allclose(found["stderr"], stderr, rtol=1e-3)
+        assert found["lower"] <= found["value"] <= found["upper"]
+    np.testing.assert_allclose(printed["mw2_squared"], gmmjax.mw2_squared(p, q), rtol=1e-6)
 
 
 def test_user_errors_in_a_process(files):
@@ -100,7 +105,8 @@ def test_same_seed_same_numbers(files, capsys):
 def test_equal_mixtures_and_infinite_stderr(files, capsys):
     assert main(["compare", files[0], files[0], "--samples", "1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert all(abs(e["value"]) < 1e-12 and e["stderr"] is None for e in printed.values())
+    estimates = [printed[name] for name in ("kl_pq", "kl_qp", "js")]
+    assert all(abs(e["value"]) < 1e-12 and e["stderr"] is None for e in estimates)
     assert main(["compare", files[0], files[0], "--samples", "1"]) == 0
     assert "inf" in capsys.readouterr().out
 
@@ -119,6 +125,10 @@ def test_equal_mixtures_and_infinite_stderr(files, capsys):
         (["compare", "{p}", "{other}"], "has dimension 3"),
         (["frobnicate"], "frobnicate"),
         (["reduce", "{p}", "-o", "x.npz"], "--components"),
+        (["reduce", "{p}", "-o", "x.npz", "--components", "8-2"], "a range that rises"),
+        (["reduce", "{p}", "-o", "x.npz", "--components", "2-"], "expected an integer"),
+        (["matrix", "{p}", "{q}", "--csv", "--json"], "not allowed with"),
+        (["plot", "{p}", "{other}", "-o", "x.png"], "other.npz: has dimension 3, but"),
         ([], "required"),
     ],
 )
@@ -137,7 +147,7 @@ def test_reduce_writes_the_best_and_a_table(tmp_path, capsys):
     p = random_mixture(3, 10, 2)
     source, target = str(tmp_path / "big.npz"), str(tmp_path / "small.npz")
     gmmjax.save(source, p)
-    assert main(["reduce", source, "--components", "5", "-o", target, "--rounds", "1"]) == 0
+    assert main(["reduce", source, "--components", "5", "-o", target, "--restarts", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     q = gmmjax.load(target)
     assert q.num_components == 5
@@ -149,15 +159,35 @@ def test_reduce_writes_the_best_and_a_table(tmp_path, capsys):
 
 
 def test_ctrl_c_leaves_a_reduction_on_disk(tmp_path, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gmmjax._cli.commands.reduce_mixture", interrupted)
     source, target = str(tmp_path / "big.npz"), str(tmp_path / "small.npz")
     gmmjax.save(source, random_mixture(3, 10, 2))
     assert main(["reduce", source, "--components", "5", "-o", target]) == 0
-    assert "interrupted: 0 of 4" in capsys.readouterr().err
+    assert "interrupted: 0 of 1" in capsys.readouterr().err
     assert gmmjax.load(target).num_components == 5
+
+
+def test_a_range_gives_a_file_each_and_the_curve(tmp_path, capsys, monkeypatch):
+    def quick(key, p, count, **options):
+        """What a search would find, without one."""
+        q = gmmjax.moment_start(key, p, count)
+        loss = gmmjax.Estimate(1.0 / count, 0.01)
+        return types.SimpleNamespace(gmm=q, loss=loss, start=gmmjax.Estimate(2.0 / count, 0.01))
+
+    monkeypatch.setattr("gmmjax._cli.commands.reduce_mixture", quick)
+    source, picture = tmp_path / "big.npz", tmp_path / "curve.png"
+    gmmjax.save(source, random_mixture(3, 6, 2))
+    arguments = ["reduce", str(source), "--components", "2-4", "-o", str(tmp_path / "small.npz")]
+    assert main([*arguments, "--plot", str(picture)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[2] for line in lines if line[:2] == ["K", "="]] == ["2", "3", "4"]
+    assert [float(line[5]) for line in lines if line[:2] == ["K", "="]] == [1, 0.666667, 0.5]
+    counts = [gmmjax.load(tmp_path / f"small-{n}.npz").num_components for n in (2, 3, 4)]
+    assert counts == [2, 3, 4]
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_version_and_help(capsys):
@@ -171,7 +201,9 @@ def test_version_and_help(capsys):
 def test_accuracy_on_request(files, capsys):
     assert main(["compare", *files[:2], "--rtol", "0.01", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert all(e["stderr"] <= 0.01 * e["value"] for e in printed.values())
+    estimates = [printed[name] for name in ("kl_pq", "kl_qp", "js")]
+    assert all(e["stderr"] <= 0.01 * e["value"] for e in estimates)
+    assert printed["rtol"] == 0.01
     assert main(["compare", *files[:2], "--rtol", "2", "--json"]) == 2
     _assert_one_line(capsys.readouterr().err, "--rtol: expected a number between 0 and 1")
 
@@ -181,8 +213,16 @@ def test_matrix(files, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["value"][0][0] == printed["value"][1][1] == 0
     np.testing.assert_allclose(printed["value"][0][1], gmmjax.mw2_squared(*files[2:]), rtol=1e-6)
-    assert main(["matrix", *files[:2], "--samples", "256"]) == 0
-    assert files[1] in capsys.readouterr().out
+    assert main(["matrix", *files[:2], "--divergence", "mw2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["p", "q"]
+    assert [line.split()[0] for line in lines[1:3]] == ["p", "q"]
+    assert {len(cell.partition(".")[2]) for line in lines[1:3] for cell in line.split()[1:]} == {5}
+    assert main(["matrix", *files[:2], "--divergence", "mw2", "--csv"]) == 0
+    header, *rows = (line.split(",") for line in capsys.readouterr().out.splitlines())
+    assert header == ["", "p", "q"]
+    assert [row[0] for row in rows] == ["p", "q"]
+    assert [[float(x) for x in row[1:]] for row in rows] == printed["value"]
 
 
 def test_condition(tmp_path, capsys):
@@ -199,10 +239,44 @@ def test_condition(tmp_path, capsys):
         _assert_one_line(capsys.readouterr().err, words)
 
 
-def test_plot(files, tmp_path):
-    target = tmp_path / "out.png"
-    assert main(["plot", *files[:2], "-o", str(target)]) == 0
+def test_matrix_says_how_it_was_found_and_draws(files, tmp_path, capsys):
+    target = tmp_path / "matrix.png"
+    options = ["--samples", "256", "--json", "--plot", str(target)]
+    assert main(["matrix", *files[:2], *options]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["samples"], printed["seed"], printed["divergence"]) == (256, 0, "js")
     assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_of_one_name_are_told_by_their_folders():
+    assert commands._names(["a/x.npz", "b/x.npz"]) == ["a/x.npz", "b/x.npz"]
+    assert commands._names(["a/x.npz", "b/y.npz"]) == ["x", "y"]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_plot_draws_all_files(dim, tmp_path, monkeypatch):
+    """Names of all of them stand in one legend, and what is drawn last hides none."""
+    paths = [str(tmp_path / f"{name}.npz") for name in "abc"]
+    for seed, path in enumerate(paths):
+        gmmjax.save(path, random_mixture(seed, 2, dim))
+    figures = []
+    monkeypatch.setattr(gmmjax.plot.plt, "close", figures.append)
+    assert main(["plot", *paths, "-o", str(tmp_path / "out.png")]) == 0
+    (figure,) = figures
+    legends = figure.legends or [figure.axes[0].get_legend()]
+    assert [text.get_text() for text in legends[0].get_texts()] == paths
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_warnings_are_one_line(files, capsys, monkeypatch):
+    def warn(*_, **options):
+        warnings.warn("too few", stacklevel=1)
+
+    monkeypatch.setattr(commands, "compare_mixtures", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["compare", *files[:2]]) == 0
+    assert capsys.readouterr().err == "gmmjax: warning: too few\n"
 
 
 def test_pickles_are_refused(capsys):

@@ -60,12 +60,38 @@ def matrix(power=1.0):
     )
 
 
+def clustered(order="cluster"):
+    places = np.array([3.0, 0.0, 3.2, 0.1, 3.1])
+    models = dict.fromkeys("abcde")
+    plot.matrix(np.abs(np.subtract.outer(places, places)), models, order=order)
+
+
+def overlay(label="q"):
+    axes = plt.figure(figsize=(4.5, 4.5)).subplots(3, 3)
+    plot.marginals(random_mixture(3, 3, 3), axes, label="p")
+    plot.marginals(random_mixture(4, 30, 3), axes, color="C1", label=label, components=False)
+    axes[0, 0].figure.legend(loc="upper right")
+
+
+def curve(noise=0.05):
+    losses = {n: 2.0 / n**2 for n in range(1, 7)}
+    plot.curve({n: reduction(loss, noise) for n, loss in losses.items()}, label="reduced")
+
+
+def reduction(loss, noise):
+    start, found = gmmjax.Estimate(1.5 * loss, 0.0), gmmjax.Estimate(loss, noise * loss)
+    return types.SimpleNamespace(start=start, loss=found)
+
+
 PICTURES = {  # and an argument with which each becomes another picture
     line: "crouse_10_to_6",
     plane: "pair_vs_wide",
     corner: 4,
     history: 0.3,
     matrix: 2.0,
+    clustered: [0, 1, 2, 3, 4],
+    overlay: "another mixture with a long name",
+    curve: 0.4,
 }
 
 
@@ -135,15 +161,41 @@ def test_single_precision_is_drawn():
 
 
 def test_coordinates_have_names():
-    axes = plot.marginals(random_mixture(0, 2, 2), labels=["age", "income"])
+    g, names = random_mixture(0, 2, 2), ["age", "income"]
+    axes = plot.marginals(g, coordinates=names)
     assert axes[1, 0].get_xlabel() == "age"
     assert axes[1, 0].get_ylabel() == "income"
+    with pytest.warns(DeprecationWarning, match="labels: is called coordinates now"):
+        assert plot.marginals(g, labels=names)[1, 0].get_xlabel() == "age"
 
 
 def test_rows_and_columns_have_names():
     ax = plot.matrix(np.ones((2, 3)), (["a", "b"], ["x", "y", "z"]), plt.figure().subplots())
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["x", "y", "z"]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+    ax = plot.matrix(np.eye(2), {"one": None, "two": None}, plt.figure().subplots())
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "decimals", "written"),
+    [(0.6, None, "0.001"), (12.0, None, "0.0"), (500.0, None, "0"), (12.0, 4, "0.0012")],
+)
+def test_all_numbers_of_a_matrix_have_equally_many_decimals(largest, decimals, written):
+    values = [[0.0012, largest], [largest, 0.0]]
+    ax = plot.matrix(values, ax=plt.figure().subplots(), decimals=decimals)
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[0] == written
+    assert len({len(text.partition(".")[2]) for text in texts}) == 1
+
+
+def test_near_models_stand_side_by_side():
+    places = np.array([3.0, 0.0, 3.2, 0.1, 3.1])
+    distances = np.abs(np.subtract.outer(places, places))
+    ax = plot.matrix(distances, order="cluster", ax=plt.figure().subplots())
+    order = [int(tick.get_text()) for tick in ax.get_yticklabels()]
+    assert set(order[:2]) in ({1, 3}, {0, 2, 4} - {order[2]})
+    np.testing.assert_array_equal(ax.images[0].get_array(), distances[np.ix_(order, order)])
 
 
 @pytest.mark.parametrize(
@@ -156,7 +208,11 @@ def test_rows_and_columns_have_names():
             lambda g: plot.marginals(g, np.empty((2, 2))),
             r"axes: expected an array of shape \(3, 3\)",
         ),
-        (lambda g: plot.marginals(g, labels=["a"]), "labels: expected 3 names, got 1"),
+        (lambda g: plot.marginals(g, coordinates=["a"]), "coordinates: expected 3 names, got 1"),
+        (plot.curve, "results: expected a dict"),
+        (lambda g: plot.matrix(np.ones((2, 3)), order=[0, 1]), "order: is for square matrices"),
+        (lambda g: plot.matrix(np.eye(2), order="size"), 'order: expected "cluster" or the ind'),
+        (lambda g: plot.matrix(np.eye(2), order=[0, 0]), "order: expected"),
         (plot.history, "result: expected losses and stderrs"),
         (lambda g: plot.matrix(np.ones(3)), r"values: expected a matrix, got shape \(3,\)"),
         (
@@ -176,7 +232,7 @@ import sys
 sys.modules["matplotlib"] = None
 import gmmjax
 print("fine")
-import gmmjax.plot
+gmmjax.plot
 """
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
@@ -184,6 +240,19 @@ import gmmjax.plot
     assert result.stdout == "fine\n"
     last = result.stderr.strip().splitlines()[-1]
     assert last == "ImportError: gmmjax.plot needs matplotlib: pip install gmmjax[plot]"
+
+
+def test_plot_is_loaded_when_it_is_first_used():
+    code = """
+import sys, gmmjax
+print("matplotlib" in sys.modules, gmmjax.plot.density.__name__, "matplotlib" in sys.modules)
+gmmjax.pictures
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout == "False density True\n"
+    assert result.stderr.strip().endswith("module 'gmmjax' has no attribute 'pictures'")
 
 
 if __name__ == "__main__":

@@ -178,6 +178,13 @@ def test_a_component_at_infinity_is_nan(leaf, key):
         ),
         (lambda k: np.float64(2) * gmmjax.Estimate(1.0, 0.1), "use .value"),
         (lambda k: np.ones(2) + gmmjax.Estimate(1.0, 0.1), "use .value"),
+        (lambda k: gmmjax.Estimate(1.0, 0.1) < gmmjax.Estimate(2.0, 0.1), "use .value"),
+        (lambda k: np.float64(2) > gmmjax.Estimate(1.0, 0.1), "use .value"),
+        (lambda k: float(gmmjax.Estimate(1.0, 0.1)), "use .value"),
+        (lambda k: jnp.exp(gmmjax.Estimate(1.0, 0.1)), "use .value"),
+        (lambda k: jax.grad(gmmjax.kl_divergence, 2)(k, G, G, num_samples=64), "has_aux=True"),
+        (lambda k: gmmjax.ise(k, G, G), "key: ise is deterministic and takes no key"),
+        (lambda k: gmmjax.kl_bounds(p=G, q=G, key=k), "key: kl_bounds is deterministic"),
     ],
 )
 def test_bad_arguments_are_named(call, message, key):
@@ -246,7 +253,7 @@ class TestDivergences:
                 TypeError, match=f"key.*jax.random.key.*got {type(missing).__name__}"
             ):
                 divergence(missing, g, g)
-        with pytest.raises(TypeError, match="key"):
+        with pytest.raises(TypeError, match="key: .*the key comes first, got GMM"):
             divergence(g, g)
         with pytest.raises(ValueError, match=r"key.*shape \(3,\).*vmap"):
             divergence(jax.random.split(jax.random.key(0), 3), g, g)

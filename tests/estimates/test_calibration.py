@@ -103,6 +103,20 @@ def test_coverage(name):
     assert max(thirds) < 0.8  # all this can fail: intervals three times too short cover far less
 
 
+def test_coverage_in_five_dimensions():
+    """Of KL both ways, for 200 pairs that share their points: a key's errors go together."""
+    spread = (0.3, 1, 3)
+    pairs = stacked(
+        (random_mixture(s, 4, 5, spread[s % 3]), random_mixture(s + 999, 4, 5, 1))
+        for s in range(200)
+    )
+    for sides in (pairs, pairs[::-1]):
+        found, others = (estimates(gmmjax.kl_divergence, sides, seed=seed) for seed in (1, 2))
+        truth = others.value.mean(axis=0), others.value.std(axis=0, ddof=1) / 50**0.5
+        assert 0.92 <= share_covered(found, *truth) <= 0.98
+        assert share_covered(found, *truth, errors=2 / 3) < 0.8
+
+
 def test_coverage_of_a_rare_mode():
     pair = stacked([reference("rare_mode")])
     found = estimates(gmmjax.kl_divergence, pair, num_samples=16_384)

@@ -217,6 +217,19 @@ def test_progress_is_the_same_matrix(key, capsys):
     assert "5/5" in capsys.readouterr().err
 
 
+def test_a_list_and_a_dict_are_batches(key):
+    some = [at(PS, i) for i in range(2)]
+    batch = gmmjax.pairwise(noisy, key, gmmjax.stack(some))
+    close(gmmjax.pairwise(noisy, key, some), batch)
+    close(gmmjax.pairwise(noisy, key, dict(zip("ab", some, strict=True))), batch)
+    close(gmmjax.pairwise(noisy, key, some, tuple(some)).value, batch.value)
+
+
+def test_the_key_comes_second():
+    with pytest.raises(TypeError, match="key: expected a JAX key after the divergence, .* got GMM"):
+        gmmjax.pairwise(noisy, PS)
+
+
 def test_progress_under_jit_is_refused(key):
     with pytest.raises(TypeError, match="progress: .*concrete"):
         jax.jit(lambda ps: gmmjax.pairwise(noisy, key, ps, QS, progress=True))(PS)
@@ -246,7 +259,8 @@ IN_SPACE = gmmjax.stack([random_mixture(0, 2, 3)])
         ((gmmjax.kl_divergence, PS, QS), {}, "key: expected a JAX key"),
         ((gap, None, at(PS, 0)), {}, r"ps: expected a batch.*stack.*\(3, 2\)"),
         ((gap, None, PS, at(PS, 0)), {}, "qs: expected a batch"),
-        ((gap, None, [PS, PS]), {}, "ps: expected a batch.*got list"),
+        ((gap, None, [PS, PS]), {}, r"ps\[0\].means: is a batch"),
+        ((gap, None, PS, []), {}, "qs: expected at least one GMM"),
         ((gap, None, BAD_PS), {}, r"ps\[0\].scale.*\(3, 7\)"),
         ((gap, None, PS, IN_SPACE), {}, "qs: has means.*another dimension"),
         ((gap, None, PS), {"chunk": 0}, "chunk: expected at least 1, got 0"),

@@ -54,6 +54,29 @@ def crouse():
     return gmmjax.reduce_mixture(jax.random.key(0), CROUSE, 5)
 
 
+def test_progress_is_the_same_reduction(planar, reduced, capsys):
+    watched = reduce(jax.random.key(0), planar, 5, progress=True)
+    jax.tree.map(np.testing.assert_array_equal, watched, reduced)
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_ctrl_c_under_a_bar_keeps_what_is_there(planar, reduced, monkeypatch):
+    """Inside a search its best, of several what is done; without a bar it ends everything."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "_changed", interrupted)
+    with pytest.warns(UserWarning, match="reduce_mixture: interrupted"):
+        result = reduce(jax.random.key(0), planar, 5, progress=True)
+    assert result.loss.value <= result.start.value
+    with pytest.raises(KeyboardInterrupt):
+        reduce(jax.random.key(0), planar, 5)
+    with pytest.warns(UserWarning, match="reduce_mixture: interrupted, 1 of 2"):
+        results = reduce(jax.random.key(0), planar, [1, 5], progress=True)
+    assert list(results) == [1]
+
+
 def test_beats_greedy_merging(crouse, key):
     greedy = [crouse_kl(gmmjax.greedy_start(key, CROUSE, 5, cost=cost)) for cost in COSTS]
     assert crouse_kl(crouse.gmm) < 0.45 * min(greedy)

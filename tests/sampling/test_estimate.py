@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gmmjax._sampling import unseen
-from gmmjax._sampling.estimate import Replicates, conclude
+from gmmjax._sampling.estimate import Estimate, Replicates, conclude
 
 MEANS = jnp.array([1.0, 2.0, 3.0, 2.0])
 SPREAD = np.std(MEANS, ddof=1) / 2
@@ -78,3 +78,35 @@ def test_a_point_is_added_where_a_few_carry_the_sum(parts, missed):
 
 def test_nothing_bounds_the_point():
     assert jnp.isinf(unseen.missed_point(jnp.array([8.0] + [0.1] * 7), jnp.inf, 100))
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "shown"),
+    [
+        (0.58934, 0.00042, "0.5893 ± 0.0004"),
+        (11.7, 12.3, "12 ± 12"),
+        (0.16221, 0.00097, "0.162 ± 0.001"),
+        (1e-7, 3e-9, "0.000000100 ± 3e-09"),
+        (0.25, np.inf, "0.25 ± inf"),
+        (2.0, 0.0, "2 ± 0"),
+        (np.nan, np.nan, "nan ± nan"),
+    ],
+)
+def test_an_estimate_is_shown_to_the_digit_that_is_known(value, stderr, shown):
+    assert str(Estimate(jnp.asarray(value), jnp.asarray(stderr))) == shown
+    assert f"{Estimate(value, stderr)}" == shown
+
+
+def test_a_format_is_that_of_the_value():
+    assert f"{Estimate(0.58934, 0.00042):.2f}" == "0.59 ± 0.0004"
+    assert f"{Estimate(0.58934, 0.00042):8.3f}" == "   0.589 ± 0.0004"
+
+
+def test_what_is_no_single_number_is_shown_as_a_tuple():
+    batch = Estimate(jnp.ones(2), jnp.ones(2))
+    assert str(batch) == repr(batch)
+    with pytest.raises(TypeError, match="format .value and .stderr"):
+        format(batch, ".3f")
+    shown = []
+    jax.jit(lambda estimate: shown.append(str(estimate)))(Estimate(1.0, 0.1))
+    assert shown[0].startswith("Estimate(value=")

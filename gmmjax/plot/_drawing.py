@@ -1,4 +1,6 @@
-"""What `gmmjax.plot` draws with: curves, regions, ellipses, and the cells of a matrix."""
+"""What pictures are drawn with: curves, regions, ellipses, and the cells of a matrix."""
+
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ try:
     import matplotlib.pyplot as plt
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Ellipse
+    from matplotlib.ticker import MaxNLocator as MaxNLocator
 except ImportError as error:
     raise ImportError("gmmjax.plot needs matplotlib: pip install gmmjax[plot]") from error
 
@@ -112,11 +115,33 @@ def name_rows_and_columns(ax, rows, columns) -> None:
             tick.set(ha="right", rotation_mode="anchor")
 
 
-def write_numbers(ax, image, values) -> None:
-    """Each number into its cell, white on dark colours."""
+def write_numbers(ax, image, values, decimals=None) -> None:
+    """Each number into its cell, with equally many decimals, white on dark colours."""
+    if decimals is None:
+        decimals = _decimals(values)
     colors = image.to_rgba(values)
     for (i, j), value in np.ndenumerate(values):
         red, green, blue, _ = colors[i, j]
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         style = {"ha": "center", "va": "center", "size": 8}
-        ax.text(j, i, f"{value:.2g}", color="white" if dark else "black", **style)
+        ax.text(j, i, f"{value:.{decimals}f}", color="white" if dark else "black", **style)
+
+
+def _decimals(values):
+    """So many that the largest number has three digits."""
+    finite = np.abs(values[np.isfinite(values)])
+    largest = np.max(finite, initial=0.0)
+    return max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 2
+
+
+def cluster_order(distances) -> np.ndarray:
+    """An order in which near models stand side by side: the leaves of a tree of average linkage."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(distances) < 3:
+        return np.arange(len(distances))
+    symmetric = 0.5 * (distances + distances.T)
+    np.fill_diagonal(symmetric, 0.0)
+    condensed = squareform(np.nan_to_num(symmetric), checks=False)
+    return leaves_list(linkage(condensed, "average", optimal_ordering=True))
