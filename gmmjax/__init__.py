@@ -64,6 +64,7 @@ from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._populations.em import em
 from gmmjax._reduction.costs import runnalls, salmond, west, williams
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, random_start
@@ -93,6 +94,7 @@ __all__ = [  # what help(gmmjax) lists
     "covariance",
     "covariances",
     "cross_entropy",
+    "em",
     "entropy",
     "entropy_bounds",
     "entropy_quadrature",
