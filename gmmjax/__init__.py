@@ -65,6 +65,7 @@ from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._populations.em import em
+from gmmjax._populations.refits import refits
 from gmmjax._reduction.costs import runnalls, salmond, west, williams
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, random_start
@@ -146,6 +147,7 @@ __all__ = [  # what help(gmmjax) lists
     "pairwise",
     "random_start",
     "reduce_mixture",
+    "refits",
     "renyi2_entropy",
     "renyi_divergence",
     "responsibilities",
