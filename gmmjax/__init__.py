@@ -64,7 +64,9 @@ from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._populations.bootstrap import bootstrap
 from gmmjax._populations.em import em
+from gmmjax._populations.interval import DataEstimate
 from gmmjax._populations.refits import refits
 from gmmjax._reduction.costs import runnalls, salmond, west, williams
 from gmmjax._reduction.reduce import reduce_mixture
@@ -79,6 +81,7 @@ __version__ = metadata.version("gmmjax")
 __all__ = [  # what help(gmmjax) lists
     "Bounds",
     "Comparison",
+    "DataEstimate",
     "Estimate",
     "FitResult",
     "GMM",
@@ -87,6 +90,7 @@ __all__ = [  # what help(gmmjax) lists
     "Unconstrained",
     "affine",
     "bhattacharyya_distance",
+    "bootstrap",
     "cauchy_schwarz_divergence",
     "chi2_divergence",
     "compare",

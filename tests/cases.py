@@ -300,4 +300,4 @@ NOT_IN_TABLE |= {"natural_gradient"}
 # rest.
 NOT_IN_TABLE |= {"fit_to_density", "importance_diagnostics"}
 # Takes rows, and refuses gradients; its own tests ask for the rest.
-NOT_IN_TABLE |= {"em", "refits"}
+NOT_IN_TABLE |= {"em", "refits", "bootstrap", "DataEstimate"}
