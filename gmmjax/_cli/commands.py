@@ -8,6 +8,8 @@ import sys
 import jax
 import numpy as np
 
+from gmmjax._cli.data import from_data
+from gmmjax._cli.data import table as data_table
 from gmmjax._cli.demo import run
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
@@ -43,9 +45,12 @@ def compare(arguments):
     """KL both ways and JS of two files."""
     p, q = load(arguments.p), load(arguments.q)
     key = jax.random.key(arguments.seed)
+    data = arguments.data and from_data(key, p, q, arguments.data, arguments.samples)
     if arguments.json:
         found = estimates(key, p, q, arguments.samples, arguments.rtol)
-        _print_json({name: _plain(estimate()) for name, estimate in found.items()})
+        tree = {name: _plain(estimate()) for name, estimate in found.items()}
+        of_data = {name: _finite_leaves(found) for name, found in (data or {}).items()}
+        _print_json({**tree, "data": of_data} if data else tree)
         return
     table = compare_mixtures(
         key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
@@ -54,6 +59,8 @@ def compare(arguments):
     print(f"p  {arguments.p:<{width}}  {_describe(p)}")
     print(f"q  {arguments.q:<{width}}  {_describe(q)}")
     print(f"\n{table}\n")
+    if data:
+        print(f"{data_table(table._asdict(), data)}\n")
     print(f"{_effort(arguments)}, seed {arguments.seed}")
 
 
@@ -161,6 +168,10 @@ def _print_json(tree):
 
 def _plain(estimate):
     return {"value": _finite(estimate.value), "stderr": _finite(estimate.stderr)}
+
+
+def _finite_leaves(found):
+    return {name: _finite(leaf) for name, leaf in found._asdict().items()}
 
 
 def _rows(table):

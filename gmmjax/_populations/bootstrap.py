@@ -114,21 +114,38 @@ def bootstrap(
       True
     """
     check_function("divergence", divergence)
-    check_key(key)
-    sides = _checked_sides(p, x, q, y)
     if check_count("num_resamples", num_resamples) < 2:
         raise ValueError("num_resamples: expected at least 2, for a spread, got 1")
     level = check_between("level", level, 0.0, 1.0)
     if not is_traced(level) and level == 1.0:
         raise ValueError("level: expected a number below 1, got 1.0")
+    (found,) = bootstrap_all([divergence], key, p, x, q, y, num_resamples, level)
+    return found
+
+
+def bootstrap_all(
+    divergences: Sequence[Callable],
+    key,
+    p: GMM,
+    x,
+    q: GMM | None = None,
+    y=None,
+    num_resamples: int = 200,
+    level: float | jax.Array = 0.95,
+) -> list[DataEstimate]:
+    """The same for several functions, from the same refits."""
+    check_key(key)
+    sides = _checked_sides(p, x, q, y)
     *streams, common = jax.random.split(key, len(sides) + 1)
     fits = [
         fit_and_refit(stream, side, num_resamples)
         for stream, side in zip(streams, sides, strict=True)
     ]
-    found = estimate(divergence, common, [g for g, _ in fits], level)
+    found = [estimate(f, common, [g for g, _ in fits], level) for f in divergences]
     if not is_traced(found, sides):
-        _tell(found, sides, [batch for _, batch in fits], properties(divergence).nonnegative)
+        _tell_of_fits(sides, [batch for _, batch in fits])
+        for function, result in zip(divergences, found, strict=True):
+            _tell_of_values(result, properties(function).nonnegative)
     return found
 
 
@@ -180,28 +197,32 @@ def _values(mixtures, key, divergence):
         return jax.lax.map(value, mixtures, batch_size=together)
 
 
-def _tell(found, sides, batches, nonnegative):
-    """Warn of what can be seen to have failed."""
+def _tell_of_fits(sides, batches):
+    """Warn of fits that can be seen to have failed."""
     names = [("p", "x"), ("q", "y")]
     for (name, data), side, batch in zip(names, sides, batches, strict=False):
-        warn_of(batch, f"bootstrap: of {name}")
+        warn_of(batch, f"bootstrap: of {name}", stacklevel=5)
         count = _num_parameters(side.gmm)
         if len(side.x) < FEW_ROWS * count:
             warnings.warn(
                 f"bootstrap: {data} has {len(side.x)} rows for the {count} parameters of {name}; "
                 f"with fewer than {FEW_ROWS} for each the interval covers too seldom",
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+def _tell_of_values(found, nonnegative):
+    """Warn of values that are not such as intervals are made of."""
     if not jnp.isfinite(found.stderr):
         warnings.warn(
             "bootstrap: the function is not finite at some of the refits, and has no error",
-            stacklevel=3,
+            stacklevel=4,
         )
     if nonnegative and found.lower <= 0:
         warnings.warn(
             "bootstrap: the interval reaches 0, the least value there is: these rows do not tell "
             "the populations apart, and near 0 stderr is too large",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -81,7 +81,7 @@ def refits(key, g: GMM, x, *, num_resamples: int = 200) -> GMM:
     return found.gmm
 
 
-def warn_of(found: Refits, what: str) -> None:
+def warn_of(found: Refits, what: str, stacklevel: int = 3) -> None:
     """Say how many refits went wrong, where values are concrete."""
     if is_traced(found):
         return
@@ -90,13 +90,13 @@ def warn_of(found: Refits, what: str) -> None:
         warnings.warn(
             f"{what}, {unfinished} of {count} fits to resampled rows had not converged after "
             f"{MOST_STEPS} steps; its components may overlap too much to be told apart",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     if collapsed := int(jnp.sum(found.collapsed)):
         warnings.warn(
             f"{what}, {collapsed} of {count} fits to resampled rows had a component collapse onto "
             "a few of them; it may have more components than its rows can tell",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 
