@@ -220,8 +220,8 @@ def _tell_of_values(found, nonnegative):
         )
     if nonnegative and found.lower <= 0:
         warnings.warn(
-            "bootstrap: the interval reaches 0, the least value there is: these rows do not tell "
-            "the populations apart, and near 0 stderr is too large",
+            "bootstrap: the interval reaches 0, the least value there is: either the populations "
+            "are nearly the same, where stderr is too large, or their rows are too few to tell",
             stacklevel=4,
         )
 
