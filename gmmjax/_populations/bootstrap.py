@@ -72,7 +72,7 @@ def bootstrap(
     numbers of components and apart, with rows enough (`tests/benchmarks/coverage.md`). It fails:
 
     * where p = q, or nearly so: the divergence is at its least value, the estimate is no normal,
-      and `stderr` is twice too large. The interval then begins at 0, of which a warning tells;
+      and `stderr` is a few times too large. The interval then begins at 0, which a warning tells;
     * with fewer than about five rows for each parameter, of which a warning tells;
     * where components overlap so much, or hold so few rows, that fits do not converge or collapse,
       of which warnings tell;
