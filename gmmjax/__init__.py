@@ -68,6 +68,10 @@ from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
+from gmmjax._populations.bootstrap import bootstrap
+from gmmjax._populations.em import em
+from gmmjax._populations.interval import DataEstimate
+from gmmjax._populations.refits import refits
 from gmmjax._reduction.costs import runnalls, salmond, west, williams
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, random_start
@@ -95,6 +99,7 @@ def __getattr__(name):
 __all__ = [  # what help(gmmjax) lists
     "Bounds",
     "Comparison",
+    "DataEstimate",
     "Estimate",
     "FitResult",
     "GMM",
@@ -103,6 +108,7 @@ __all__ = [  # what help(gmmjax) lists
     "Unconstrained",
     "affine",
     "bhattacharyya_distance",
+    "bootstrap",
     "cauchy_schwarz_divergence",
     "cdf",
     "chi2_divergence",
@@ -115,6 +121,7 @@ __all__ = [  # what help(gmmjax) lists
     "covariance",
     "covariances",
     "cross_entropy",
+    "em",
     "entropy",
     "entropy_bounds",
     "entropy_quadrature",
@@ -173,6 +180,7 @@ __all__ = [  # what help(gmmjax) lists
     "quantile",
     "random_start",
     "reduce_mixture",
+    "refits",
     "renyi2_entropy",
     "renyi_divergence",
     "reorder",

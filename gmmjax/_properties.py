@@ -1,6 +1,7 @@
 """What holds for a divergence whatever its arguments, said once, where it is defined."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -14,13 +15,25 @@ class Properties(NamedTuple):
     symmetric: bool = False  # f(p, q) = f(q, p)
     zero_at_equality: bool = False  # f(p, p) = 0
     skewed_by: str | None = None  # a keyword that takes the symmetry where it is given
+    at_most: float = math.inf  # f(p, q) is not above it
+    signed: bool = False  # f(p, q) may be below 0, though it is 0 at equality
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether f(p, q) ≥ 0 is known: 0 at equality is then its least value."""
+        return self.zero_at_equality and not self.signed
 
 
 def divergence(
-    *, symmetric: bool = False, zero_at_equality: bool = False, skewed_by: str | None = None
+    *,
+    symmetric: bool = False,
+    zero_at_equality: bool = False,
+    skewed_by: str | None = None,
+    at_most: float = math.inf,
+    signed: bool = False,
 ) -> Callable[[Function], Function]:
     """Say what holds for the function that is defined below; it stays what it is."""
-    known = Properties(symmetric, zero_at_equality, skewed_by)
+    known = Properties(symmetric, zero_at_equality, skewed_by, at_most, signed)
 
     def mark(function: Function) -> Function:
         setattr(function, _ATTRIBUTE, known)

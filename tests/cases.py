@@ -318,3 +318,5 @@ NOT_IN_TABLE |= {"natural_gradient"}
 # Take a density, and no gradient passes through the choices they make; their own tests ask for the
 # rest.
 NOT_IN_TABLE |= {"fit_to_density", "importance_diagnostics"}
+# Takes rows, and refuses gradients; its own tests ask for the rest.
+NOT_IN_TABLE |= {"em", "refits", "bootstrap", "DataEstimate"}

@@ -12,7 +12,7 @@ from gmmjax._properties import divergence
 from gmmjax._validate import keyless
 
 
-@divergence(zero_at_equality=True)
+@divergence(zero_at_equality=True, signed=True)
 @keyless
 def kl_variational(p: GMM, q: GMM) -> jax.Array:
     r"""Hershey and Olsen's variational approximation of KL(p‖q), in nats; NOT a bound.
@@ -57,7 +57,7 @@ def _kl_variational(p, q):
     return own - other
 
 
-@divergence(zero_at_equality=True)
+@divergence(zero_at_equality=True, signed=True)
 @keyless
 def kl_product(p: GMM, q: GMM) -> jax.Array:
     r"""Product-of-Gaussians approximation of KL(p‖q), in nats; NOT a bound.
@@ -143,7 +143,7 @@ def _kl_matched(p, q):
     return jnp.sum(jnp.exp(log_w) * (nearest + finite))
 
 
-@divergence(zero_at_equality=True)
+@divergence(zero_at_equality=True, signed=True)
 @keyless
 def kl_unscented(p: GMM, q: GMM) -> jax.Array:
     r"""Unscented approximation of KL(p‖q), in nats; NOT a bound.

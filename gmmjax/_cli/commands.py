@@ -12,6 +12,8 @@ import numpy as np
 
 from gmmjax._algebra.condition import condition as condition_mixture
 from gmmjax._cli import pictures
+from gmmjax._cli.data import from_data
+from gmmjax._cli.data import table as data_table
 from gmmjax._cli.demo import run
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
@@ -46,21 +48,22 @@ def demo(_):
 def compare(arguments):
     """KL both ways and JS of two files, between bounds, and closed forms."""
     p, q = _load_all([arguments.p, arguments.q])
+    key = jax.random.key(arguments.seed)
+    data = arguments.data and from_data(key, p, q, arguments.data, arguments.samples)
     found = compare_mixtures(
-        jax.random.key(arguments.seed),
-        p,
-        q,
-        num_samples=arguments.samples,
-        rtol=arguments.rtol,
-        progress=_has_bars(),
+        key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
     )
     if arguments.json:
-        _print_json({"p": arguments.p, "q": arguments.q, **_effort(arguments), **_plain(found)})
+        of_data = {name: _finite_leaves(one) for name, one in (data or {}).items()}
+        tree = {"p": arguments.p, "q": arguments.q, **_effort(arguments), **_plain(found)}
+        _print_json({**tree, "data": of_data} if data else tree)
         return
     width = max(len(arguments.p), len(arguments.q))
     print(f"p  {arguments.p:<{width}}  {_describe(p)}")
     print(f"q  {arguments.q:<{width}}  {_describe(q)}")
     print(f"\n{found}\n")
+    if data:
+        print(f"{data_table(found._asdict(), data)}\n")
     if arguments.rtol is None:
         print(f"{arguments.samples} samples per mixture, seed {arguments.seed}")
     else:
@@ -239,6 +242,10 @@ def _has_bars():
 
 def _print_json(tree):
     print(json.dumps(tree, allow_nan=False))
+
+
+def _finite_leaves(found):
+    return {name: _finite(leaf) for name, leaf in found._asdict().items()}
 
 
 def _rows(table):

@@ -103,6 +103,12 @@ def _add_compare(commands):
     )
     _add_seed(command)
     _add_json(command)
+    command.add_argument(
+        "--data",
+        nargs=2,
+        metavar=("x", "y"),
+        help="the rows they were fitted to, .npy or .csv: how sure the populations are",
+    )
     command.set_defaults(command=_command("compare"))
 
 

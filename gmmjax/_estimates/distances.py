@@ -18,7 +18,7 @@ from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import keyed
 
 
-@divergence(symmetric=True, zero_at_equality=True)
+@divergence(symmetric=True, zero_at_equality=True, at_most=1.0)
 @keyed
 def total_variation(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol
@@ -62,7 +62,7 @@ def total_variation(
     return _bounded_by_one(key, p, q, _total_variation, num_samples, num_replicates, points)
 
 
-@divergence(symmetric=True, zero_at_equality=True)
+@divergence(symmetric=True, zero_at_equality=True, at_most=1.0)
 @keyed
 def squared_hellinger(
     key, p: GMM, q: GMM, *, num_samples: int = 16_384, num_replicates: int = 32, points=sobol

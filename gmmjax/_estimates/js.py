@@ -1,5 +1,6 @@
 """Jensen–Shannon divergences, of two mixtures and of many."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -14,7 +15,7 @@ from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, is_traced, keyed
 
 
-@divergence(symmetric=True, zero_at_equality=True, skewed_by="weight")
+@divergence(symmetric=True, zero_at_equality=True, skewed_by="weight", at_most=math.log(2))
 @keyed
 def js_divergence(
     key,

@@ -117,7 +117,7 @@ def gaussian_bhattacharyya(p: GMM, q: GMM) -> jax.Array:
     return _bhattacharyya(*_one_component(*common_float(p=p, q=q)))
 
 
-@divergence(symmetric=True, zero_at_equality=True)
+@divergence(symmetric=True, zero_at_equality=True, at_most=1.0)
 @keyless
 def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
     r"""Squared Hellinger distance of two Gaussians; exact, in [0, 1], no unit.

@@ -1,5 +1,7 @@
 """Divergences by numerical integration, in one and two dimensions."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -56,7 +58,7 @@ def _kl_quadrature(p, q):
     return integrate(fn, [p, q])
 
 
-@divergence(symmetric=True, zero_at_equality=True)
+@divergence(symmetric=True, zero_at_equality=True, at_most=math.log(2))
 @keyless
 def js_quadrature(p: GMM, q: GMM) -> jax.Array:
     r"""Jensen–Shannon divergence by numerical integration, in nats; D = 1 or 2.

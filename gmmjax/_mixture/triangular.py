@@ -44,6 +44,18 @@ def _tril_inverse_jvp(primals, tangents):
 @jax.custom_jvp
 def cholesky(matrix: jax.Array) -> jax.Array:
     """Lower Cholesky factors of `(..., D, D)`, NaN where a matrix is not positive definite."""
+    return _cholesky(matrix, None)
+
+
+def floored_cholesky(matrix: jax.Array, least: jax.typing.ArrayLike) -> jax.Array:
+    """The same with no squared pivot below `least`: variances given the coordinates before.
+
+    Without a rule for derivatives.
+    """
+    return _cholesky(matrix, least)
+
+
+def _cholesky(matrix, least):
     # One column of all matrices at a time: the batch is the long axis here, not D.
     dim = matrix.shape[-1]
 
@@ -51,9 +63,10 @@ def cholesky(matrix: jax.Array) -> jax.Array:
         rest, lower = state
         pivot = jax.lax.dynamic_slice_in_dim(rest, j, 1, axis=-1)[..., 0]
         here = (jnp.arange(dim) == j).reshape((1,) * (matrix.ndim - 2) + (dim,))
-        below = (jnp.arange(dim) >= j).reshape(here.shape)
-        root = jnp.sqrt(jnp.sum(jnp.where(here, pivot, 0.0), axis=-1, keepdims=True))
-        pivot = jnp.where(below, pivot, 0.0) / root
+        below = (jnp.arange(dim) > j).reshape(here.shape)
+        square = jnp.sum(jnp.where(here, pivot, 0.0), axis=-1, keepdims=True)
+        root = jnp.sqrt(square if least is None else jnp.maximum(square, least))
+        pivot = jnp.where(here, root, jnp.where(below, pivot, 0.0) / root)
         return rest - pivot[..., :, None] * pivot[..., None, :], jnp.where(
             here[..., None, :], pivot[..., None], lower
         )

@@ -8,6 +8,7 @@ from cases import random_mixture
 
 import gmmjax
 from gmmjax._mixture.gmm import index
+from gmmjax._populations import moments
 from gmmjax._reduction import em, standardise
 
 WIDTH = 1e-3  # of components that lie about 1 from 0
@@ -25,7 +26,7 @@ def narrow(dtype):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_moments_of_narrow_components_keep_their_digits(dtype, full):
     means, x, member = narrow(dtype)
-    found = em._moments(jnp.asarray(member), jnp.asarray(means), jnp.asarray(x), full)
+    found = moments.moments(jnp.asarray(member), jnp.asarray(means), jnp.asarray(x), full)
     gaps = x.astype(float) - means[:, :, None].astype(float)
     mean = np.einsum("kn,kin->ki", member, gaps)
     square = np.einsum("kn,kin,kjn->kij", member, gaps, gaps)

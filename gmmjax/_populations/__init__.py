@@ -1,0 +1,1 @@
+"""Mixtures as estimates from rows of data: fits, refits, and what they say of the populations."""

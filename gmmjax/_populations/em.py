@@ -1,0 +1,158 @@
+"""Maximum likelihood by EM from a start."""
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax._fitting.fit import FitResult
+from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._populations import fixed_point, rows
+from gmmjax._populations.fixed_point import Floor, Run, Stop
+from gmmjax._populations.moments import Cloud
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._validate import check_count, is_traced
+
+# Of the variance of the rows: what a component has at least.
+LEAST_VARIANCE = 1e-6
+
+
+def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13) -> FitResult:
+    r"""Maximum likelihood from rows of data by EM, from a start.
+
+    .. math:: \max_g \sum_i v_i \log g(x_i)
+
+    Each step takes two of EM, an extrapolation through them, and a third from there, which is kept
+    where it loses nothing: a tenth of the steps where components overlap. The result is the local
+    maximum that the start leads to, in the structure of `init`: full, diagonal or spherical
+    covariances, or one for all components. Components that are absent stay so. Works under `jit`
+    and `vmap`: under `vmap` over `weights` all fits share their rows, in products of matrices.
+
+    The likelihood has no maximum: a component that shrinks onto a point makes it infinite. The
+    variance of a component along each coordinate, given the coordinates before it, is therefore at
+    least a millionth of that of all rows along it. This has no unit and changes no fit that does
+    not meet it, while scikit-learn adds `reg_covar` to all variances, whatever the unit of x.
+
+    For starts, and for how many components there are, see scikit-learn, and
+    `gmmjax.interop.from_sklearn`.
+
+    Args:
+      x: rows `(N, D)`, of numbers; a data frame stands for its values.
+      init: the start, such as a fit of scikit-learn.
+      weights: `(N,)` how much each row counts, at least 0; all alike by default.
+      num_steps: how many steps at most, a Python int.
+      tol: a step that lowers the loss by less ends the fit, in nats. By default means and scales
+        have six digits; 0 goes on to rounding.
+
+    Returns:
+      A `FitResult`: `loss` is the mean negative log-likelihood of a row with its standard error
+      over rows, `start` that of `init`, `losses` what it was before each step, `gradient_norms` how
+      long the steps were, and `converged` whether `tol` ended the fit. `stderrs` and `num_skipped`
+      are 0.
+
+    Raises:
+      TypeError: `init` is not a `GMM`, `x` is a sparse matrix, `num_steps` is not an int, or a
+        gradient is asked for. The result moves with its rows and not with `init`: for its spread
+        see `gmmjax.refits`, and for a loss of x that has a gradient use `gmmjax.log_prob`.
+      ValueError: shapes disagree; `x` has a row that is not finite, a constant column, or fewer
+        rows than components; `weights` are negative, not finite or all 0.
+
+    Reference:
+      Dempster, Laird and Rubin (1977), "Maximum likelihood from incomplete data via the EM
+      algorithm"; Varadhan and Roland (2008), "Simple and globally convergent methods for
+      accelerating the convergence of any EM algorithm", scheme S3.
+
+    Example:
+      >>> import gmmjax, jax.numpy as jnp
+      >>> x = jnp.array([[-2.1], [-1.9], [1.8], [2.0], [2.2]])
+      >>> start = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
+      >>> found = gmmjax.em(x, start)
+      >>> print(found.gmm.means.round(3).T, bool(found.converged))
+      [[-2.  2.]] True
+    """
+    init = as_float("init", init)
+    x = rows.check_rows("x", x, init)
+    dtype = jnp.result_type(x, init.means)
+    weights = rows.check_row_weights(weights, len(x), dtype)
+    num_steps = check_count("num_steps", num_steps)
+    if not is_traced(tol) and not tol >= 0:
+        raise ValueError(f"tol: expected a number of at least 0, got {tol}")
+    init = GMM(*(leaf.astype(dtype) for leaf in init))
+    arguments = _refuse_gradients((x.astype(dtype), init, weights))
+    return _em(*arguments, jnp.asarray(tol, dtype), num_steps)
+
+
+@jax.custom_jvp
+def _refuse_gradients(arguments):
+    return arguments
+
+
+@_refuse_gradients.defjvp
+def _refused(*_):
+    raise TypeError(
+        "em: has no gradient, for it iterates until it stops; take its result as a constant with "
+        "jax.lax.stop_gradient(x), minimise -mean(gmmjax.log_prob(g, x)) by gradient with "
+        "gmmjax.fit, or see gmmjax.refits for how the result moves with its rows"
+    )
+
+
+@jax.jit(static_argnums=4)
+def _em(x, init, weights, tol, num_steps):
+    frame = rows.frame(x, init)
+    cloud = rows.cloud(frame, x)
+    cloud = cloud._replace(weight=rows.in_blocks(weights, len(cloud.x)))
+    start = usable(rows.into(frame, init))
+    run = maximise(start, cloud, tol, num_steps, num_steps)
+    found = rows.out_of(frame, run.gmm)
+    volume = jnp.sum(jnp.log(frame.size))
+    return FitResult(
+        gmm=_absent_as_before(found, init),
+        loss=_loss(run.gmm, cloud, volume),
+        start=_loss(start, cloud, volume),
+        num_steps=run.num_steps,
+        num_skipped=jnp.zeros((), int),
+        converged=~run.moving,
+        losses=run.record.loss + volume,
+        stderrs=jnp.zeros_like(run.record.loss) * run.record.loss,
+        gradient_norms=run.record.length,
+    )
+
+
+def maximise(start: GMM, c: Cloud, tol, num_steps, num_records: int = 1) -> Run:
+    """EM in the frame of the rows."""
+    # Log-densities are of the order of the dimension there.
+    rounding = 4 * jnp.finfo(c.x.dtype).eps * start.dim
+    stop = Stop(0.0, jnp.maximum(tol, rounding))
+    floor = Floor(0.0, LEAST_VARIANCE)
+    return fixed_point.run(start, c, floor, stop, num_steps, len(c.x), num_records)
+
+
+def usable(g: GMM) -> GMM:
+    """With something finite in place of what stands in absent components."""
+    present = g.logits > -jnp.inf
+    means = jnp.where(present[:, None], g.means, 0.0)
+    if len(g.scale) < g.num_components:
+        return g._replace(means=means)
+    unit = jnp.ones_like(g.scale)
+    if g.scale.ndim > g.means.ndim:
+        unit = jnp.broadcast_to(jnp.eye(g.dim, dtype=unit.dtype), unit.shape)
+    present = present.reshape(-1, *[1] * (g.scale.ndim - 1))
+    return GMM(g.logits, means, jnp.where(present, g.scale, unit))
+
+
+def _absent_as_before(g, init):
+    """Components that were absent, to the bit."""
+    absent = jnp.isneginf(init.logits)
+    means = jnp.where(absent[:, None], init.means, g.means)
+    if len(g.scale) < g.num_components:
+        return g._replace(means=means)
+    absent = absent.reshape(-1, *[1] * (g.scale.ndim - 1))
+    return GMM(g.logits, means, jnp.where(absent, init.scale, g.scale))
+
+
+def _loss(g, c, volume):
+    """The mean of −log g over weighted rows, with its standard error."""
+    losses = volume - rows.log_likelihoods(g, c)
+    share = c.weight / jnp.sum(c.weight)
+    value = jnp.vdot(share, losses)
+    count = jnp.sum(share > 0)
+    variance = jnp.sum(share**2 * (losses - value) ** 2) * count / (count - 1)
+    return Estimate(value, jnp.sqrt(variance))

@@ -1,0 +1,163 @@
+"""The fixed point of forward KL: each component takes the moments of what it is responsible for.
+
+On points of a mixture it leads to the nearest mixture of fewer components, and on rows of data to
+the maximum of the likelihood, where it is known as EM.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax._mixture import triangular
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.unconstrained import constrain, unconstrain
+from gmmjax._populations.moments import Cloud, Sums, expect, is_full, outer
+
+# A component that is responsible for less of p is dead: its moments would be those of a few points.
+MIN_WEIGHT = 1e-8
+
+
+class Floor(NamedTuple):
+    """What keeps components from collapsing onto points."""
+
+    added: jax.typing.ArrayLike  # to all variances
+    least: jax.typing.ArrayLike  # variance of a coordinate, given those before it
+
+
+class Stop(NamedTuple):
+    """Iterations end where one brings less than `relative` of the loss, and `absolute`."""
+
+    relative: jax.typing.ArrayLike
+    absolute: jax.typing.ArrayLike
+
+
+class Record(NamedTuple):
+    """How the first steps of a run went: NaN after it has stopped."""
+
+    loss: jax.Array  # before each step
+    length: jax.Array  # of each step, in free parameters
+
+
+class Run(NamedTuple):
+    """A mixture on its way to the fixed point, and KL on the cloud."""
+
+    gmm: GMM
+    loss: jax.Array
+    num_steps: jax.Array
+    moving: jax.Array
+    record: Record
+
+
+def run(
+    start: GMM, c: Cloud, floor: Floor, stop: Stop, num_steps, num_blocks, num_records: int = 1
+) -> Run:
+    """Iterate on the first blocks until the loss falls no more."""
+    dtype = c.x.dtype
+    nothing = jnp.full(num_records, jnp.nan, dtype)
+    state = Run(
+        start,
+        jnp.full((), jnp.inf, dtype),
+        jnp.zeros((), int),
+        jnp.ones((), bool),
+        Record(nothing, nothing),
+    )
+
+    def goes_on(state):
+        return (state.num_steps < num_steps) & state.moving
+
+    def iterate(state):
+        gmm, loss, now = _squarem_step(state.gmm, c, floor, num_blocks)
+        enough = stop.relative * jnp.maximum(loss, 0.0) + stop.absolute
+        stalled = state.loss - loss < enough
+        at = state.num_steps
+        record = jax.tree.map(lambda past, x: past.at[at].set(x, mode="drop"), state.record, now)
+        return Run(gmm, loss, at + 1, ~stalled, record)
+
+    return jax.lax.while_loop(goes_on, iterate, state)
+
+
+def _squarem_step(start, c, floor, num_blocks):
+    """Two steps, an extrapolation through them, and a third that is kept where it loses no more.
+
+    Squared extrapolation: Varadhan and Roland (2008), "Simple and globally convergent methods",
+    scheme S3.
+    """
+    once, first_loss = _step(start, c, floor, num_blocks)
+    twice, loss = _step(once, c, floor, num_blocks)
+    extrapolated, length = _extrapolate(unconstrain(start), unconstrain(once), unconstrain(twice))
+    far = _step(constrain(extrapolated), c, floor, num_blocks)
+    better = far[1] <= loss
+    gmm, loss = jax.tree.map(lambda a, b: jnp.where(better, a, b), far, (twice, loss))
+    return gmm, loss, Record(first_loss, length)
+
+
+def _extrapolate(start, once, twice):
+    """Where the two steps lead on a parabola, in free parameters, and the length of the first."""
+    r = jax.tree.map(_difference, once, start)
+    second = jax.tree.map(_difference, twice, once)
+    v = jax.tree.map(jnp.subtract, second, r)
+    length = _norm(r)
+    growth = jnp.maximum(length / jnp.maximum(_norm(v), 1e-12), 1.0)
+
+    def move(start, r, v):
+        return start + 2 * growth * r + growth**2 * v
+
+    return jax.tree.map(move, start, r, v), length
+
+
+def _difference(new, old):
+    """Zero between two logits of −inf, which stay where they are."""
+    difference = new - old
+    return jnp.where(jnp.isfinite(difference), difference, 0.0)
+
+
+def _norm(tree):
+    return jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in tree))
+
+
+def _step(g, c, floor, num_blocks):
+    """Responsibilities, then the mixture of their moments; and the loss of `g`."""
+    sums = expect(g, c, num_blocks)
+    return _of_moments(g, sums, floor), sums.loss
+
+
+def _of_moments(g: GMM, sums: Sums, floor: Floor) -> GMM:
+    """The mixture of weighted moments, in the structure of `g`."""
+    alive = ~(sums.mass <= MIN_WEIGHT)  # NaN is not dead
+    mass = jnp.where(alive, sums.mass, 1.0)
+    shift = sums.first / mass[:, None]
+    if is_full(g):
+        spread = sums.second / mass[:, None, None] - outer(shift, shift)
+    else:
+        spread = sums.second / mass[:, None] - shift**2
+    if len(g.scale) < g.num_components:
+        spread = _pooled(spread, jnp.where(alive, sums.mass, 0.0))
+    scale = _scale(spread, g, floor)
+    logits = jnp.where(alive, jnp.log(mass), -jnp.inf)
+    means = _where(alive, g.means + shift, g.means)
+    tied = len(scale) < g.num_components
+    return GMM(logits, means, scale if tied else _where(alive, scale, g.scale))
+
+
+def _pooled(spread, mass):
+    """The average of covariances or variances over components, with a leading 1."""
+    mass = mass.reshape(-1, *[1] * (spread.ndim - 1))
+    return jnp.sum(mass * spread, axis=0, keepdims=True) / jnp.sum(mass)
+
+
+def _scale(spread, g, floor):
+    """Factors of covariances `(K or 1, D, D)`, or deviations of variances `(K or 1, D)`."""
+    if is_full(g):
+        added = floor.added * jnp.eye(g.dim, dtype=spread.dtype)
+        return triangular.floored_cholesky(spread + added[None], floor.least)
+    variance = spread + floor.added
+    if g.scale.ndim < g.means.ndim:
+        variance = jnp.mean(variance, axis=1)
+    return jnp.sqrt(jnp.maximum(variance, floor.least))
+
+
+def _where(alive, new, old):
+    """The new entries of components that are alive, the old ones of others."""
+    alive = alive.reshape(-1, *[1] * (new.ndim - 1))
+    return jnp.where(alive, new, old)

@@ -1,0 +1,236 @@
+"""Maximum likelihood by EM: against scikit-learn, over weights, structures and bad rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import random_mixture
+
+import gmmjax
+from gmmjax._populations.em import LEAST_VARIANCE
+
+
+@pytest.fixture(scope="module")
+def x():
+    """Rows of three components that overlap a little."""
+    return np.asarray(gmmjax.sample(jax.random.key(0), population(), 400))
+
+
+def population():
+    return random_mixture(0, 3, 2, spread=3.0)
+
+
+def start(x, kind):
+    """A rough fit of scikit-learn, and scikit-learn going on from it."""
+    mixture = pytest.importorskip("sklearn.mixture").GaussianMixture
+    first = mixture(3, covariance_type=kind, random_state=0, max_iter=3, tol=0.0).fit(x)
+    finish = mixture(
+        3,
+        covariance_type=kind,
+        weights_init=first.weights_,
+        means_init=first.means_,
+        precisions_init=first.precisions_,
+        reg_covar=0.0,
+        tol=0.0,
+        max_iter=800,
+    )
+    return gmmjax.interop.from_sklearn(first), finish
+
+
+@pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_agrees_with_scikit_learn(x, kind):
+    init, model = start(x, kind)
+    expected = gmmjax.interop.from_sklearn(model.fit(x))
+    found = gmmjax.em(x, init)
+    assert found.converged
+    assert found.gmm.scale.shape == init.scale.shape
+    assert found.loss.value == pytest.approx(-model.score(x), abs=1e-9)
+    assert found.loss.value < found.start.value - 1e-4
+    np.testing.assert_allclose(gmmjax.weights(found.gmm), gmmjax.weights(expected), atol=1e-6)
+    np.testing.assert_allclose(found.gmm.means, expected.means, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.gmm.scale, expected.scale, rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def init():
+    g = population()
+    return g._replace(means=g.means + 0.5, scale=1.5 * g.scale)
+
+
+@pytest.fixture(scope="module")
+def found(x, init):
+    return gmmjax.em(x, init)
+
+
+def test_the_loss_is_the_mean_negative_log_likelihood(x, init, found):
+    losses = -gmmjax.log_prob(found.gmm, x)
+    assert found.loss.value == pytest.approx(np.mean(losses))
+    assert found.loss.stderr == pytest.approx(np.std(losses, ddof=1) / 20)
+    assert found.start.value == pytest.approx(-np.mean(gmmjax.log_prob(init, x)))
+
+
+def test_the_loss_falls_in_every_step(found):
+    taken = int(found.num_steps)
+    assert 3 < taken < len(found.losses)
+    assert found.losses[0] == pytest.approx(found.start.value)
+    assert (np.diff(found.losses[:taken]) < 1e-12).all()
+    assert np.isnan(found.losses[taken:]).all()
+    assert np.isnan(found.gradient_norms[taken:]).all()
+
+
+def test_too_few_steps_do_not_converge(x, init):
+    short = gmmjax.em(x, init, num_steps=2)
+    assert not short.converged
+    assert short.num_steps == 2
+
+
+def test_units_change_nothing(x, init, found):
+    """Which an absolute floor, as scikit-learn's, would not pass for such small units."""
+    unit = jnp.array([1e-6, 1e6])
+    moved = gmmjax.em(x * unit[None], gmmjax.affine(init, jnp.diag(unit)))
+    np.testing.assert_allclose(moved.gmm.means, found.gmm.means * unit[None], rtol=1e-6)
+
+
+def test_weights_are_repetitions(x, init):
+    counts = np.random.default_rng(0).integers(0, 3, size=len(x))
+    weighted = gmmjax.em(x, init, weights=counts)
+    repeated = gmmjax.em(np.repeat(x, counts, axis=0), init)
+    np.testing.assert_allclose(weighted.gmm.means, repeated.gmm.means, rtol=1e-6)
+    assert weighted.loss.value == pytest.approx(repeated.loss.value)
+    assert not np.allclose(weighted.gmm.means, gmmjax.em(x, init).gmm.means, rtol=1e-4)
+
+
+def test_a_batch_of_weights_is_a_loop(x, init):
+    weights = np.random.default_rng(0).uniform(size=(2, len(x)))
+    batch = jax.vmap(lambda w: gmmjax.em(x, init, weights=w).gmm.means)(weights)
+    for means, w in zip(batch, weights, strict=True):
+        np.testing.assert_allclose(means, gmmjax.em(x, init, weights=w).gmm.means, rtol=1e-7)
+
+
+def test_blocks_of_rows_change_nothing(x, init, found, monkeypatch):
+    monkeypatch.setattr("gmmjax._populations.rows.BLOCK", 150)
+    blocks = gmmjax.em(x, init, num_steps=1001)  # compiled anew
+    np.testing.assert_allclose(blocks.gmm.means, found.gmm.means, rtol=1e-7)
+
+
+def test_absent_components_stay_as_they_are(x, init):
+    absent = gmmjax.GMM(
+        jnp.append(init.logits, -jnp.inf),
+        jnp.concatenate([init.means, jnp.full((1, 2), 7.0)]),
+        jnp.concatenate([init.scale, jnp.zeros((1, 2, 2))]),
+    )
+    found = gmmjax.em(x, absent).gmm
+    assert found.logits[3] == -jnp.inf
+    np.testing.assert_array_equal(found.means[3], 7.0)
+    np.testing.assert_array_equal(found.scale[3], 0.0)
+    np.testing.assert_allclose(found.means[:3], gmmjax.em(x, init).gmm.means, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_a_component_on_one_point_keeps_a_millionth_of_the_variance(x, kind):
+    size = {"full": 1e-3 * np.eye(2), "diag": [1e-3, 1e-3], "spherical": 1e-3}[kind]
+    wide = {"full": 3 * np.eye(2), "diag": [3.0, 3.0], "spherical": 3.0}[kind]
+    init = gmmjax.GMM(
+        jnp.array([-5.0, 0.0]),
+        jnp.asarray(np.stack([x[0], x.mean(axis=0)])),
+        jnp.asarray(np.stack([size, wide])),
+    )
+    found = gmmjax.em(x, init).gmm
+    spread = x.var(axis=0) if kind != "spherical" else x.var(axis=0).mean()
+    variances = np.diagonal(gmmjax.covariances(found)[0])
+    np.testing.assert_allclose(variances, LEAST_VARIANCE * spread, rtol=1e-6)
+
+
+def test_single_precision_stays_single(x, init, found):
+    single = gmmjax.em(x.astype(np.float32), jax.tree.map(jnp.float32, init))
+    assert {leaf.dtype for leaf in single.gmm} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(single.gmm.means, found.gmm.means, rtol=0.01)
+
+
+class DataFrame:
+    """What a data frame looks like: something with values."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.parametrize("convert", [np.ndarray.tolist, DataFrame])
+def test_what_stands_for_rows(x, init, convert):
+    rows = np.round(10 * x[:50]).astype(int)
+    expected = gmmjax.em(rows.astype(float), init, num_steps=2)
+    assert gmmjax.em(convert(rows), init, num_steps=2).loss.value == expected.loss.value
+
+
+@pytest.mark.parametrize("of", ["x", "init", "weights"])
+@pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd])
+def test_gradients_are_refused(x, init, of, transform):
+    given = {"x": jnp.asarray(x), "init": init, "weights": jnp.ones(len(x))}
+
+    def loss(value):
+        arguments = {**given, of: value}
+        return gmmjax.em(arguments["x"], arguments["init"], weights=arguments["weights"]).loss.value
+
+    with pytest.raises(TypeError, match="em: has no gradient.*stop_gradient.*gmmjax.fit"):
+        transform(loss)(given[of])
+
+
+def test_a_constant_has_a_gradient_of_zero(x, init):
+    loss = lambda x: gmmjax.em(jax.lax.stop_gradient(x), init).loss.value
+    assert not jax.grad(loss)(jnp.asarray(x)).any()
+
+
+def with_nan(x):
+    x = x.copy()
+    x[[3, 5], 1] = np.nan
+    return x
+
+
+class Sparse:
+    """What a sparse matrix looks like."""
+
+    def toarray(self):
+        """Its dense form."""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_nan, r"x: .*row 3 is \[.*nan\].*2 of 400"),
+        (lambda x: x[:2], "x: has too few rows, 2 for 3 components"),
+        (lambda x: x[:, :1], r"x: expected rows of shape \(N, 2\).*\(400, 1\)"),
+        (lambda x: x[:, 0], r"x: expected rows.*\(400,\)"),
+        (lambda x: x * [1.0, 0.0], "x: column 1 is 0.0 in all rows"),
+        (lambda _: Sparse(), "x: is a sparse matrix.*toarray"),
+        (lambda x: x.astype(str), "x: expected real numbers"),
+    ],
+)
+def test_bad_rows(x, init, change, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        gmmjax.em(change(x), init)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.r_[1.0, -2.0, np.ones(398)], "weights: .*row 1 has -2.0"),
+        (np.r_[np.nan, np.ones(399)], "weights: .*row 0 has nan"),
+        (np.zeros(400), "weights: all 400 are 0"),
+        (np.ones(3), r"weights: expected shape \(400,\).*\(3,\)"),
+    ],
+)
+def test_bad_weights(x, init, weights, message):
+    with pytest.raises(ValueError, match=message):
+        gmmjax.em(x, init, weights=weights)
+
+
+@pytest.mark.parametrize("bad", ["x", "weights"])
+def test_bad_values_under_jit_are_nan(x, init, bad):
+    rows = with_nan(x) if bad == "x" else x
+    weights = np.full(len(x), -1.0) if bad == "weights" else np.ones(len(x))
+    found = jax.jit(lambda x, w: gmmjax.em(x, init, weights=w))(rows, weights)
+    assert np.isnan(found.loss.value)
+    assert all(np.isnan(leaf).any() for leaf in found.gmm)
