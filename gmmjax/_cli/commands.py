@@ -2,7 +2,6 @@
 
 import csv
 import importlib.util
-import json
 import math
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from gmmjax._cli import pictures
 from gmmjax._cli.data import from_data
 from gmmjax._cli.data import table as data_table
 from gmmjax._cli.demo import run
+from gmmjax._cli.output import describe, finite, finite_leaves, finite_rows, print_json
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
@@ -23,7 +23,7 @@ from gmmjax._evaluation.compare import header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._mixture.build import stack
-from gmmjax._mixture.files import covariance_type, load, save
+from gmmjax._mixture.files import load, save
 from gmmjax._progress import bar
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start
@@ -54,13 +54,13 @@ def compare(arguments):
         key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
     )
     if arguments.json:
-        of_data = {name: _finite_leaves(one) for name, one in (data or {}).items()}
+        of_data = {name: finite_leaves(one) for name, one in (data or {}).items()}
         tree = {"p": arguments.p, "q": arguments.q, **_effort(arguments), **_plain(found)}
-        _print_json({**tree, "data": of_data} if data else tree)
+        print_json({**tree, "data": of_data} if data else tree)
         return
     width = max(len(arguments.p), len(arguments.q))
-    print(f"p  {arguments.p:<{width}}  {_describe(p)}")
-    print(f"q  {arguments.q:<{width}}  {_describe(q)}")
+    print(f"p  {arguments.p:<{width}}  {describe(p)}")
+    print(f"q  {arguments.q:<{width}}  {describe(q)}")
     print(f"\n{found}\n")
     if data:
         print(f"{data_table(found._asdict(), data)}\n")
@@ -83,9 +83,9 @@ def _plain(found):
     plain = {}
     for name in ("kl_pq", "kl_qp", "js"):
         parts = getattr(found, name)._asdict() | getattr(found, f"{name}_bounds")._asdict()
-        plain[name] = {part: _finite(value) for part, value in parts.items()}
+        plain[name] = {part: finite(value) for part, value in parts.items()}
     for name in ("ise", "cauchy_schwarz", "mw2_squared"):
-        plain[name] = _finite(getattr(found, name))
+        plain[name] = finite(getattr(found, name))
     return plain
 
 
@@ -97,10 +97,10 @@ def matrix(arguments):
     if arguments.plot:
         pictures.draw_matrix(values, names, arguments.plot)
     if arguments.json:
-        tables = {name: _rows(leaf) for name, leaf in found._asdict().items()}
+        tables = {name: finite_rows(leaf) for name, leaf in found._asdict().items()}
         effort = {"seed": arguments.seed, "samples": arguments.samples}
         asked = {"files": arguments.files, "divergence": arguments.divergence}
-        _print_json(asked | ({} if arguments.divergence in EXACT else effort) | tables)
+        print_json(asked | ({} if arguments.divergence in EXACT else effort) | tables)
     elif arguments.csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(["", *names])
@@ -157,7 +157,7 @@ def reduce(arguments):
     except KeyboardInterrupt:
         done = f"{len(results)} of {len(counts)} reductions done"
         print(f"interrupted: {done}, of the next there is what merging gives", file=sys.stderr)
-    print(f"{arguments.p}  {_describe(p)}")
+    print(f"{arguments.p}  {describe(p)}")
     if len(counts) > 1:
         _print_curve(results, outputs)
     for count, result in results.items() if len(counts) == 1 else ():
@@ -215,8 +215,8 @@ def condition(arguments):
     dims, values = zip(*arguments.known, strict=True)
     rest = condition_mixture(p, dims, values)
     save(arguments.output, rest)
-    print(f"{arguments.p}  {_describe(p)}")
-    print(f"{arguments.output}  {_describe(rest)}")
+    print(f"{arguments.p}  {describe(p)}")
+    print(f"{arguments.output}  {describe(rest)}")
 
 
 def plot(arguments):
@@ -238,25 +238,3 @@ def _load_all(files):
 def _has_bars():
     """Whether there is a terminal to show bars on, and tqdm to draw them."""
     return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
-
-
-def _print_json(tree):
-    print(json.dumps(tree, allow_nan=False))
-
-
-def _finite_leaves(found):
-    return {name: _finite(leaf) for name, leaf in found._asdict().items()}
-
-
-def _rows(table):
-    return [[_finite(x) for x in row] for row in np.asarray(table)]
-
-
-def _finite(x):
-    return float(x) if math.isfinite(x) else None  # JSON has no infinity
-
-
-def _describe(g):
-    tied = g.scale.shape[0] < g.num_components and g.scale.ndim <= g.means.ndim
-    kind = covariance_type(g) + (" (tied)" if tied else "")
-    return f"K = {g.num_components}  D = {g.dim}  {kind}"

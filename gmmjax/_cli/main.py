@@ -6,6 +6,8 @@ import sys
 import warnings
 from importlib import metadata
 
+from gmmjax._cli.values import counts, fraction, integer, known
+
 DIVERGENCES = ("js", "kl", "jeffreys", "hellinger", "tv", "mw2", "cs", "ise")
 
 
@@ -99,7 +101,7 @@ def _add_compare(commands):
     command.add_argument("q", metavar="q.npz", help="the mixture to compare it with")
     _add_samples(command, help="points, default 16384")
     command.add_argument(
-        "--rtol", type=_fraction, metavar="R", help="sample until stderr is R times the value"
+        "--rtol", type=fraction, metavar="R", help="sample until stderr is R times the value"
     )
     _add_seed(command)
     _add_json(command)
@@ -132,7 +134,7 @@ def _add_reduce(commands):
     _add_mixture(command)
     command.add_argument(
         "--components",
-        type=_counts,
+        type=counts,
         required=True,
         metavar="N",
         help="how many to keep, or a range such as 2-8, for which the curve is printed",
@@ -144,7 +146,7 @@ def _add_reduce(commands):
         metavar="q.npz",
         help="where to write them; of a range to q-2.npz, q-3.npz and so on",
     )
-    restarts = {"type": _integer(1, 1 << 16), "default": 16, "metavar": "R", "dest": "restarts"}
+    restarts = {"type": integer(1, 1 << 16), "default": 16, "metavar": "R", "dest": "restarts"}
     command.add_argument("--restarts", help="starts and rounds of changes, default 16", **restarts)
     command.add_argument("--rounds", help=argparse.SUPPRESS, **restarts)  # the former name
     _add_seed(command)
@@ -156,7 +158,7 @@ def _add_condition(commands):
     command = commands.add_parser("condition", help="the other coordinates where some are known")
     _add_mixture(command)
     command.add_argument(
-        "known", metavar="DIM=VALUE", nargs="+", type=_known, help="such as 0=1.5 2=-3"
+        "known", metavar="DIM=VALUE", nargs="+", type=known, help="such as 0=1.5 2=-3"
     )
     command.add_argument(
         "-o", "--output", required=True, metavar="out.npz", help="where to write them"
@@ -191,13 +193,13 @@ def _add_mixture(command):
 
 def _add_samples(command, help):
     command.add_argument(
-        "--samples", type=_integer(1, 1 << 32), default=16_384, metavar="N", help=help
+        "--samples", type=integer(1, 1 << 32), default=16_384, metavar="N", help=help
     )
 
 
 def _add_seed(command):
     command.add_argument(
-        "--seed", type=_integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
+        "--seed", type=integer(0, (1 << 32) - 1), default=0, metavar="S", help="default 0"
     )
 
 
@@ -209,47 +211,6 @@ def _add_json(command):
 
 def _add_plot_option(command, help):
     command.add_argument("--plot", metavar="out.png", help=f"{help}; needs matplotlib")
-
-
-def _counts(text):
-    """Numbers of components: N, or all from N to M for N-M."""
-    first, dash, last = text.partition("-")
-    count = _integer(1, 1 << 16)
-    counts = range(count(first), count(last if dash else first) + 1)
-    if not counts:
-        raise argparse.ArgumentTypeError(f"expected a range that rises, such as 2-8, got {text!r}")
-    return list(counts)
-
-
-def _integer(low, high):
-    def parse(text):
-        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected an integer from {low} to {high}, got {text!r}"
-            )
-        return int(text)
-
-    return parse
-
-
-def _known(text):
-    dim, _, value = text.partition("=")
-    try:
-        return int(dim), float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected DIM=VALUE such as 0=1.5, got {text!r}"
-        ) from None
-
-
-def _fraction(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
-    return value
 
 
 def _command(name):

@@ -235,10 +235,7 @@ def _is_infinite(p, q, alpha):
 def _one_component(*mixtures):
     for name, g in zip("pq", mixtures, strict=True):
         if g.num_components != 1:
-            raise ValueError(
-                f"{name}: has {g.num_components} components; "
-                "this closed form is for one Gaussian each"
-            )
+            raise ValueError(f"{name}: expected one component, got {g.num_components}")
     return mixtures
 
 
