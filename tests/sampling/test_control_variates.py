@@ -28,7 +28,7 @@ def noise(factor, features):
 @pytest.mark.parametrize("numbers", [1 << 24, 300])  # in one group, and in many
 def test_baselines_in_groups(monkeypatch, numbers):
     monkeypatch.setattr(control_variates, "NUMBERS", numbers)
-    groups, pairs = control_variates._groups(3, 2)
+    groups, pairs = control_variates._groups(3, 2, control_variates.NUM_POINTS // 2)
     assert groups == (1 if numbers > 300 else 4)
     assert groups * pairs == control_variates.NUM_POINTS // 2
     p = random_mixture(0, 3, 2)
@@ -38,7 +38,7 @@ def test_baselines_in_groups(monkeypatch, numbers):
     def found(factor, function, fixed):
         control = control_variates.Control((expected,), function)
         return control_variates.baseline(
-            p, quartic, control, factor, quartic(factor, p.means.T), fixed
+            p, quartic, control, factor, quartic(factor, p.means.T), 1 << 14, fixed
         )
 
     linear = found(1.7, double, False)

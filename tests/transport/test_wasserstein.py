@@ -397,7 +397,7 @@ def test_singular_gaussians_have_a_distance(ranks):
         for m, f in zip(means, factors, strict=True)
     ]
     near = [
-        g._replace(scale=jnp.linalg.cholesky(gmmjax.covariances(g) + 1e-10 * np.eye(3)))
+        g._replace(scale=jnp.linalg.cholesky(gmmjax.covariances(g) + 1e-10 * np.eye(3)[None]))
         for g in flat
     ]
     expected = gmmjax.gaussian_w2_squared(*near)
