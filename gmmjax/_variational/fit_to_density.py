@@ -43,8 +43,9 @@ def fit_to_density(
     noise averages out. Where the target is Gaussian the fit is exact; affine maps of the target,
     with the start mapped likewise, change nothing.
 
-    With `max_components`, components are added where the target most exceeds the fit, until steps
-    shrink, and dropped where they stay without weight. What is returned is a local optimum at best,
+    With `max_components`, components are added until steps shrink, in turn narrow ones that climb
+    by themselves from points of the start to a mode, and wider or further ones where the target
+    most exceeds the fit; they are dropped where they stay without weight. What is returned is a local optimum at best,
     or the start, where that is no worse at points that no step has used.
 
     With `progress` or `checkpoint` a Python loop runs compiled segments, and Ctrl-C returns the
@@ -63,7 +64,8 @@ def fit_to_density(
       max_components: how many components there may be; None keeps those of `init`.
       differentiable: False takes values of `log_density` alone.
       args: further arguments of `log_density`; their values may change without recompilation.
-      max_kl: the KL, in nats, by which a component may move in one step.
+      max_kl: the KL, in nats, by which a component may move in one step; those that climb to a mode
+        move by more, and step back where that made them worse.
       num_samples: points of each of the two final estimates, `loss` and `start`.
       progress: show a bar with the loss and its error; needs `pip install gmmjax[progress]`.
       checkpoint: a path. The state is written there after each segment, atomically, as a plain .npz

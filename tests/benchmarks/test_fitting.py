@@ -91,8 +91,12 @@ def start(target, count, seed):
 CASES = {
     "regression-1": (logistic_regression, 1, {"num_steps": 80}),
     "regression-5": (logistic_regression, 5, {"num_steps": 100, "samples_per_component": 200}),
-    "normals": (mixture_of_normals, 1, {"num_steps": 200, "max_components": 32}),
-    "students": (mixture_of_students, 1, {"num_steps": 300, "max_components": 64}),
+    "normals": (mixture_of_normals, 1, {"num_steps": 100, "max_components": 32}),
+    "students": (
+        mixture_of_students,
+        1,
+        {"num_steps": 400, "samples_per_component": 90, "max_components": 72},
+    ),
     "arm-10": (arm, 10, {"num_steps": 300}),
     "arm-128": (arm, 128, {"num_steps": 150, "samples_per_component": 60}),
 }
