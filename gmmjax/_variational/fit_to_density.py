@@ -45,8 +45,8 @@ def fit_to_density(
 
     With `max_components`, components are added until steps shrink, in turn narrow ones that climb
     by themselves from points of the start to a mode, and wider or further ones where the target
-    most exceeds the fit; they are dropped where they stay without weight. What is returned is a local optimum at best,
-    or the start, where that is no worse at points that no step has used.
+    most exceeds the fit; they are dropped where they stay without weight. What is returned is a
+    local optimum at best, or the start, where that is no worse at points that no step has used.
 
     With `progress` or `checkpoint` a Python loop runs compiled segments, and Ctrl-C returns the
     best so far with a warning. Otherwise the fit is one scan, which `jit` and `vmap` take.

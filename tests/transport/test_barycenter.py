@@ -68,8 +68,10 @@ def test_it_is_a_fixed_point_of_pot_and_no_worse():
     gmm = pytest.importorskip("ot.gmm")
     mixtures = [even(g) for g in three()]
     found = barycenter(mixtures, LAMBDA, num_components=2)
-    parts = [[np.asarray(a) for a in (g.means, gmmjax.covariances(g), gmmjax.weights(g))]
-             for g in mixtures]  # fmt: skip
+    parts = [
+        [np.asarray(a) for a in (g.means, gmmjax.covariances(g), gmmjax.weights(g))]
+        for g in mixtures
+    ]
     run = functools.partial(gmm.gmm_barycenter_fixed_point, *map(list, zip(*parts, strict=True)))
     means, covariances = np.array(found.means), np.array(gmmjax.covariances(found))
     again, covariances_again = run(means.copy(), covariances.copy(), LAMBDA, iterations=1)

@@ -16,8 +16,10 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 def table(p, q, cost):
     """Costs of all pairs, one call each."""
     one = lambda g, k: jax.tree.map(lambda leaf: leaf[k : k + 1] if len(leaf) > 1 else leaf, g)
-    pairs = [[cost(one(p, a), one(q, b)) for b in range(q.num_components)]
-             for a in range(p.num_components)]  # fmt: skip
+    pairs = [
+        [cost(one(p, a), one(q, b)) for b in range(q.num_components)]
+        for a in range(p.num_components)
+    ]
     return np.array(pairs)
 
 
