@@ -199,7 +199,7 @@ TABLE = [
         lambda key, p, q: gmmjax.from_covariances(p.logits**2 + 1, p.means, p.means**2 + 1),
     ),
     Function("stack", lambda key, p, q: gmmjax.stack([p, p])),
-    Function("pad", lambda key, p, q: gmmjax.pad(p, 4)),
+    Function("pad", lambda key, p, q: gmmjax.pad(p, 4)[1:]),
     Function("marginal", lambda key, p, q: gmmjax.marginal(p, [1])),
     Function("mix", lambda key, p, q: gmmjax.mix([p, q], gmmjax.weights(p)[:2])),
     Function("affine", lambda key, p, q: gmmjax.affine(p, q.means[:2], q.means[0])),

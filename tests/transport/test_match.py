@@ -97,8 +97,10 @@ def test_bad_input():
     ):
         gmmjax.match(q, p, cost=lambda a, b: (a.means - b.means)[0])
     bad = p._replace(means=p.means.at[1].set(jnp.nan))
-    with pytest.raises(ValueError, match="cost: is NaN between component 0 of p and component 1"):
+    with pytest.raises(ValueError, match="q.means: expected finite values, got .* for component 1"):
         gmmjax.match(q, bad)
+    with pytest.raises(ValueError, match="cost: is NaN between component 0 of p and component 0"):
+        gmmjax.match(q, p, cost=lambda a, b: jnp.nan * a.means[0, 0])
     np.testing.assert_array_equal(jax.jit(gmmjax.match)(q, bad), [-1, -1])
     for order, message in (
         ([0.5], "order: expected .* of float64"),
