@@ -41,4 +41,6 @@ def test_on_a_line_quadrature_takes_the_place_of_points(tmp_path, capsys):
     values = [found[name]["value"] for name in ("kl_pq", "kl_qp", "js")]
     np.testing.assert_allclose(values, expected, rtol=1e-9)
     bounds = gmmjax.kl_bounds(q, p)
-    assert [found["kl_qp"][name] for name in ("lower", "upper")] == pytest.approx(bounds)
+    assert [found["kl_qp"][name] for name in ("lower", "upper")] == pytest.approx(
+        list(map(float, bounds))
+    )
