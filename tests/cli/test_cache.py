@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from cases import random_mixture
 
 import gmmjax
 from gmmjax._cli.cache import open_store
+from gmmjax._cli.programs import compiled
 from gmmjax._cli.store import Store
 
 COMMAND = [sys.executable, "-W", "error", "-m", "gmmjax"]
@@ -63,6 +65,30 @@ def test_two_commands_at_once_and_one_that_is_killed_leave_files_that_serve(file
 def _flip_a_bit(content):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def test_a_program_that_is_kept_is_not_traced_again(tmp_path):
+    traces = []
+
+    def double(g, *, times):
+        traces.append(times)
+        return g._replace(means=times * g.means)
+
+    def run(store, times=2):
+        return compiled(store, double, g, times=times)(g).means
+
+    g, store = random_mixture(0, 2, 1), Store(tmp_path)
+    for _ in range(2):
+        np.testing.assert_array_equal(run(store), 2 * g.means)
+    assert traces == [2]
+    np.testing.assert_array_equal(run(store, times=3), 3 * g.means)
+    assert traces == [2, 3]
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    np.testing.assert_array_equal(run(store), 2 * g.means)
+    assert traces == [2, 3, 2]
+    run(None)
+    assert traces == [2, 3, 2, 2]
 
 
 def test_a_store_gives_back_what_was_written_or_nothing(tmp_path):
