@@ -29,6 +29,8 @@ from gmmjax._transport.wasserstein import mw2_squared
 NUM_SAMPLES = 16_384
 # Of both mixtures together, by dimension: quadrature of more of them takes longer than a second.
 MOST_COMPONENTS = {1: 256, 2: 16}
+# Points times components times dimensions: so few take a tenth of a second however compiled.
+LITTLE = 1 << 22
 
 
 class Effort(NamedTuple):
@@ -108,7 +110,9 @@ def _divergences(pair, key, effort, is_exact):
     if effort.rtol is not None:
         wanted = estimates(key, pair.p, pair.q, None, effort.rtol)
         return lambda: (wanted["kl_pq"](), wanted["kl_qp"]()), lambda: (wanted["js"](),)
-    options = {"num_samples": effort.num_samples or NUM_SAMPLES}
+    num_samples = effort.num_samples or NUM_SAMPLES
+    quickly = num_samples * pair.p.means.size <= LITTLE
+    options = {"num_samples": num_samples, "quickly": quickly}
     return (
         functools.partial(pair.both_ways, kl_divergence, key, **options),
         functools.partial(pair.one_way, js_divergence, key, **options),

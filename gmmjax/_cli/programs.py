@@ -11,35 +11,39 @@ from gmmjax._cli.cache import surroundings
 from gmmjax._cli.store import Store
 
 KEPT = "jit_kept_"  # how the programs are called that are kept here, and by JAX not once more
+QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
 
-def compiled(store: Store | None, function: Callable, *arguments, **options) -> Callable:
+def compiled(
+    store: Store | None, function: Callable, *arguments, quickly: bool = False, **options
+) -> Callable:
     """The program of `function(*arguments, **options)`, neither traced nor compiled where stored.
 
     Args:
       store: where programs are kept, if anywhere.
       function: of this package, whose sources are part of a program's name.
       arguments: trees of arrays.
+      quickly: compile in half of the time what then runs for eight times as long.
       options: hashable, and constants of the program.
     """
     if store is None:
-        return _compile(function, arguments, options)
-    name = _name(function, arguments, options)
+        return _compile(function, arguments, options, quickly)
+    name = _name(function, arguments, options | {"quickly": quickly})
     program = _unpack(store.read(name))
     if program is None:
-        program = _compile(function, arguments, options)
+        program = _compile(function, arguments, options, quickly)
         content = _pack(program)
         if content is not None:
             store.write(name, content)
     return program
 
 
-def _compile(function, arguments, options):
+def _compile(function, arguments, options, quickly):
     def kept(*arguments):
         return function(*arguments, **options)
 
     kept.__name__ = KEPT.removeprefix("jit_") + function.__name__
-    return jax.jit(kept).lower(*arguments).compile()
+    return jax.jit(kept).lower(*arguments).compile(QUICKLY if quickly else None)
 
 
 def _name(function, arguments, options):
