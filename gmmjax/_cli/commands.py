@@ -61,7 +61,7 @@ def compare(arguments):
 def _show_json(arguments, p, q, effort, wait, data):
     found = _plain(together(wait))
     tree = {"p": arguments.p, "q": arguments.q, "seed": arguments.seed}
-    tree |= _told(effort, p, q) | found
+    tree |= effort.told(p, q) | found
     if data:
         tree["data"] = {name: finite_leaves(one) for name, one in data.items()}
     print_json(tree)
@@ -80,24 +80,7 @@ def _show_table(arguments, p, q, effort, wait, data):
     print(f"\n{found.closed_forms()}\n")
     if data:
         print(f"{data_table(found._asdict(), data)}\n")
-    print(f"{_in_words(effort, p, q)}, seed {arguments.seed}")
-
-
-def _told(effort, p, q):
-    """How the numbers were found: by quadrature, from points, or as many as an accuracy needs."""
-    if effort.is_exact(p, q):
-        return {"method": "quadrature"}
-    if effort.rtol is None:
-        return {"samples": effort.num_samples or NUM_SAMPLES}
-    return {"rtol": effort.rtol}
-
-
-def _in_words(effort, p, q):
-    if effort.is_exact(p, q):
-        return "by quadrature, right to nine digits"
-    if effort.rtol is None:
-        return f"{effort.num_samples or NUM_SAMPLES} samples per mixture"
-    return f"wanted relative stderr {effort.rtol:g}"
+    print(f"{effort.in_words(p, q)}, seed {arguments.seed}")
 
 
 def _plain(found):

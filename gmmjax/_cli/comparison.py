@@ -44,6 +44,22 @@ class Effort(NamedTuple):
         few = p.num_components + q.num_components <= MOST_COMPONENTS.get(p.dim, 0)
         return few and self.num_samples is None and self.rtol is None
 
+    def told(self, p: GMM, q: GMM) -> dict:
+        """How the numbers were found, for programs."""
+        if self.is_exact(p, q):
+            return {"method": "quadrature"}
+        if self.rtol is None:
+            return {"samples": self.num_samples or NUM_SAMPLES}
+        return {"rtol": self.rtol}
+
+    def in_words(self, p: GMM, q: GMM) -> str:
+        """How the numbers were found, for people."""
+        if self.is_exact(p, q):
+            return "by quadrature, right to nine digits"
+        if self.rtol is None:
+            return f"{self.num_samples or NUM_SAMPLES} samples per mixture"
+        return f"wanted relative stderr {self.rtol:g}"
+
 
 class _Pair(NamedTuple):
     """Two mixtures of one shape, and where programs of them are kept."""
