@@ -10,7 +10,7 @@ from gmmjax._mixture import components, density
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import unseen
+from gmmjax._sampling import spikes
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Replicates
 from gmmjax._sampling.settings import Sampling
@@ -37,8 +37,8 @@ def balanced_replicates(
     integrand = functools.partial(_half, function)
     terms = []
     for sampled in (p, q):
-        relations = [components.relate(sampled.mixture, other) for other in (p, q)]
-        narrow = unseen.spikes([p.mixture, q.mixture], relations)
+        relations = components.relate_all(sampled.mixture, (p, q))
+        narrow = spikes.spikes([p.mixture, q.mixture], relations)
         terms.append(Term(sampled.mixture, integrand, narrow))
     return replicates(key, terms, _Params(p.density, q.density, extra), sampling)
 

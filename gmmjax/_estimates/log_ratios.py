@@ -11,7 +11,7 @@ from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import unseen
+from gmmjax._sampling import spikes, unseen
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
@@ -166,18 +166,19 @@ def _recipes(ratios, count, stick_the_landing):
 
 def _term(recipe, mixtures, prepared, params, options):
     p = mixtures[recipe.under]
-    relations = {name: components.relate(p, prepared[name]) for name in recipe.densities}
-    control = None
-    if options.control_variate:
-        expected = tuple(relation.expected_distances for relation in relations.values())
-        control = Control(expected, functools.partial(_values, recipe))
-    integrand = functools.partial(_integrand, recipe, options.control_variate)
+    relations = components.relate_all(p, [prepared[name] for name in recipe.densities])
+    narrow = _spikes(recipe, prepared, relations, params)
+    if relations is None:
+        return Term(p, functools.partial(_integrand, recipe), narrow)
     # An entropy is all of what components overlap; in a divergence it all but cancels.
     own = None
     if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
-        own = relations[recipe.densities[0]]
-    spikes = _spikes(recipe, prepared, relations, params)
-    return Term(p, integrand, spikes, control, own)
+        own = relations[0]
+    if not options.control_variate:
+        return Term(p, functools.partial(_integrand, recipe), narrow, None, own)
+    expected = tuple(relation.expected_distances for relation in relations)
+    control = Control(expected, functools.partial(_values, recipe))
+    return Term(p, functools.partial(_with_features, recipe), narrow, control, own)
 
 
 def _spikes(recipe, prepared, relations, params):
@@ -185,10 +186,13 @@ def _spikes(recipe, prepared, relations, params):
 
     It is known where log p is in the integrand too: then −log of it is all that can be low.
     """
-    names = list({i: (i, detached) for i, detached in recipe.densities}.values())
-    mixtures = [prepared[name].mixture for name in names]
-    log_masses = [_log_masses(recipe, i, prepared[i, detached], params) for i, detached in names]
-    return unseen.spikes(mixtures, [relations[name] for name in names], log_masses)
+    once = {i: position for position, (i, _) in enumerate(recipe.densities)}
+    others = {i: prepared[recipe.densities[position]] for i, position in once.items()}
+    mixtures = [other.mixture for other in others.values()]
+    log_masses = [_log_masses(recipe, i, other, params) for i, other in others.items()]
+    if relations is not None:
+        relations = [relations[position] for position in once.values()]
+    return spikes.spikes(mixtures, relations, log_masses)
 
 
 def _log_masses(recipe, index, other: Prepared, params):
@@ -203,32 +207,38 @@ def _log_masses(recipe, index, other: Prepared, params):
     return params.log_blend[index] + log_weights
 
 
-def _integrand(recipe, with_features, params, x):
+def _integrand(recipe, params, x):
+    logs = {name: density.evaluate(params.densities[name], x) for name in recipe.densities}
+    return _combined(recipe, params, logs), ()
+
+
+def _with_features(recipe, params, x):
     distances = tuple(
         density.squared_distances(params.densities[name], x) for name in recipe.densities
     )
-    return _values(recipe, params, distances), distances if with_features else ()
+    return _values(recipe, params, distances), distances
 
 
 def _values(recipe, params, distances):
     """Values of the integrand from squared distances to the components of each density."""
-    logs = {
-        name: _log_density(params.densities[name], table)
-        for name, table in zip(recipe.densities, distances, strict=True)
-    }
+    logs = {}
+    for name, table in zip(recipe.densities, distances, strict=True):
+        terms = density.component_table(params.densities[name], table)
+        logs[name] = jax.nn.logsumexp(terms, axis=0)
+    return _combined(recipe, params, logs)
+
+
+def _combined(recipe, params, logs):
+    """Values of the integrand from the logarithms of each density."""
     # Relative to the sampled density, so that equal mixtures give exactly 0.
     reference = 0.0
     if len(recipe.logarithms) == 2:
         reference = next(logs[name] for name in recipe.densities if name[0] == recipe.under)
-    total = jnp.zeros_like(distances[0][0])
+    total = jnp.zeros_like(logs[recipe.densities[0]])
     for log in recipe.logarithms:
         relative = [logs[i, log.detached] - reference for i in log.mixtures]
         total += log.sign * _log_blend(relative, params.log_blend)
     return _scaled(params, recipe.index, total)
-
-
-def _log_density(d, distances):
-    return jax.nn.logsumexp(density.component_table(d, distances), axis=0)
 
 
 def _log_blend(logs, log_weights):

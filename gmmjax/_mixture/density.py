@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, values
+from gmmjax._mixture import linalg, tiles, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
 from gmmjax._mixture.pointwise import over_blocks
 from gmmjax._validate import is_traced
@@ -63,7 +63,12 @@ def component_table(d: Density, distances: jax.Array) -> jax.Array:
 
 def evaluate(d: Density, x: jax.Array) -> jax.Array:
     """Log p(x), `(n,)`, at points `(D, n)` about 0."""
-    return jax.nn.logsumexp(component_table(d, squared_distances(d, x)), axis=0)
+
+    def distances(parts, x):
+        return linalg.squared_norms(*parts, x)
+
+    width = linalg.table_width(d.rows, d.shift)
+    return tiles.log_sum(d.log_peaks, distances, (d.rows, d.shift), width, x)
 
 
 def log_prob(g: GMM, x) -> jax.Array:
@@ -165,7 +170,12 @@ def _rows(g, x):
 
 
 def _sums(g, x):
-    return jax.nn.logsumexp(_table(g, x), axis=0)
+
+    def distances(parts, x):
+        return linalg.squared_distances(*parts, x)
+
+    inverse = linalg.inverse_scale(g.scale, g.means)
+    return tiles.log_sum(log_peaks(g), distances, (inverse, g.means), g.dim, x.T)
 
 
 def _shares(g, x):
