@@ -11,7 +11,8 @@ from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import spikes, unseen
+from gmmjax._sampling import blocks, spikes, unseen
+from gmmjax._sampling.batching import estimate_in_batches
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
@@ -108,21 +109,30 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
         )
         for name in dict.fromkeys(name for recipe in recipes for name in recipe.densities)
     }
+    finish = functools.partial(_finish, ratios, recipes, balanced, sampling, options)
+    if sampling.num_sharing == 1 and blocks.is_large(mixtures):
+        finish = estimate_in_batches(finish, blocks.tables(mixtures))
+    return Estimate(*finish((key, mixtures, scales, log_blend, prepared)))
+
+
+def _finish(ratios, recipes, balanced, sampling, options, arguments):
+    """Value and standard error, of prepared mixtures."""
+    key, mixtures, scales, log_blend, prepared = arguments
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
     found = replicates(key, terms, params, sampling, options.stick_the_landing)
     for recipe in recipes if balanced else ():
         rounding = unseen.rounding([prepared[name] for name in recipe.densities])
-        scale = _scaled(params, recipe.index, jnp.ones((), dtype))
+        scale = _scaled(params, recipe.index, jnp.ones_like(found.value))
         found = found._replace(unseen=found.unseen + scale**2 * rounding)
     if not all(ratio.over == BLEND for ratio in ratios):
-        return conclude(found)
+        return tuple(conclude(found))
     # Divergences from a blend are at most this; few points may carry what is missing to it. It is
     # infinite where a mixture has no part in the blend.
     ceiling = _ceiling(ratios, params)
     missed = unseen.missed_point(ceiling - found.means, ceiling, sampling.num_samples)
     missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
-    return conclude(found, missed, bound=ceiling)
+    return tuple(conclude(found, missed, bound=ceiling))
 
 
 def _heaviest_normaliser(g):

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._evaluation import schedule
+from gmmjax._evaluation.rows import compute_in_turns
 from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, check_shapes, index
-from gmmjax._progress import bar
 from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
@@ -45,6 +45,7 @@ def pairwise(
     chunk: int | None = None,
     symmetric: bool | None = None,
     progress: bool = False,
+    checkpoint=None,
     **keywords,
 ):
     r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its own units.
@@ -57,6 +58,9 @@ def pairwise(
 
     Differentiable in `ps`, `qs` and keywords that are arrays; gradients recompute each chunk
     instead of storing it. One compilation per shape, for one and the same function object.
+
+    Where `ps` is spread over devices along its first axis (`jax.device_put` with a `NamedSharding`),
+    each row is computed where its mixture lives, and the rows of the matrix stay there.
 
     Args:
       divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your
@@ -72,6 +76,9 @@ def pairwise(
       symmetric: whether d(p, q) = d(q, p), so that without `qs` half of the pairs are enough. By
         default what is known of the functions of this package, and False for others.
       progress: show a bar, row by row (needs `tqdm`; not under `jit` or `grad`).
+      checkpoint: a path. Rows that are done are written there every few seconds, atomically, as a
+        plain .npz; where it exists the matrix goes on from there, to the same numbers. It knows the
+        mixtures, the key and the keywords, and a divergence by its name. Not under `jit` or `grad`.
       **keywords: passed on to `divergence`; arrays are traced, everything else is static.
 
     Returns:
@@ -82,7 +89,7 @@ def pairwise(
       TypeError: `ps` or `qs` holds no `GMM`, `divergence` does not say which arguments it takes, or
         a key is missing, wrong, or not wanted.
       ValueError: `ps` or `qs` is not a batch, shapes disagree, `chunk` < 1, or `symmetric` is set
-        along with `qs`.
+        along with `qs`; `checkpoint` is not the beginning of this matrix.
       ImportError: `progress` without tqdm.
 
     Example:
@@ -110,9 +117,21 @@ def pairwise(
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
     call, arrays = _call(divergence, key, keywords)
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_rows)
-    compute = _compute_with_bar if progress else _compute
-    table = compute(call, (keys, ps, plan.chunks(chunk)), ps if qs is None else qs, arrays)
+    rows, qs = (keys, ps, plan.chunks(chunk)), ps if qs is None else qs
+    home = _home(ps)
+    if progress or checkpoint is not None:
+        table = _compute_in_turns(call, home, rows, qs, arrays, progress, checkpoint)
+    else:
+        table = _compute(call, home, rows, qs, arrays)
     return jax.tree.map(plan.gather, table)
+
+
+def _home(ps):
+    """The sharding of the rows of a batch that is spread over devices, else None."""
+    sharding = None if is_traced(ps) else getattr(ps.means, "sharding", None)
+    if not isinstance(sharding, jax.NamedSharding) or not any(sharding.spec[:1]):
+        return None
+    return jax.NamedSharding(sharding.mesh, jax.P(sharding.spec[0]))
 
 
 def _chunk(key, ps):
@@ -153,25 +172,58 @@ def _row(call, row, qs, arrays):
     return jax.lax.map(chunk, chunks)
 
 
-_compiled_row = jax.jit(_row, static_argnums=0)
+@jax.jit(static_argnums=(0, 1))
+def _compute(call, home, rows, qs, arrays):
+    def compute(rows, qs, arrays):
+        return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
+
+    if home is None:
+        return compute(rows, qs, arrays)
+    specs = home.spec, jax.P(), jax.P()
+    where_they_live = jax.shard_map(
+        compute, mesh=home.mesh, in_specs=specs, out_specs=home.spec, check_vma=False
+    )
+    return where_they_live(rows, qs, arrays)
 
 
-@jax.jit(static_argnums=0)
-def _compute(call, rows, qs, arrays):
-    return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
-
-
-def _compute_with_bar(call, rows, qs, arrays):
-    """The same, row by row in Python."""
+def _compute_in_turns(call, home, rows, qs, arrays, progress, checkpoint):
+    """The same turn by turn in Python, in each of which every device computes one row."""
     if is_traced(rows, qs, arrays):
         raise TypeError(
-            "progress: a bar needs concrete values; leave it off under jit, grad and vmap"
+            "progress, checkpoint: need concrete values; leave them off under jit, grad and vmap"
         )
-    table = []
-    for i in bar(range(len(rows[0]))):
-        row = _compiled_row(call, index(rows, i), qs, arrays)
-        table.append(jax.block_until_ready(row))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *table)
+    num_rows = len(rows[0])
+    width = 1 if home is None else num_rows // home.shard_shape((num_rows,))[0]
+
+    def compute(turn):
+        dealt = _turn(home, width, rows, turn)
+        return _everywhere(home, _compute(call, home, dealt, qs, arrays))
+
+    name = getattr(call.function, "__qualname__", repr(call.function))
+    inputs = name, call.keywords, rows, qs, arrays, width
+    table = compute_in_turns(compute, num_rows // width, progress, checkpoint, inputs)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])), table
+    )
+
+
+@jax.jit(static_argnums=(0, 1))
+def _turn(home, width, rows, turn):
+    """A row for each of so many devices, those that have it."""
+
+    def pick(leaf):
+        parts = jnp.asarray(leaf).reshape(width, -1, *leaf.shape[1:])
+        picked = jax.lax.dynamic_index_in_dim(parts, turn, axis=1, keepdims=False)
+        return picked if home is None else jax.lax.with_sharding_constraint(picked, home)
+
+    return jax.tree.map(pick, rows)
+
+
+def _everywhere(home, tree):
+    """Results on all devices, so that every process can read them."""
+    if home is None:
+        return tree
+    return jax.device_put(tree, jax.NamedSharding(home.mesh, jax.P()))
 
 
 def _check_divergence(divergence, key):

@@ -68,7 +68,8 @@ def replicates(
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
     integrands = tuple(term.integrand for term in terms)
     block = functools.partial(_block, integrands, sampling.points, layout)
-    total = blocks.accumulate(block, layout.num_blocks, (layout.num_replicates,), known.dtype)
+    numbers = blocks.table_size(sampling, layout, mixtures)
+    total = blocks.accumulate(block, sampling.points, layout, known.dtype, numbers)
     value, means = total(arguments)
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):

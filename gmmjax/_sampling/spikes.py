@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gmmjax._mixture import components, density, linalg, tiles
 from gmmjax._mixture.components import Relation
-from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.gmm import GMM, take
 
 # With more expected hits than that the replicates show a narrow mode themselves.
 MIN_HITS = 32
@@ -130,9 +130,7 @@ def narrowest(g: GMM, log_masses: jax.Array, count: int) -> tuple[GMM, jax.Array
     volumes = jnp.broadcast_to(linalg.log_abs_det(g.scale, g.means), g.logits.shape)
     volumes = jnp.where(g.logits > -jnp.inf, volumes, jnp.inf)
     _, chosen = jax.lax.top_k(-jax.lax.stop_gradient(volumes), count)
-    scale = g.scale if len(g.scale) < len(g.means) else jnp.take(g.scale, chosen, axis=0)
-    few = GMM(jnp.take(g.logits, chosen), jnp.take(g.means, chosen, axis=0), scale)
-    return few, jnp.take(log_masses, chosen)
+    return take(g, chosen), log_masses[chosen]
 
 
 def narrow_modes_of_many(

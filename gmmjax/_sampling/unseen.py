@@ -6,15 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import components, density, linalg, tiles
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.density import Prepared
-from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.gmm import GMM, take
 
 # With more expected points in the overlap of two components their error shows.
 MIN_OVERLAPS = 16
 # One replicate of R that carries more of a sum, in shares of 1/R, is the mark of a tail.
 LARGEST_SHARE = 4.0
+# Of so many numbers a table may be that proves a tail; with more, of the broadest components of
+# either side only so many give directions to look along.
+LARGEST_PROOF = 1 << 26
+NUM_BROADEST = 32
 # Steps of power iteration; an inexact direction still gives a valid proof.
 NUM_STEPS = 40
 
@@ -111,7 +115,11 @@ def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:
     takes several components of q to hide the direction.
     """
     p, q = jax.tree.map(jax.lax.stop_gradient, (p, q))
-    u = _narrow_directions(p.mixture, q)
+    pairs = p.mixture.num_components * q.mixture.num_components
+    if pairs * (p.mixture.means.size + q.mixture.means.size) > LARGEST_PROOF:
+        u = _narrow_directions(_broadest(p.mixture), density.prepare(_broadest(q.mixture)))
+    else:
+        u = _narrow_directions(p.mixture, q)
     a, b = _slowest_fall(p, u), _slowest_fall(q, u)
     wider = 1 + 2 / p.mixture.dim**2
     infinite = (2 * alpha - 1 / wider) * a <= (2 * alpha - 2) * b
@@ -120,10 +128,27 @@ def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:
 
 def _slowest_fall(g, u):
     """min_k ‖L_k⁻¹u‖² for directions `(D, n)`, as `(n,)`."""
-    origin = jnp.zeros_like(g.mixture.means)
-    falls = linalg.squared_distances(g.inverse, origin, u)
-    present = g.mixture.logits[:, None] > -jnp.inf
-    return jnp.min(jnp.where(present, falls, jnp.inf), axis=0)
+
+    def least(part):
+        logits, inverse = part
+        origin = jnp.zeros((len(logits), len(u)), u.dtype)
+        falls = linalg.squared_distances(inverse, origin, u)
+        return jnp.min(jnp.where(logits[:, None] > -jnp.inf, falls, jnp.inf), axis=0)
+
+    parts, count = (g.mixture.logits, g.inverse), g.mixture.num_components
+    if count * u.size <= LARGEST_PROOF:
+        return least(parts)
+    size = max(1, tiles.tile_size() // u.size)
+    logits = tiles.cut(g.mixture.logits, count, size, -jnp.inf)
+    return jnp.min(jax.lax.map(least, (logits, tiles.cut(g.inverse, count, size))), axis=0)
+
+
+def _broadest(g):
+    """A few of the components, those that reach farthest."""
+    extent = jnp.max(jnp.abs(g.scale).reshape(len(g.scale), -1), axis=1)
+    extent = jnp.where(g.logits > -jnp.inf, jnp.broadcast_to(extent, g.logits.shape), -1.0)
+    _, chosen = jax.lax.top_k(extent, min(NUM_BROADEST, g.num_components))
+    return take(g, chosen)
 
 
 def _narrow_directions(p, q):
