@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
+from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
+from gmmjax._estimates.recipes import BLEND, LogRatio
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate

@@ -7,29 +7,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._estimates.recipes import BLEND, LogRatio, recipes_of
 from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
 from gmmjax._sampling import blocks, spikes, unseen
-from gmmjax._sampling.batching import estimate_in_batches
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
-
-BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
-
-
-class LogRatio(NamedTuple):
-    """E[log of − log over] under a mixture; all are named by their position, `BLEND` by its own.
-
-    None leaves a logarithm out.
-    """
-
-    under: int
-    of: int | None
-    over: int | None
 
 
 class Options(NamedTuple):
@@ -37,23 +24,6 @@ class Options(NamedTuple):
 
     stick_the_landing: bool
     control_variate: bool
-
-
-class Logarithm(NamedTuple):
-    """± the logarithm of the density of one mixture, or of a blend of several."""
-
-    sign: int
-    mixtures: tuple[int, ...]
-    detached: bool  # its parameters are constants of differentiation
-
-
-class Recipe(NamedTuple):
-    """The static part of one integrand."""
-
-    index: int
-    under: int
-    logarithms: tuple[Logarithm, ...]
-    densities: tuple[tuple[int, bool], ...]  # (mixture, detached), in the order of their features
 
 
 class Params(NamedTuple):
@@ -98,7 +68,7 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     mixtures = recentred(*mixtures)
     scales = None if scales is None else [jnp.asarray(scale, dtype) for scale in scales]
     log_blend = None if blend is None else jnp.log(jnp.asarray(blend, dtype))
-    recipes = _recipes(ratios, len(mixtures), options.stick_the_landing)
+    recipes = recipes_of(ratios, len(mixtures), options.stick_the_landing)
     balanced = all(len(recipe.logarithms) == 2 for recipe in recipes)
     reference = _heaviest_normaliser(mixtures[0]) if balanced else 0.0
     # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes
@@ -110,8 +80,7 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
         for name in dict.fromkeys(name for recipe in recipes for name in recipe.densities)
     }
     finish = functools.partial(_finish, ratios, recipes, balanced, sampling, options)
-    if sampling.num_sharing == 1 and blocks.is_large(mixtures):
-        finish = estimate_in_batches(finish, blocks.tables(mixtures))
+    finish = blocks.in_bounded_memory(finish, sampling, mixtures)
     return Estimate(*finish((key, mixtures, scales, log_blend, prepared)))
 
 
@@ -155,23 +124,6 @@ def _ceiling(ratios, params):
 
 def _scaled(params, index, values):
     return values if params.scales is None else params.scales[index] * values
-
-
-def _recipes(ratios, count, stick_the_landing):
-    """Which logarithms each integrand has, and which densities they need."""
-    sampled_by_all = count > 1 and len(ratios) == count
-    recipes = []
-    for index, ratio in enumerate(ratios):
-        without_score = {ratio.under, BLEND} if sampled_by_all else {ratio.under}
-        logarithms = []
-        for sign, name in ((1, ratio.of), (-1, ratio.over)):
-            if name is not None:
-                members = tuple(range(count)) if name == BLEND else (name,)
-                detached = stick_the_landing and name in without_score
-                logarithms.append(Logarithm(sign, members, detached))
-        densities = {(i, log.detached) for log in logarithms for i in log.mixtures}
-        recipes.append(Recipe(index, ratio.under, tuple(logarithms), tuple(sorted(densities))))
-    return recipes
 
 
 def _term(recipe, mixtures, prepared, params, options):

@@ -2,20 +2,17 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gmmjax._evaluation import schedule
-from gmmjax._evaluation.rows import compute_in_turns
+from gmmjax._evaluation import rows, schedule
 from gmmjax._mixture.build import check_mixtures, stack
-from gmmjax._mixture.gmm import GMM, check_shapes, index
+from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._properties import properties
-from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
-from gmmjax._validate import check_count, check_function, check_key, first_parameter, is_traced
+from gmmjax._validate import check_count, check_function, check_key, first_parameter
 
 Models = GMM | Sequence[GMM] | Mapping[Any, GMM]
 
@@ -59,8 +56,8 @@ def pairwise(
     Differentiable in `ps`, `qs` and keywords that are arrays; gradients recompute each chunk
     instead of storing it. One compilation per shape, for one and the same function object.
 
-    Where `ps` is spread over devices along its first axis (`jax.device_put` with a `NamedSharding`),
-    each row is computed where its mixture lives, and the rows of the matrix stay there.
+    Where `ps` is spread over devices along its first axis (`jax.device_put` with a
+    `NamedSharding`), each row is computed where its mixture lives.
 
     Args:
       divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your
@@ -115,23 +112,15 @@ def pairwise(
         symmetric = known.symmetric if symmetric is None else symmetric
         plan = schedule.all_pairs(num_rows, symmetric, known.zero_at_equality)
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
-    call, arrays = _call(divergence, key, keywords)
+    call, arrays = rows.split(divergence, key, keywords)
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_rows)
-    rows, qs = (keys, ps, plan.chunks(chunk)), ps if qs is None else qs
-    home = _home(ps)
+    given = (keys, ps, plan.chunks(chunk)), ps if qs is None else qs, arrays
+    home = rows.home(ps)
     if progress or checkpoint is not None:
-        table = _compute_in_turns(call, home, rows, qs, arrays, progress, checkpoint)
+        table = rows.compute_in_turns(call, home, *given, progress, checkpoint)
     else:
-        table = _compute(call, home, rows, qs, arrays)
+        table = rows.compute(call, home, *given)
     return jax.tree.map(plan.gather, table)
-
-
-def _home(ps):
-    """The sharding of the rows of a batch that is spread over devices, else None."""
-    sharding = None if is_traced(ps) else getattr(ps.means, "sharding", None)
-    if not isinstance(sharding, jax.NamedSharding) or not any(sharding.spec[:1]):
-        return None
-    return jax.NamedSharding(sharding.mesh, jax.P(sharding.spec[0]))
 
 
 def _chunk(key, ps):
@@ -139,91 +128,6 @@ def _chunk(key, ps):
     if key is None and jax.default_backend() == "cpu":
         return 4
     return num_pairs(*ps.means.shape[-2:])
-
-
-class _Call(NamedTuple):
-    """How to call a divergence: what is static about it."""
-
-    function: Callable
-    keyed: bool
-    keywords: tuple
-
-    def __call__(self, key, p, q, arrays):
-        first = (key,) if self.keyed else ()
-        return self.function(*first, p, q, **dict(self.keywords), **arrays)
-
-
-def _call(divergence, key, keywords):
-    """The static part of a call, and the keywords that are arrays and may be traced."""
-    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
-    static = tuple((k, v) for k, v in keywords.items() if k not in arrays)
-    return _Call(divergence, key is not None, static), arrays
-
-
-def _row(call, row, qs, arrays):
-    """One row of the table, a chunk of columns at a time."""
-    key, p, chunks = row
-
-    @jax.checkpoint
-    def chunk(columns):
-        with settings.sharing(len(columns)):
-            return jax.vmap(lambda q: call(key, p, q, arrays))(index(qs, columns))
-
-    return jax.lax.map(chunk, chunks)
-
-
-@jax.jit(static_argnums=(0, 1))
-def _compute(call, home, rows, qs, arrays):
-    def compute(rows, qs, arrays):
-        return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
-
-    if home is None:
-        return compute(rows, qs, arrays)
-    specs = home.spec, jax.P(), jax.P()
-    where_they_live = jax.shard_map(
-        compute, mesh=home.mesh, in_specs=specs, out_specs=home.spec, check_vma=False
-    )
-    return where_they_live(rows, qs, arrays)
-
-
-def _compute_in_turns(call, home, rows, qs, arrays, progress, checkpoint):
-    """The same turn by turn in Python, in each of which every device computes one row."""
-    if is_traced(rows, qs, arrays):
-        raise TypeError(
-            "progress, checkpoint: need concrete values; leave them off under jit, grad and vmap"
-        )
-    num_rows = len(rows[0])
-    width = 1 if home is None else num_rows // home.shard_shape((num_rows,))[0]
-
-    def compute(turn):
-        dealt = _turn(home, width, rows, turn)
-        return _everywhere(home, _compute(call, home, dealt, qs, arrays))
-
-    name = getattr(call.function, "__qualname__", repr(call.function))
-    inputs = name, call.keywords, rows, qs, arrays, width
-    table = compute_in_turns(compute, num_rows // width, progress, checkpoint, inputs)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])), table
-    )
-
-
-@jax.jit(static_argnums=(0, 1))
-def _turn(home, width, rows, turn):
-    """A row for each of so many devices, those that have it."""
-
-    def pick(leaf):
-        parts = jnp.asarray(leaf).reshape(width, -1, *leaf.shape[1:])
-        picked = jax.lax.dynamic_index_in_dim(parts, turn, axis=1, keepdims=False)
-        return picked if home is None else jax.lax.with_sharding_constraint(picked, home)
-
-    return jax.tree.map(pick, rows)
-
-
-def _everywhere(home, tree):
-    """Results on all devices, so that every process can read them."""
-    if home is None:
-        return tree
-    return jax.device_put(tree, jax.NamedSharding(home.mesh, jax.P()))
 
 
 def _check_divergence(divergence, key):

@@ -42,14 +42,23 @@ def log_products(
 
 
 def log_product_blocks(
-    p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
+    p: GMM,
+    q: GMM,
+    alpha: jax.Array | float = 1.0,
+    beta: jax.Array | float = 1.0,
+    *,
+    size: int | None = None,
 ) -> Block:
-    """Sums of exp(log_products) over blocks of pairs, of which none is kept for a derivative."""
+    """Sums of exp(log_products) over blocks of pairs, of which none is kept for a derivative.
+
+    A block has up to `size` components on either side.
+    """
     p, q = (g._replace(logits=linalg.log_softmax(g.logits)) for g in (p, q))
     unrolled = p.dim <= UNROLLED
     left, right = (_sides if unrolled else _mixtures)(p, q)
     table = _unrolled if unrolled else _tables
-    size = 512 if unrolled else max(16, math.isqrt((1 << 18) // p.dim**2))
+    if size is None:
+        size = 512 if unrolled else max(16, math.isqrt((1 << 18) // p.dim**2))
     lowest = 0.25 * jnp.finfo(p.means.dtype).min
 
     @jax.checkpoint
@@ -59,6 +68,9 @@ def log_product_blocks(
         return Block(jax.nn.logsumexp(terms), jnp.max(terms))
 
     left, right = (_cut(side, g.num_components, size) for side, g in ((left, p), (right, q)))
+    if unrolled:
+        # Each entry of all components in a row of its own: what is strided is not vectorised.
+        left, right = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), (left, right))
     return jax.lax.map(lambda a: jax.lax.map(lambda b: block(a, b), right), left)
 
 
@@ -90,16 +102,17 @@ def _sides(p, q):
 
 def _unrolled(p, q, alpha, beta):
     """`_tables`, where each entry of a matrix is a table `(K_p, K_q)`."""
-    dim = p.means.shape[1]
-    factors, inverses = p.factors[:, None], q.factors[None]
-    gaps = [p.means[:, None, d] - q.means[None, :, d] for d in range(dim)]
-    shift = [sum(inverses[..., i, d] * gaps[d] for d in range(i + 1)) for i in range(dim)]
+    dim = len(p.means)
+    p = jax.tree.map(lambda leaf: leaf[..., :, None], p)
+    q = jax.tree.map(lambda leaf: leaf[..., None, :], q)
+    gaps = [p.means[d] - q.means[d] for d in range(dim)]
+    shift = [sum(q.factors[i, d] * gaps[d] for d in range(i + 1)) for i in range(dim)]
     ratio = np.empty((dim, dim), object)
     for i, j in zip(*np.tril_indices(dim), strict=True):
-        ratio[i, j] = sum(inverses[..., i, d] * factors[..., d, j] for d in range(j, i + 1))
+        ratio[i, j] = sum(q.factors[i, d] * p.factors[d, j] for d in range(j, i + 1))
     half_log_det, distance = _solve(ratio, shift, alpha, beta)
-    weights = alpha * p.log_weights[:, None] + beta * q.log_weights[None]
-    log_dets = (1 - alpha) * p.log_dets[:, None] - beta * q.log_dets[None]
+    weights = alpha * p.log_weights + beta * q.log_weights
+    log_dets = (1 - alpha) * p.log_dets - beta * q.log_dets
     return weights + log_dets - half_log_det - 0.5 * alpha * beta * distance
 
 

@@ -1,5 +1,6 @@
 """Sums over blocks of points, in constant memory, forward and in either mode of differentiation."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._sampling.allocation import next_power_of_two, run_length
-from gmmjax._sampling.batching import in_batches, with_gradient
+from gmmjax._sampling.batching import estimate_in_batches, in_batches, with_gradient
 from gmmjax._sampling.devices import num_devices, sum_over_devices
 from gmmjax._sampling.settings import Sampling
 
@@ -92,15 +93,17 @@ def table_size(sampling: Sampling, layout: Layout, mixtures) -> int:
     return layout.block_size * max(g.means.size for g in mixtures)
 
 
-def is_large(mixtures) -> bool:
-    """Whether tables of one estimate are so large that of a batch they are too many at once."""
-    return max(g.means.size for g in mixtures) >= LARGE
+def in_bounded_memory(function: Callable, sampling: Sampling, mixtures) -> Callable:
+    """A function as `estimate_in_batches` takes it, a few of a batch at a time if one is large.
 
-
-def tables(mixtures) -> int:
-    """How many numbers the tables of one estimate have, of points or of pairs of components."""
+    Small ones are left alone: the sums of their blocks are all that needs memory.
+    """
+    size = max(g.means.size for g in mixtures)
+    if sampling.num_sharing > 1 or size < LARGE:
+        return function
+    # Tables of points, or of pairs of components.
     most = max(g.num_components for g in mixtures)
-    return max(g.means.size for g in mixtures) * max(1 << 8, min(most, 1 << 10))
+    return estimate_in_batches(function, size * max(1 << 8, min(most, 1 << 10)))
 
 
 def _largest_block(num_replicates, per_replicate, size):

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 
 import gmmjax
-from gmmjax._sampling import unseen
+from gmmjax._sampling import spikes
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def test_js_of_digits():
 
 def test_js_of_digits_without_the_mass_of_spikes(monkeypatch):
     """What a spike can add is what this is about: log-ratios at its centre alone say thousands."""
-    monkeypatch.setattr(unseen, "_joined", lambda masses: jnp.inf * jnp.ones(6))
+    monkeypatch.setattr(spikes, "_joined", lambda masses: jnp.inf * jnp.ones(6))
     monkeypatch.setattr(gmmjax._estimates.log_ratios, "conclude", lambda found, *_, bound: found)
     js = gmmjax._estimates.log_ratios._estimate.__wrapped__
     monkeypatch.setattr(gmmjax._estimates.log_ratios, "_estimate", js)
