@@ -53,7 +53,7 @@ def js_divergence(
         at all where p = q. With False the gradient is the derivative of the returned value for this
         key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean (little gain was measured here).
+        mean (little gain was measured here), not beyond 2²¹ pairs of components.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -116,7 +116,7 @@ def generalised_js_divergence(
         False the gradient is the derivative of the returned value for this key, as line searches
         and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean (little gain was measured here).
+        mean (little gain was measured here), not beyond 2²¹ pairs of components.
 
     Returns:
       An `Estimate` with scalar leaves.
