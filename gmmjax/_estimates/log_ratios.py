@@ -81,12 +81,15 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     }
     finish = functools.partial(_finish, ratios, recipes, balanced, sampling, options)
     finish = blocks.in_bounded_memory(finish, sampling, mixtures)
-    return Estimate(*finish((key, mixtures, scales, log_blend, prepared)))
+    sampled = {recipe.under: mixtures[recipe.under] for recipe in recipes}
+    packed = {name: density.packed(d) for name, d in prepared.items()}
+    return Estimate(*finish((key, sampled, scales, log_blend, packed)))
 
 
 def _finish(ratios, recipes, balanced, sampling, options, arguments):
     """Value and standard error, of prepared mixtures."""
-    key, mixtures, scales, log_blend, prepared = arguments
+    key, mixtures, scales, log_blend, packed = arguments
+    prepared = {name: density.unpacked(d) for name, d in packed.items()}
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
     found = replicates(key, terms, params, sampling, options.stick_the_landing)

@@ -40,6 +40,19 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     return Prepared(g, inverse, Density(peaks, rows, linalg.apply(inverse, g.means)))
 
 
+def packed(g: Prepared) -> Prepared:
+    """The same with nothing twice, so that derivatives of it are small."""
+    logits, means, scale = g.mixture
+    mixture = GMM(jax.lax.stop_gradient(logits), means, jax.lax.stop_gradient(scale))
+    return Prepared(mixture, g.inverse, g.density._replace(rows=()))
+
+
+def unpacked(g: Prepared) -> Prepared:
+    """What was packed; weights and scale have lost their derivative, and leave it to the rest."""
+    rows = linalg.row_blocks(g.inverse, g.mixture.means)
+    return g._replace(density=g.density._replace(rows=rows))
+
+
 def log_normalisers(g: GMM) -> jax.Array:
     """½ log|2π Σ_k| of each component, `(K,)`."""
     normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
@@ -65,7 +78,8 @@ def evaluate(d: Density, x: jax.Array) -> jax.Array:
     """Log p(x), `(n,)`, at points `(D, n)` about 0."""
 
     def distances(parts, x):
-        return linalg.squared_norms(*parts, x)
+        rows, shift = parts
+        return linalg.squared_norms(rows, shift, x)
 
     width = linalg.table_width(d.rows, d.shift)
     return tiles.log_sum(d.log_peaks, distances, (d.rows, d.shift), width, x)
@@ -170,9 +184,9 @@ def _rows(g, x):
 
 
 def _sums(g, x):
-
     def distances(parts, x):
-        return linalg.squared_distances(*parts, x)
+        inverse, means = parts
+        return linalg.squared_distances(inverse, means, x)
 
     inverse = linalg.inverse_scale(g.scale, g.means)
     return tiles.log_sum(log_peaks(g), distances, (inverse, g.means), g.dim, x.T)

@@ -17,7 +17,7 @@ UNROLLED = 4  # dimensions, in which matrices of all pairs are best written out 
 
 
 class Block(NamedTuple):
-    """Of the pairs of one block, the logarithms of the sum and of the largest term."""
+    """Of each column of a block of pairs, the logarithms of the sum and of the largest term."""
 
     log_sum: jax.Array
     largest: jax.Array
@@ -55,7 +55,7 @@ def log_product_blocks(
     """
     p, q = (g._replace(logits=linalg.log_softmax(g.logits)) for g in (p, q))
     unrolled = p.dim <= UNROLLED
-    left, right = (_sides if unrolled else _mixtures)(p, q)
+    left, right = _sides(p, q) if unrolled else (p, q)
     table = _unrolled if unrolled else _tables
     if size is None:
         size = 512 if unrolled else max(16, math.isqrt((1 << 18) // p.dim**2))
@@ -65,7 +65,8 @@ def log_product_blocks(
     def block(a, b):
         # Absent components count for next to nothing: of nothing there is no derivative.
         terms = jnp.maximum(table(a, b, alpha, beta), lowest)
-        return Block(jax.nn.logsumexp(terms), jnp.max(terms))
+        # Column by column: a sum of all in one loop would not be vectorised.
+        return Block(jax.nn.logsumexp(terms, axis=0), jnp.max(terms, axis=0))
 
     left, right = (_cut(side, g.num_components, size) for side, g in ((left, p), (right, q)))
     if unrolled:
@@ -76,13 +77,9 @@ def log_product_blocks(
 
 def _cut(side, count, size):
     """Parts of all leaves, with absent components at the end of the last one."""
-    logits, *leaves = side
-    parts = cut(logits, count, size, -jnp.inf), *(cut(leaf, count, size, 1.0) for leaf in leaves)
-    return type(side)(*parts)
-
-
-def _mixtures(p, q):
-    return p, q
+    log_weights, *leaves = side
+    parts = [cut(leaf, count, size, 1.0) for leaf in leaves]
+    return side._make([cut(log_weights, count, size, -jnp.inf), *parts])
 
 
 def _tables(p, q, alpha, beta):
@@ -95,7 +92,12 @@ def _sides(p, q):
     """Factors of p and inverse factors of q."""
     inverse = linalg.inverse_scale(q.scale, q.means)
     return (
-        _Side(*g[:2], linalg.dense_factors(scale, g.means), linalg.log_abs_det(g.scale, g.means))
+        _Side(
+            g.logits,
+            g.means,
+            linalg.dense_factors(scale, g.means),
+            linalg.log_abs_det(g.scale, g.means),
+        )
         for g, scale in ((p, p.scale), (q, inverse))
     )
 

@@ -83,7 +83,7 @@ def layout(sampling: Sampling, mixtures) -> Layout:
     return found
 
 
-def table_size(sampling: Sampling, layout: Layout, mixtures) -> int:
+def _table_size(sampling: Sampling, layout: Layout, mixtures) -> int:
     """How many numbers the largest table of a block has; of a batch that shares points, its part.
 
     Whoever shares points has chosen how many estimates to make at once.
@@ -145,17 +145,18 @@ def num_pairs(num_components: int, dim: int) -> int:
     return min(64, max(4, (1 << 13) // (num_components * dim)))
 
 
-def accumulate(block, points, layout, dtype, numbers):
+def accumulate(block, sampling: Sampling, layout: Layout, mixtures):
     """A function that sums blocks, arrays `(R,)`, and gives their mean and the sum.
 
     Memory is constant, forward and in either mode of differentiation. The sum is linear in its
     blocks, so each block's gradient is taken while its points are at hand; a scan differentiated
     from outside would store all points or draw them twice. Of a batch so many sums are made at a
-    time as memory allows, where the tables of one have so many `numbers`.
+    time as memory allows.
     """
+    numbers = _table_size(sampling, layout, mixtures)
     # A constant: the rule below may close over no tracer.
     indices = np.arange(layout.num_blocks, dtype=np.int32)
-    nothing = np.zeros(layout.num_replicates, dtype)
+    nothing = np.zeros(layout.num_replicates, mixtures[0].means.dtype)
 
     def total(arguments):
         def scan(arguments, indices):
@@ -164,7 +165,7 @@ def accumulate(block, points, layout, dtype, numbers):
 
             return jax.lax.scan(step, jnp.asarray(nothing), indices)[0]
 
-        means = sum_over_devices(points, scan)(arguments, indices)
+        means = sum_over_devices(sampling.points, scan)(arguments, indices)
         return jnp.mean(means), means
 
     def value_and_gradient(put, values, leaves):
@@ -184,7 +185,8 @@ def accumulate(block, points, layout, dtype, numbers):
             return jax.lax.scan(step, start, indices)[0]
 
         def of_all(values, leaves):
-            means, gradient = sum_over_devices(points, scan)((values, leaves), indices)
+            sums = sum_over_devices(sampling.points, scan)
+            means, gradient = sums((values, leaves), indices)
             return (jnp.mean(means), means), gradient
 
         return in_batches(of_all, 2 * numbers)(values, leaves)

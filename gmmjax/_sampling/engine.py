@@ -68,8 +68,7 @@ def replicates(
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
     integrands = tuple(term.integrand for term in terms)
     block = functools.partial(_block, integrands, sampling.points, layout)
-    numbers = blocks.table_size(sampling, layout, mixtures)
-    total = blocks.accumulate(block, sampling.points, layout, known.dtype, numbers)
+    total = blocks.accumulate(block, sampling, layout, mixtures)
     value, means = total(arguments)
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):

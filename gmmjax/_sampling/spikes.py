@@ -157,7 +157,9 @@ def narrow_modes_of_many(
     def under(part):
         log_weights, means, scale, num_points, constant = part
         some = GMM(log_weights, means, scale)
-        seen = spikes([modes], [components.relate(some, narrow)], [log_masses])
+        relation = components.relate(some, narrow)
+        present = modes.logits > -jnp.inf
+        seen = Spikes(modes.means, present, log_masses, relation)
         residuals = values[None] - constant[:, None]
         return narrow_modes(log_weights, num_points, seen, residuals)
 

@@ -231,7 +231,7 @@ def test_the_key_comes_second():
 
 
 def test_progress_under_jit_is_refused(key):
-    with pytest.raises(TypeError, match="progress: .*concrete"):
+    with pytest.raises(TypeError, match="progress, checkpoint: .*concrete"):
         jax.jit(lambda ps: gmmjax.pairwise(noisy, key, ps, QS, progress=True))(PS)
 
 

@@ -59,7 +59,11 @@ def test_a_tile_left_out_is_seen(small_tiles, monkeypatch):
     x = np.random.default_rng(0).normal(size=(POINTS, 3))
     right = gmmjax.log_prob(g, x)
     cut = tiles.cut
-    monkeypatch.setattr(tiles, "cut", lambda leaf, *rest: cut(leaf, *rest)[1:])
+
+    def without_first(leaf, count, *rest):
+        return cut(leaf, count, *rest)[1 if count == COUNT else 0 :]
+
+    monkeypatch.setattr(tiles, "cut", without_first)
     gmmjax._mixture.density._at_points.clear_cache()
     assert np.max(np.abs(gmmjax.log_prob(g, x) - right)) > 0.1
     gmmjax._mixture.density._at_points.clear_cache()
@@ -83,6 +87,7 @@ def test_blocks_of_pairs_add_up_to_the_table(dim):
     )
     np.testing.assert_allclose(*values, rtol=1e-12)
     for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        lower = np.tri(dim) if a.ndim == 3 else 1.0  # public functions see no more of factors
+        np.testing.assert_allclose(a * lower, b * lower, rtol=1e-9, atol=1e-12)
     twin = jax.jit(at_once)(p, q._replace(logits=q.logits.at[-1].add(1e-6)))
     assert abs(twin - values[0]) > 1e-12 * abs(values[0])
