@@ -8,7 +8,6 @@ import numpy as np
 
 from gmmjax._mixture import linalg, tiles, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
-from gmmjax._mixture.pointwise import over_blocks
 from gmmjax._validate import is_traced
 
 
@@ -199,5 +198,5 @@ def _shares(g, x):
 @jax.jit(static_argnums=0)
 def _at_points(function, g, x):
     """Values of a function of a mixture and points `(n, D)` at points `(…, D)`."""
-    found = over_blocks(function, g, x.reshape(-1, g.dim))
+    found = tiles.over_blocks(function, g, x.reshape(-1, g.dim))
     return found.reshape(*x.shape[:-1], *found.shape[1:])

@@ -63,6 +63,8 @@ def log_product_blocks(
 
     @jax.checkpoint
     def block(a, b):
+        # What is taken out of long arrays is copied: loops that look it up are not vectorised.
+        a, b = jax.lax.optimization_barrier((a, b))
         # Absent components count for next to nothing: of nothing there is no derivative.
         terms = jnp.maximum(table(a, b, alpha, beta), lowest)
         # Column by column: a sum of all in one loop would not be vectorised.
@@ -105,23 +107,42 @@ def _sides(p, q):
 def _unrolled(p, q, alpha, beta):
     """`_tables`, where each entry of a matrix is a table `(K_p, K_q)`."""
     dim = len(p.means)
-    p = jax.tree.map(lambda leaf: leaf[..., :, None], p)
-    q = jax.tree.map(lambda leaf: leaf[..., None, :], q)
-    gaps = [p.means[d] - q.means[d] for d in range(dim)]
-    shift = [sum(q.factors[i, d] * gaps[d] for d in range(i + 1)) for i in range(dim)]
-    ratio = np.empty((dim, dim), object)
-    for i, j in zip(*np.tril_indices(dim), strict=True):
-        ratio[i, j] = sum(q.factors[i, d] * p.factors[d, j] for d in range(j, i + 1))
+    lower = [(i, j) for i in range(dim) for j in range(i + 1)]
+    shape = len(p.log_weights), len(q.log_weights)
+    mean_p = [_rows(p.means[d], shape) for d in range(dim)]
+    mean_q = [_columns(q.means[d], shape) for d in range(dim)]
+    factor = {(i, j): _rows(p.factors[i, j], shape) for i, j in lower}
+    inverse = {(i, j): _columns(q.factors[i, j], shape) for i, j in lower}
+    gaps = [mean_p[d] - mean_q[d] for d in range(dim)]
+    shift = [sum(inverse[i, d] * gaps[d] for d in range(i + 1)) for i in range(dim)]
+    ratio = {}
+    for i, j in lower:
+        ratio[i, j] = sum(inverse[i, d] * factor[d, j] for d in range(j, i + 1))
     half_log_det, distance = _solve(ratio, shift, alpha, beta)
-    weights = alpha * p.log_weights + beta * q.log_weights
-    log_dets = (1 - alpha) * p.log_dets - beta * q.log_dets
-    return weights + log_dets - half_log_det - 0.5 * alpha * beta * distance
+    of_p = _rows(alpha * p.log_weights + (1 - alpha) * p.log_dets, shape)
+    of_q = _columns(beta * q.log_weights - beta * q.log_dets, shape)
+    return of_p + of_q - half_log_det - 0.5 * alpha * beta * distance
+
+
+def _rows(values, shape):
+    """Values of the rows of a table, `(K_p or 1,)`, in all of its columns."""
+    if len(values) < shape[0]:
+        return values[:, None]
+    # Its transpose is a product too; a sum over many numbers would take many times as long.
+    return linalg.matmul(values[:, None], np.ones((1, shape[1]), values.dtype))
+
+
+def _columns(values, shape):
+    """Values of the columns of a table, `(K_q or 1,)`, in all of its rows."""
+    if len(values) < shape[1]:
+        return values[None]
+    return linalg.matmul(np.ones((shape[0], 1), values.dtype), values[None])
 
 
 def _solve(ratio, shift, alpha, beta):
     """½ log|S| and s·S⁻¹s with S = β R Rᵀ + α, by its factors U D Uᵀ."""
     dim = len(shift)
-    unit, pivots, white = np.empty((dim, dim), object), [], []
+    unit, pivots, white = {}, [], []
     half_log_det = distance = 0.0
     for i in range(dim):
         for j in range(i + 1):

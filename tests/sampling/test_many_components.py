@@ -58,6 +58,19 @@ def test_many_components_are_estimated_as_few_without_a_control(key, request, mo
     assert kl(key, P, Q).stderr < few[0][1]  # what hides is in the error
 
 
+def square(x):
+    return x[:, 0] ** 2
+
+
+def test_any_expectation_is_that_of_few(key, request):
+    few = gmmjax.expectation(key, square, P, num_samples=512)
+    request.getfixturevalue("as_if_many")
+    many = gmmjax.expectation(key, square, P, num_samples=512)
+    np.testing.assert_allclose(many, few, rtol=1e-9)
+    other = gmmjax.expectation(jax.random.key(1), square, P, num_samples=512)
+    assert abs(other.value - few.value) > 1e-9 * few.value
+
+
 def test_allocation_of_many_is_that_of_few(monkeypatch):
     g = random_mixture(2, 40, 2)
     g = g._replace(logits=g.logits.at[jnp.array([0, 7])].set(-jnp.inf))
