@@ -23,15 +23,6 @@ class Block(NamedTuple):
     largest: jax.Array
 
 
-class _Side(NamedTuple):
-    """What a pair needs of one component of it."""
-
-    log_weights: jax.Array  # (K,)
-    means: jax.Array  # (K, D)
-    factors: jax.Array  # L_k or L_k⁻¹ in full, (K or 1, D, D)
-    log_dets: jax.Array  # log|L_k|, (K or 1,)
-
-
 def log_products(
     p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
 ) -> jax.Array:
@@ -53,35 +44,29 @@ def log_product_blocks(
 
     A block has up to `size` components on either side.
     """
-    p, q = (g._replace(logits=linalg.log_softmax(g.logits)) for g in (p, q))
-    unrolled = p.dim <= UNROLLED
-    left, right = _sides(p, q) if unrolled else (p, q)
-    table = _unrolled if unrolled else _tables
-    if size is None:
-        size = 512 if unrolled else max(16, math.isqrt((1 << 18) // p.dim**2))
+    # Absent components count for next to nothing: of nothing there is no derivative.
     lowest = 0.25 * jnp.finfo(p.means.dtype).min
+    p, q = (g._replace(logits=jnp.maximum(linalg.log_softmax(g.logits), lowest)) for g in (p, q))
+    if p.dim <= UNROLLED:
+        table, sides, size = _unrolled, _packed(p, q, lowest, size or 256), size or 256
+    else:
+        size = size or max(16, math.isqrt((1 << 18) // p.dim**2))
+        table, sides = _tables, [_cut(g, size, lowest) for g in (p, q)]
 
     @jax.checkpoint
     def block(a, b):
-        # What is taken out of long arrays is copied: loops that look it up are not vectorised.
-        a, b = jax.lax.optimization_barrier((a, b))
-        # Absent components count for next to nothing: of nothing there is no derivative.
-        terms = jnp.maximum(table(a, b, alpha, beta), lowest)
-        # Column by column: a sum of all in one loop would not be vectorised.
+        terms = table(a, b, alpha, beta)
         return Block(jax.nn.logsumexp(terms, axis=0), jnp.max(terms, axis=0))
 
-    left, right = (_cut(side, g.num_components, size) for side, g in ((left, p), (right, q)))
-    if unrolled:
-        # Each entry of all components in a row of its own: what is strided is not vectorised.
-        left, right = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), (left, right))
+    left, right = sides
     return jax.lax.map(lambda a: jax.lax.map(lambda b: block(a, b), right), left)
 
 
-def _cut(side, count, size):
-    """Parts of all leaves, with absent components at the end of the last one."""
-    log_weights, *leaves = side
-    parts = [cut(leaf, count, size, 1.0) for leaf in leaves]
-    return side._make([cut(log_weights, count, size, -jnp.inf), *parts])
+def _cut(g, size, lowest):
+    """Parts of a mixture, with absent components at the end of the last one."""
+    count = g.num_components
+    leaves = [cut(leaf, count, size, 1.0) for leaf in (g.means, g.scale)]
+    return GMM(cut(g.logits, count, size, lowest), *leaves)
 
 
 def _tables(p, q, alpha, beta):
@@ -90,53 +75,64 @@ def _tables(p, q, alpha, beta):
     return weights + pairwise_log_integral(p, q, alpha, beta)
 
 
-def _sides(p, q):
-    """Factors of p and inverse factors of q."""
+def _packed(p, q, lowest, size):
+    """What a pair needs of either component, number by number, `(parts, numbers, K of a part)`.
+
+    Log-weights, log-determinants, means, and the lower triangles of L_a and of L_b⁻¹.
+    """
     inverse = linalg.inverse_scale(q.scale, q.means)
-    return (
-        _Side(
-            g.logits,
-            g.means,
-            linalg.dense_factors(scale, g.means),
-            linalg.log_abs_det(g.scale, g.means),
+    lower = np.tril_indices(p.dim)
+    sides = []
+    for g, scale in ((p, p.scale), (q, inverse)):
+        count = g.num_components
+        factors = linalg.dense_factors(scale, g.means)[:, lower[0], lower[1]]
+        log_dets = linalg.log_abs_det(g.scale, g.means)[:, None]
+        factors, log_dets = (
+            jnp.broadcast_to(leaf, (count, leaf.shape[1])) for leaf in (factors, log_dets)
         )
-        for g, scale in ((p, p.scale), (q, inverse))
-    )
+        rest = cut(jnp.concatenate([log_dets, g.means, factors], axis=1), count, size, 1.0)
+        weights = cut(g.logits[:, None], count, size, lowest)
+        sides.append(jnp.concatenate([weights, rest], axis=2).mT)
+    return sides
+
+
+class _Side(NamedTuple):
+    """The same by name: tables of all pairs, each the same in all rows or in all columns."""
+
+    log_weights: jax.Array
+    log_dets: jax.Array
+    means: list[jax.Array]
+    factors: dict[tuple[int, int], jax.Array]
+
+
+def _spread(packed, spread):
+    # A product with the identity is a copy. Loops that look up what they need in longer arrays are
+    # not vectorised.
+    packed = linalg.matmul(np.eye(len(packed), dtype=packed.dtype), packed)
+    tables = [spread(values) for values in packed]
+    dim = next(d for d in range(1, UNROLLED + 1) if 2 + d + d * (d + 1) // 2 == len(tables))
+    log_weights, log_dets, *rest = tables
+    places = [(i, j) for i in range(dim) for j in range(i + 1)]
+    return _Side(log_weights, log_dets, rest[:dim], dict(zip(places, rest[dim:], strict=True)))
 
 
 def _unrolled(p, q, alpha, beta):
     """`_tables`, where each entry of a matrix is a table `(K_p, K_q)`."""
-    dim = len(p.means)
-    lower = [(i, j) for i in range(dim) for j in range(i + 1)]
-    shape = len(p.log_weights), len(q.log_weights)
-    mean_p = [_rows(p.means[d], shape) for d in range(dim)]
-    mean_q = [_columns(q.means[d], shape) for d in range(dim)]
-    factor = {(i, j): _rows(p.factors[i, j], shape) for i, j in lower}
-    inverse = {(i, j): _columns(q.factors[i, j], shape) for i, j in lower}
-    gaps = [mean_p[d] - mean_q[d] for d in range(dim)]
-    shift = [sum(inverse[i, d] * gaps[d] for d in range(i + 1)) for i in range(dim)]
+    # Spread by products, for their transposes are products too: sums of tables over many numbers
+    # take several times as long.
+    ones_p, ones_q = (np.ones(side.shape[1], side.dtype) for side in (p, q))
+    p = _spread(p, lambda values: linalg.matmul(values[:, None], ones_q[None]))
+    q = _spread(q, lambda values: linalg.matmul(ones_p[:, None], values[None]))
+    gaps = [a - b for a, b in zip(p.means, q.means, strict=True)]
+    dim = len(gaps)
+    shift = [sum(q.factors[i, d] * gaps[d] for d in range(i + 1)) for i in range(dim)]
     ratio = {}
-    for i, j in lower:
-        ratio[i, j] = sum(inverse[i, d] * factor[d, j] for d in range(j, i + 1))
+    for i, j in p.factors:
+        ratio[i, j] = sum(q.factors[i, d] * p.factors[d, j] for d in range(j, i + 1))
     half_log_det, distance = _solve(ratio, shift, alpha, beta)
-    of_p = _rows(alpha * p.log_weights + (1 - alpha) * p.log_dets, shape)
-    of_q = _columns(beta * q.log_weights - beta * q.log_dets, shape)
-    return of_p + of_q - half_log_det - 0.5 * alpha * beta * distance
-
-
-def _rows(values, shape):
-    """Values of the rows of a table, `(K_p or 1,)`, in all of its columns."""
-    if len(values) < shape[0]:
-        return values[:, None]
-    # Its transpose is a product too; a sum over many numbers would take many times as long.
-    return linalg.matmul(values[:, None], np.ones((1, shape[1]), values.dtype))
-
-
-def _columns(values, shape):
-    """Values of the columns of a table, `(K_q or 1,)`, in all of its rows."""
-    if len(values) < shape[1]:
-        return values[None]
-    return linalg.matmul(np.ones((shape[0], 1), values.dtype), values[None])
+    log_dets = (1 - alpha) * p.log_dets - beta * q.log_dets
+    weights = alpha * p.log_weights + beta * q.log_weights
+    return weights + log_dets - half_log_det - 0.5 * alpha * beta * distance
 
 
 def _solve(ratio, shift, alpha, beta):

@@ -39,7 +39,7 @@ def sharded(mesh: jax.sharding.Mesh, points: Callable = sobol) -> ShardedPoints:
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
-      >>> mesh = jax.make_mesh((jax.device_count(),), ("devices",))
+      >>> mesh = jax.sharding.Mesh(jax.devices(), ("devices",))
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
       >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
       >>> kl = gmmjax.kl_divergence(jax.random.key(0), p, q, points=gmmjax.sharded(mesh))
@@ -49,7 +49,8 @@ def sharded(mesh: jax.sharding.Mesh, points: Callable = sobol) -> ShardedPoints:
     if not isinstance(mesh, jax.sharding.Mesh):
         raise TypeError(f"mesh: expected a mesh of devices, got {type(mesh).__name__}")
     check_function("points", points)
-    return ShardedPoints(points, mesh)
+    # What is sharded here says so itself, whatever the axes of the mesh ask of others.
+    return ShardedPoints(points, jax.sharding.Mesh(mesh.devices, mesh.axis_names))
 
 
 def num_devices(points: Callable) -> int:
