@@ -105,8 +105,8 @@ def measure(case):
     call = lambda seed: function(jax.random.key(seed), p, q, case.num_samples)
     elapsed, (value, stderr) = clocks(lambda: call(0))
     first, times = elapsed[0], [elapsed]
-    if first < 60:  # compilation is otherwise small beside it
-        calls = CALLS if first < 10 else 1
+    if first < 30:  # compilation is otherwise small beside it
+        calls = CALLS if first < 5 else 1
         times = [clocks(lambda seed=seed: call(seed))[0] for seed in range(1, 1 + calls)]
     return Result(
         first, *np.min(times, axis=0).tolist(), peak() - before, float(value), float(stderr)
