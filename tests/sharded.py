@@ -4,6 +4,7 @@ count process`.
 The same program on one device, on several, and on several processes; it prints one line of JSON.
 """
 
+import functools
 import json
 import re
 import sys
@@ -15,7 +16,6 @@ import numpy as np
 import gmmjax
 
 PAIRS = 16
-PARTS = 8  # in which the points of one pair are drawn, whatever the number of devices
 
 
 def batch(seed, *shape):
@@ -33,7 +33,7 @@ def compiled(fn, *arguments):
 
 
 def main(address=None, count="1", process="0"):
-    """Both ways to use several devices."""
+    """All ways to use several devices."""
     jax.config.update("jax_enable_x64", True)
     if address:
         jax.distributed.initialize(address, num_processes=int(count), process_id=int(process))
@@ -54,19 +54,15 @@ def main(address=None, count="1", process="0"):
     }
     report |= {"pairs_talk": talk, "pairs": jax.jit(lambda e: e, out_shardings=whole)(estimate)}
 
-    def kl(key, p, q):
-        keys = jax.lax.with_sharding_constraint(jax.random.split(key, PARTS), split)
-        part = lambda key: gmmjax.kl_divergence(
-            key, p, q, num_samples=16_384 // PARTS, num_replicates=32 // PARTS
-        )
-        values, stderrs = jax.vmap(part)(keys)
-        return jnp.mean(values), jnp.sqrt(jnp.sum(stderrs**2)) / PARTS
+    matrix = gmmjax.pairwise(gmmjax.kl_divergence, key, ps, batch(1, 3), num_samples=256)
+    report |= {"rows_on_each": len(matrix.value.addressable_data(0))}
+    report |= {"matrix": jax.jit(lambda e: e, out_shardings=whole)(matrix)}
 
-    p, q = batch(2), batch(3)
+    kl = functools.partial(gmmjax.kl_divergence, points=gmmjax.sharded(mesh))
     points, talk = compiled(
-        jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, p, q
+        jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, batch(2), batch(3)
     )
-    report |= {"points_talk": talk, "points": points(key, p, q)}
+    report |= {"points_talk": talk, "points": points(key, batch(2), batch(3))}
     print(json.dumps(report, default=lambda leaf: np.asarray(leaf).tolist()), flush=True)  # noqa: T201
 
 

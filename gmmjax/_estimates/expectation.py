@@ -7,7 +7,7 @@ import jax
 from gmmjax._jax import evaluate
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._sampling import blocks, unseen
+from gmmjax._sampling import blocks, spikes
 from gmmjax._sampling.engine import Term, num_probes, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
@@ -92,6 +92,6 @@ def _expectation(key, p, constants, fn, sampling):
         values = fn(x.T, constants) if constants else fn(x.T)
         return values.astype(x.dtype), ()
 
-    relation = components.relate(p, density.prepare(p))
-    term = Term(p, integrand, unseen.spikes([p], [relation]))
+    relations = components.relate_all(p, [density.prepare(p)])
+    term = Term(p, integrand, spikes.spikes([p], relations))
     return conclude(replicates(key, [term], constants, sampling))

@@ -220,6 +220,12 @@ def index(batch, i):
     return jax.tree.map(lambda leaf: leaf[i], batch)
 
 
+def take(g: GMM, chosen: jax.Array) -> GMM:
+    """Some components of a mixture, with the logits that they had."""
+    rows = [leaf if len(leaf) < g.num_components else leaf[chosen] for leaf in g]
+    return GMM(*rows)
+
+
 def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:
     """Refuse shapes that are not those of one mixture; the arrays are called `names`."""
     if len(logits) > 1 and len(means) == len(logits) + 1:

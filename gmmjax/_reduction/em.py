@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import density, linalg
+from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM
 from gmmjax._populations import fixed_point
 from gmmjax._populations.fixed_point import Floor, Stop
@@ -34,7 +34,7 @@ def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
     middles = (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points
     chosen = allocation.choose(owned, middles)
     rate = owned.rates(p.logits)
-    weight = weight * linalg.matmul(rate, chosen)[None]
+    weight = weight * allocation.pick(rate[None], chosen)
     weight = weight / jnp.sum(weight, axis=1, keepdims=True)
     prepared = density.prepare(p).density
 
