@@ -4,6 +4,7 @@ count process`.
 The same program on one device, on several, and on several processes; it prints one line of JSON.
 """
 
+import functools
 import json
 import re
 import sys
@@ -32,14 +33,30 @@ def compiled(fn, *arguments):
     return program, sorted(set(found))
 
 
+def in_mesh(key, ps, qs):
+    """What users of `jax.set_mesh` have: pairs, matrices and rows that lie on its devices."""
+    kl = functools.partial(gmmjax.kl_divergence, num_samples=256)
+    p, x = batch(2), qs.means[:, 0]
+
+    @jax.jit
+    def run(key, ps, qs, x):
+        found = [
+            jax.vmap(jax.value_and_grad(kl, argnums=2, has_aux=True), (None, 0, 0))(key, ps, qs),
+            gmmjax.pairwise(gmmjax.ise, None, ps),
+            gmmjax.log_prob(p, x),
+            gmmjax.em(x, p, num_steps=2).loss,
+        ]
+        return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, jax.P()), found)
+
+    return run(key, *jax.device_put((ps, qs, x), jax.P("devices")))
+
+
 def main(address=None, count="1", process="0"):
     """Both ways to use several devices."""
     jax.config.update("jax_enable_x64", True)
     if address:
         jax.distributed.initialize(address, num_processes=int(count), process_id=int(process))
-    mesh = jax.make_mesh(
-        (jax.device_count(),), ("devices",), axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",))
     split, whole = (jax.NamedSharding(mesh, jax.P(*axis)) for axis in (("devices",), ()))
     key = jax.random.key(0)
 
@@ -55,7 +72,7 @@ def main(address=None, count="1", process="0"):
     report |= {"pairs_talk": talk, "pairs": jax.jit(lambda e: e, out_shardings=whole)(estimate)}
 
     def kl(key, p, q):
-        keys = jax.lax.with_sharding_constraint(jax.random.split(key, PARTS), split)
+        keys = jax.sharding.reshard(jax.random.split(key, PARTS), split)
         part = lambda key: gmmjax.kl_divergence(
             key, p, q, num_samples=16_384 // PARTS, num_replicates=32 // PARTS
         )
@@ -63,10 +80,12 @@ def main(address=None, count="1", process="0"):
         return jnp.mean(values), jnp.sqrt(jnp.sum(stderrs**2)) / PARTS
 
     p, q = batch(2), batch(3)
-    points, talk = compiled(
-        jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, p, q
-    )
-    report |= {"points_talk": talk, "points": points(key, p, q)}
+    with jax.set_mesh(mesh):
+        points, talk = compiled(
+            jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, p, q
+        )
+        report |= {"points_talk": talk, "points": points(key, p, q)}
+        report |= {"in_mesh": in_mesh(key, batch(0, PAIRS), batch(1, PAIRS))}
     print(json.dumps(report, default=lambda leaf: np.asarray(leaf).tolist()), flush=True)  # noqa: T201
 
 

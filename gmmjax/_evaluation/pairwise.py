@@ -15,7 +15,14 @@ from gmmjax._progress import bar
 from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
-from gmmjax._validate import check_count, check_function, check_key, first_parameter, is_traced
+from gmmjax._validate import (
+    check_count,
+    check_function,
+    check_key,
+    first_parameter,
+    is_traced,
+    on_any_mesh,
+)
 
 Models = GMM | Sequence[GMM] | Mapping[Any, GMM]
 
@@ -36,6 +43,7 @@ def _key_comes_second(function):
 
 
 @_key_comes_second
+@on_any_mesh
 def pairwise(
     divergence: Callable,
     key,
