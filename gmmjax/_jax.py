@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 
 def is_traced(*values) -> bool:
@@ -12,9 +12,9 @@ def is_traced(*values) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
-def evaluate(traced: ClosedJaxpr, constants, x):
-    """The result of a traced function of one argument, with other constants in it."""
-    return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(x)[0]
+def evaluate(program: Jaxpr, constants, x):
+    """The result of a traced function of one argument, with constants in it."""
+    return jaxpr_as_fun(ClosedJaxpr(program, constants))(x)[0]
 
 
 def call_on_any_mesh(function: Callable, args: tuple, kwargs: dict):

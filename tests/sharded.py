@@ -37,18 +37,20 @@ def in_mesh(key, ps, qs):
     """What users of `jax.set_mesh` have: pairs, matrices and rows that lie on its devices."""
     kl = functools.partial(gmmjax.kl_divergence, num_samples=256)
     p, x = batch(2), qs.means[:, 0]
+    many = jnp.broadcast_to(x[:, None], (PAIRS, 8192, 2))  # more than one block
 
     @jax.jit
-    def run(key, ps, qs, x):
+    def run(key, ps, qs, x, many):
         found = [
             jax.vmap(jax.value_and_grad(kl, argnums=2, has_aux=True), (None, 0, 0))(key, ps, qs),
             gmmjax.pairwise(gmmjax.ise, None, ps),
             gmmjax.log_prob(p, x),
+            jnp.sum(gmmjax.log_prob(p, many)),
             gmmjax.em(x, p, num_steps=2).loss,
         ]
         return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, jax.P()), found)
 
-    return run(key, *jax.device_put((ps, qs, x), jax.P("devices")))
+    return run(key, *jax.device_put((ps, qs, x, many), jax.P("devices")))
 
 
 def main(address=None, count="1", process="0"):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import call_on_any_mesh
+
 
 def block_length(num_components: int, dim: int) -> int:
     """For how many points to make `(K, D, points)` tables at once."""
@@ -22,7 +24,10 @@ def over_blocks(function: Callable, g, x: jax.Array) -> jax.Array:
     length = block_length(g.num_components, g.dim)
     if len(x) <= length:
         return function(g, x)
+    return call_on_any_mesh(_over_blocks, (function, g, x, length), {})
 
+
+def _over_blocks(function, g, x, length):
     @jax.custom_jvp
     def rows(g, x):
         return _in_place(function, g, x, length)
