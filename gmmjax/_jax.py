@@ -1,10 +1,14 @@
 """Names of JAX that it does not promise to keep, in one place."""
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+
+
+R = TypeVar("R")
 
 
 def is_traced(*values) -> bool:
@@ -17,7 +21,7 @@ def evaluate(program: Jaxpr, constants, x):
     return jaxpr_as_fun(ClosedJaxpr(program, constants))(x)[0]
 
 
-def call_on_any_mesh(function: Callable, args: tuple, kwargs: dict):
+def call_on_any_mesh(function: Callable[..., R], args: tuple, kwargs: dict) -> R:
     """Call a function whose arguments may lie on a mesh of explicit axes, JAX's default.
 
     Inside such axes are left to the compiler: every operation on a batch would otherwise have to
@@ -37,4 +41,5 @@ def call_on_any_mesh(function: Callable, args: tuple, kwargs: dict):
         args, kwargs = jax.tree.unflatten(tree, leaves)
         return function(*args, **kwargs)
 
-    return jax.sharding.auto_axes(call, out_sharding=whole)(*(leaves[i] for i in places))
+    on_auto_axes: Any = jax.sharding.auto_axes(call, out_sharding=whole)
+    return on_auto_axes(*(leaves[i] for i in places))
