@@ -7,7 +7,6 @@ import jax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
-
 R = TypeVar("R")
 
 
