@@ -69,9 +69,12 @@ def expectation(
     if not is_traced(constants):
         return _expectation(key, p, {}, fn, sampling)
 
-    # What fn closes over becomes an argument, so that it can be differentiated and batched.
+    # What fn closes over becomes an argument, so that it can be differentiated and batched. The
+    # programs alone are kept, or tracers would outlive their trace.
+    programs = {count: closed.jaxpr for count, closed in traced.items()}
+
     def converted(x, constants):
-        return evaluate(traced[len(x)], constants[len(x)], x)
+        return evaluate(programs[len(x)], constants[len(x)], x)
 
     return _expectation(key, p, constants, converted, sampling)
 

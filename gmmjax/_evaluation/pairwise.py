@@ -12,7 +12,13 @@ from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._properties import properties
 from gmmjax._sampling.blocks import num_pairs
-from gmmjax._validate import check_count, check_function, check_key, first_parameter
+from gmmjax._validate import (
+    check_count,
+    check_function,
+    check_key,
+    first_parameter,
+    on_any_mesh,
+)
 
 Models = GMM | Sequence[GMM] | Mapping[Any, GMM]
 
@@ -33,6 +39,7 @@ def _key_comes_second(function):
 
 
 @_key_comes_second
+@on_any_mesh
 def pairwise(
     divergence: Callable,
     key,

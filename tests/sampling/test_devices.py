@@ -47,7 +47,7 @@ def alone():
 
 
 def assert_same(first, second):
-    for name in ("pairs", "points", "matrix"):
+    for name in ("pairs", "points", "matrix", "in_mesh"):
         leaves = zip(jax.tree.leaves(first[name]), jax.tree.leaves(second[name]), strict=True)
         for a, b in leaves:
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
