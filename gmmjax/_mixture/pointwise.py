@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gmmjax._jax import call_on_any_mesh
+from gmmjax._jax import on_mesh_of
 
 
 def block_length(num_components: int, dim: int) -> int:
@@ -24,7 +24,8 @@ def over_blocks(function: Callable, g, x: jax.Array) -> jax.Array:
     length = block_length(g.num_components, g.dim)
     if len(x) <= length:
         return function(g, x)
-    return call_on_any_mesh(_over_blocks, (function, g, x, length), {})
+    arguments = function, g, x, length
+    return on_mesh_of(_over_blocks, arguments, {})(*arguments)
 
 
 def _over_blocks(function, g, x, length):
