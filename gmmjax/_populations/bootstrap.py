@@ -22,7 +22,6 @@ from gmmjax._validate import (
     check_function,
     check_key,
     is_traced,
-    on_any_mesh,
     takes_key,
 )
 
@@ -37,7 +36,6 @@ class Side(NamedTuple):
     x: jax.Array
 
 
-@on_any_mesh
 def bootstrap(
     divergence: Callable,
     key,
