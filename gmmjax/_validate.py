@@ -12,8 +12,7 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
-from gmmjax._jax import is_traced as is_traced
-from gmmjax._jax import on_mesh_of
+from gmmjax._jax import is_traced, on_mesh_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._evaluation import batches
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate, is_scalar, show
-from gmmjax._validate import check_count, check_function, check_key, is_traced, on_any_mesh, warn
+from gmmjax._validate import check_count, check_function, check_key, on_any_mesh, warn
 
 
 class ToleranceEstimate(NamedTuple):

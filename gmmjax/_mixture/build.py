@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes, float_of, of_present
-from gmmjax._validate import check_count, is_traced, warn
+from gmmjax._validate import check_count, warn
 
 
 def from_covariances(weights, means, covariances) -> GMM:

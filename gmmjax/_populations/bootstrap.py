@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._populations import rows
 from gmmjax._populations.em import em
@@ -16,14 +17,7 @@ from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import (
-    check_between,
-    check_count,
-    check_function,
-    check_key,
-    is_traced,
-    takes_key,
-)
+from gmmjax._validate import check_between, check_count, check_function, check_key, takes_key
 
 # With fewer rows for each parameter intervals cover too seldom.
 FEW_ROWS = 5

@@ -12,11 +12,12 @@ import optax
 
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult, fit
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
 from gmmjax._reduction import costs, em, parts, search, standardise
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, is_traced, keyed, takes_key
+from gmmjax._validate import check_count, keyed, takes_key
 
 
 @overload
