@@ -198,17 +198,11 @@ def _repeat_last(leaf, times):
 
 
 def _check_layout(weights, means, covariances):
-    if (
-        len(means) == 2
-        and len(covariances) == 2
-        and covariances != means
-        and covariances[0] == covariances[1]
-    ):
-        if covariances[0] == means[1] and covariances[0] != 1:
-            raise ValueError(
-                f"covariances: one {covariances} matrix for {means[0]} components; "
-                "for a covariance that they share (tied) pass covariances[None]"
-            )
+    if len(means) == 2 and covariances == (means[1],) * 2 and covariances not in (means, (1, 1)):
+        raise ValueError(
+            f"covariances: one {covariances} matrix for {means[0]} components; "
+            "for a covariance that they share (tied) pass covariances[None]"
+        )
     if len(covariances) == 0:
         raise ValueError("covariances: expected an array of rank 1 to 3, got a scalar")
     check_shapes(["weights", "means", "covariances"], weights, means, covariances)
