@@ -1,110 +1,86 @@
-"""Where a reduction starts, and how the best of many starts is found.
+"""How the best of many starts is found.
 
-Mixtures are concrete, without absent components, and in coordinates where p has covariance 1.
+Mixtures are parts, without absent components, in coordinates where p has covariance 1.
 """
 
 import warnings
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture.gmm import GMM, index
-from gmmjax._reduction import changes, clusters, em, merge, parts
+from gmmjax._mixture.gmm import index
+from gmmjax._reduction import changes, cloud, em
+from gmmjax._reduction.cloud import Cloud
 from gmmjax._reduction.parts import Parts
 
-NUM_BLOCKS = 8
-NUM_POINTS = 2048  # in each block
 # All starts, the better half of them once more, and all changes go through a few iterations on few
-# blocks. That buys time: on six targets three times as many iterations took twice as long, all
-# blocks three times, for changes of KL below 10⁻⁵. A third of the iterations missed an optimum.
-SCREEN_ITERATIONS = 15
-SCREEN_BLOCKS = 2
-# How many mixtures are changed side by side; a round takes time in proportion.
-NUM_CANDIDATES = 4
-# The search ends after so many rounds in a row that bring less than this part of the loss. Three
-# saved a third of the time and 14 took a third more, and found the same: it is for rare optima.
+# points.
+SCREEN_POINTS = 2048
+SCREEN = em.Stop(20, 1e-4)
+# On as many as that the best are brought to the end.
+NUM_POINTS = 16_384
+FINAL = em.Stop(10, 1e-6)
+NUM_CANDIDATES = 4  # mixtures that are changed side by side
+NUM_CHANGES = 2  # of either kind to each of them in a round
+# The search ends after so many rounds in a row that bring less than this part of the loss.
 MAX_IDLE_ROUNDS = 7
 MIN_GAIN = 1e-3
-# With all blocks, to rank the candidates. It is free: the descent does the rest.
-FINAL_ITERATIONS = 10
 
 
-def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
-    """The greedy reduction, and what to search from: partitions of `p`, or what the user wants."""
-    c = parts.to_numpy(p)
-    count = min(count, p.num_components)
-    labels = np.asarray(_greedy_labels(p, p.num_components - count, cost))
-    greedy = parts.to_structure(p, clusters.merge(c, labels, count))
-    if init is None:
-        found = _partitions_and_scatters(_numpy_rng(key), c, labels, count, num_restarts)
-    elif isinstance(init, GMM):
-        found = [parts.to_numpy(init)]
-    else:
-        found = [parts.to_numpy(init(k, p, count)) for k in jax.random.split(key, num_restarts)]
-    return greedy, [parts.to_structure(p, start) for start in found]
+class Task(NamedTuple):
+    """What is searched: a mixture near p, in the structure of a scale of so many axes."""
+
+    p: Parts
+    ndim: int
+    floor: float  # added to variances: what is far narrower than any of p has collapsed onto points
+    large: bool  # so many components that they stand for themselves, instead of points
 
 
-def _partitions_and_scatters(rng, c, labels, count, num_restarts):
-    # Partitions of the components serve where these are far apart. Where they overlap, the best
-    # mixture may cut right through them, and only starts from single points lead there.
-    found = [_improved(c, labels, count)]
-    for i in range(1, num_restarts):
-        if i % 3 == 0:
-            labels = clusters.seed(rng, c.weights, c.means, count)
-            found.append(_improved(c, labels, count))
-        else:
-            found.append(changes.scatter(rng, c, count))
-    return found
+def task(p: Parts, ndim: int) -> Task:
+    """A task of concrete parts."""
+    narrowest = np.linalg.eigvalsh(p.covariances).min()
+    return Task(p, ndim, 1e-3 * narrowest, len(p.weights) > NUM_POINTS // 8)
 
 
-def _improved(c, labels, count):
-    return clusters.merge(c, clusters.improve(c, labels, count), count)
+def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[Parts, Cloud]:
+    """The best mixtures, best first, after EM from all starts and changes to the best few.
 
-
-@jax.jit(static_argnums=2)
-def _greedy_labels(p, num_merges, cost):
-    return merge.greedy(p, num_merges, cost)[2]
-
-
-def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:
-    """Run EM from all starts, perturb the best few for some rounds, and return them best first.
-
-    The points used, a cloud of p, are returned, too.
+    They come as a batch, with the points of p on which they were found last.
     """
-    # A component far narrower than any of p has collapsed onto a few points.
-    floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
-    cloud = em.cloud(key, p, NUM_BLOCKS, NUM_POINTS)
-    runs = _screen(starts, cloud, floor)
-    runs = _screen(_best(runs, max(NUM_CANDIDATES, len(starts) // 2)), cloud, floor)
-    candidates = index(runs, _order(runs)[:NUM_CANDIDATES])
-    if starts[0].num_components > 1:
-        rng = _numpy_rng(key)
-        candidates = _perturb(rng, parts.to_numpy(p), cloud, floor, candidates, rounds)
-    final = em.run_em(candidates.gmm, cloud, floor, FINAL_ITERATIONS, NUM_BLOCKS)
-    return _best(_to_numpy(final), NUM_CANDIDATES), cloud
+    if t.large:
+        points = cloud.whole(t.p)
+        return em.run(_batch(starts), points, t.ndim, t.floor, FINAL).parts, points
+    few = _points(rng, t, SCREEN_POINTS)
+    runs = _screen(t, few, _batch(starts))
+    runs = _screen(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts)
+    candidates = _best(runs, NUM_CANDIDATES)
+    if starts[0].means.shape[0] > 1:
+        candidates = _perturb(rng, t, few, candidates, rounds)
+    points = _points(rng, t, NUM_POINTS)
+    # The first start is a partition, which no points have misled.
+    last = _concatenate(candidates.parts, _batch(starts[:1]))
+    return _best(em.run(last, points, t.ndim, t.floor, FINAL), len(last.means)).parts, points
 
 
-def _screen(starts, cloud, floor):
-    """Runs from a list of starts: a batch with NumPy leaves, in which no operation compiles."""
-    # A few at a time, repeated where there are fewer, so that all rounds share one compilation.
-    runs = []
-    for first in range(0, len(starts), NUM_CANDIDATES):
-        some = starts[first : first + NUM_CANDIDATES]
-        batch = jax.tree.map(_stack, *(some * NUM_CANDIDATES)[:NUM_CANDIDATES])
-        runs.append(em.run_em(batch, cloud, floor, SCREEN_ITERATIONS, SCREEN_BLOCKS))
-    return _concatenate(*runs)
+def _points(rng, t, number):
+    drawn = cloud.draw(rng, t.p, number)
+    return drawn._replace(log_prob=em.log_prob(t.p, drawn, 3))
 
 
-def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
+def _screen(t, points, batch):
+    return em.run(batch, points, t.ndim, t.floor, SCREEN)
+
+
+def _perturb(rng, t, points, candidates, rounds):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
     try:
         for _ in rounds:
-            before = np.min(_losses(candidates))
-            candidates = _changed(rng, p, cloud, floor, candidates)
-            gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
+            before = candidates.loss.min()
+            candidates = _changed(rng, t, points, candidates)
+            gained = candidates.loss.min() < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
             if idle == MAX_IDLE_ROUNDS:
                 break
@@ -115,47 +91,32 @@ def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
     return candidates
 
 
-def _changed(rng, p: Parts, cloud, floor, candidates):
-    """Try two changes of each candidate and keep the best of the three: they stay distinct."""
-    found = [index(candidates.gmm, i) for i in range(NUM_CANDIDATES)]
-    replaced = [changes.replace(rng, p, g) for g in found]
-    relocated = [changes.relocate(rng, cloud, g) for g in found]
-    runs = _concatenate(candidates, _screen(replaced + relocated, cloud, floor))
-    best = np.argmin(_losses(runs).reshape(3, NUM_CANDIDATES), axis=0)
-    return index(runs, NUM_CANDIDATES * best + np.arange(NUM_CANDIDATES))
+def _changed(rng, t, points, candidates):
+    """Try some changes of each candidate and keep the best of all: they stay distinct."""
+    count = len(candidates.loss)
+    found = [index(candidates.parts, i) for i in range(count)]
+    excess = [em.excess(q, points, t.ndim) for q in found]
+    tried = []
+    for _ in range(NUM_CHANGES):
+        tried += [changes.replace(rng, t.p, q) for q in found]
+        tried += [changes.relocate(rng, points, e, q) for e, q in zip(excess, found, strict=True)]
+    runs = _screen(t, points, _batch(tried))
+    parts = _concatenate(candidates.parts, runs.parts)
+    losses = np.concatenate([candidates.loss, runs.loss])
+    best = np.argmin(losses.reshape(-1, count), axis=0)
+    chosen = count * best + np.arange(count)
+    return candidates._replace(parts=index(parts, chosen), loss=losses[chosen])
 
 
-def _losses(runs):
-    return np.where(np.isfinite(runs.loss), runs.loss, np.inf)
+def _best(run, count):
+    """The best of a batch, best first."""
+    order = np.argsort(run.loss)[:count]
+    return run._replace(parts=index(run.parts, order), loss=run.loss[order])
 
 
-def _order(runs):
-    return np.argsort(_losses(runs))
+def _batch(several):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
-def _best(runs, count):
-    return [index(runs.gmm, i) for i in _order(runs)[:count]]
-
-
-def _concatenate(*runs):
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
-
-
-def _stack(*leaves):
-    return np.stack([np.asarray(leaf) for leaf in leaves])
-
-
-def _to_numpy(tree):
-    return jax.tree.map(np.asarray, tree)
-
-
-def _numpy_rng(key):
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
-
-
-def _smallest_variance(p):
-    """Of any component along any direction."""
-    scale = np.asarray(p.scale, np.float64)
-    if scale.ndim == 3:
-        return np.min(np.linalg.svd(np.tril(scale), compute_uv=False)) ** 2
-    return np.min(scale**2)
+def _concatenate(*batches):
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
