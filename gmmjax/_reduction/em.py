@@ -60,6 +60,11 @@ def run(starts: Parts, c: Cloud, ndim: int, floor: float, stop: Stop) -> Run:
     return Run(found, walk.loss, np.array(losses), idle == MAX_IDLE_STEPS)
 
 
+def batch(several: list[Parts]) -> Parts:
+    """Mixtures side by side."""
+    return Parts(*(np.stack(leaves) for leaves in zip(*several, strict=True)))
+
+
 def expect(g: Parts, c: Cloud, ndim: int) -> tuple[np.ndarray, np.ndarray]:
     """Sums of features that each component is responsible for, `(C, K, F)`, and KL on the cloud."""
     rows = natural.coefficients(g, ndim)

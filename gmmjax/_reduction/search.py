@@ -19,6 +19,9 @@ from gmmjax._reduction.parts import Parts
 # points.
 SCREEN_POINTS = 2048
 SCREEN = em.Stop(20, 1e-4)
+FIRST = em.Stop(6, 1e-4)
+KEEP = 2
+LONG = em.Stop(60, 1e-3)
 # On as many as that the best are brought to the end.
 NUM_POINTS = 16_384
 FINAL = em.Stop(10, 1e-6)
@@ -44,24 +47,26 @@ def task(p: Parts, ndim: int) -> Task:
     return Task(p, ndim, 1e-3 * narrowest, len(p.weights) > NUM_POINTS // 8)
 
 
-def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[Parts, Cloud]:
+def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[list[Parts], Cloud]:
     """The best mixtures, best first, after EM from all starts and changes to the best few.
 
-    They come as a batch, with the points of p on which they were found last.
+    They come with the points of p on which they were found last.
     """
     if t.large:
         points = cloud.whole(t.p)
-        return em.run(_batch(starts), points, t.ndim, t.floor, FINAL).parts, points
+        return starts, points
     few = _points(rng, t, SCREEN_POINTS)
-    runs = _screen(t, few, _batch(starts))
-    runs = _screen(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts)
+    runs = _run(t, few, em.batch(starts), SCREEN)
+    runs = _run(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts, SCREEN)
     candidates = _best(runs, NUM_CANDIDATES)
     if starts[0].means.shape[0] > 1:
         candidates = _perturb(rng, t, few, candidates, rounds)
+    candidates = _run(t, few, candidates.parts, LONG)
     points = _points(rng, t, NUM_POINTS)
     # The first start is a partition, which no points have misled.
-    last = _concatenate(candidates.parts, _batch(starts[:1]))
-    return _best(em.run(last, points, t.ndim, t.floor, FINAL), len(last.means)).parts, points
+    last = _concatenate(candidates.parts, em.batch(starts[:1]))
+    final = _best(_run(t, points, last, FINAL), NUM_CANDIDATES)
+    return [index(final.parts, i) for i in range(len(final.loss))], points
 
 
 def _points(rng, t, number):
@@ -69,8 +74,8 @@ def _points(rng, t, number):
     return drawn._replace(log_prob=em.log_prob(t.p, drawn, 3))
 
 
-def _screen(t, points, batch):
-    return em.run(batch, points, t.ndim, t.floor, SCREEN)
+def _run(t, points, batch, stop):
+    return em.run(batch, points, t.ndim, t.floor, stop)
 
 
 def _perturb(rng, t, points, candidates, rounds):
@@ -100,22 +105,21 @@ def _changed(rng, t, points, candidates):
     for _ in range(NUM_CHANGES):
         tried += [changes.replace(rng, t.p, q) for q in found]
         tried += [changes.relocate(rng, points, e, q) for e, q in zip(excess, found, strict=True)]
-    runs = _screen(t, points, _batch(tried))
+    owner = np.arange(len(tried)) % count
+    runs = _run(t, points, em.batch(tried), FIRST)
+    order = np.argsort(runs.loss)[: len(tried) // KEEP]
+    runs = _run(t, points, index(runs.parts, order), SCREEN)
+    owner = np.concatenate([np.arange(count), owner[order]])
     parts = _concatenate(candidates.parts, runs.parts)
     losses = np.concatenate([candidates.loss, runs.loss])
-    best = np.argmin(losses.reshape(-1, count), axis=0)
-    chosen = count * best + np.arange(count)
-    return candidates._replace(parts=index(parts, chosen), loss=losses[chosen])
+    chosen = [np.argmin(np.where(owner == i, losses, np.inf)) for i in range(count)]
+    return candidates._replace(parts=index(parts, np.array(chosen)), loss=losses[chosen])
 
 
 def _best(run, count):
     """The best of a batch, best first."""
     order = np.argsort(run.loss)[:count]
     return run._replace(parts=index(run.parts, order), loss=run.loss[order])
-
-
-def _batch(several):
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
 def _concatenate(*batches):
