@@ -26,7 +26,8 @@ class Anderson:
         """Take the image of `theta` and its loss, and move on; by how much the loss has fallen."""
         better = loss <= self.loss  # NaN is not
         again = better & np.isfinite(self.loss)
-        gain = np.where(again, self.loss - np.where(again, loss, 0.0), np.where(better, np.inf, 0.0))
+        gain = np.where(better, np.inf, 0.0)
+        gain[again] = self.loss[again] - loss[again]
         residual = image - self.theta
         at = self._step % MEMORY
         self._images[~better] = self._residuals[~better] = 0.0

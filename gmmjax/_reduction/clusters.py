@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmmjax._mixture.gmm import index
-from gmmjax._reduction import parts
 from gmmjax._reduction.parts import Parts
 
 MAX_ROUNDS = 1000  # free: each lowers the bound, and a few dozen find the last change
@@ -59,7 +57,10 @@ def _alone(s):
 
 
 def _move(s: _State, changes):
-    """The moves that lower the bound most, in place; whether there are any. None empties a cluster."""
+    """The moves that lower the bound most, in place; whether there are any.
+
+    None empties a cluster.
+    """
     to = np.argmin(changes, axis=1)
     gains = np.where(_alone(s), 0.0, changes[np.arange(len(to)), to])
     touched = np.zeros(len(s.sums), bool)

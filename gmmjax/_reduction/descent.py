@@ -24,7 +24,7 @@ def on_points(like: GMM, t: Task, found: list[Parts], points: Cloud, num_steps: 
     losses = np.full(num_steps, np.nan)
     losses[: len(run.losses)] = run.losses[:, 0]
     unknown = jnp.full(num_steps, jnp.nan)
-    nothing = Estimate(jnp.nan, jnp.nan)
+    nothing = Estimate(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan))
     return FitResult(
         gmm=parts.to_structure(like, index(run.parts, 0)),
         loss=nothing,

@@ -1,4 +1,4 @@
-"""Runnalls' greedy merging in NumPy: what `merge` does for any cost, without a program to compile."""
+"""Runnalls' greedy merging in NumPy: what `merge` does for any cost, with nothing to compile."""
 
 import numpy as np
 

@@ -81,7 +81,7 @@ def _refreshed(state, i, j, new):
     gone = ~state.left
     before = (places < i) & state.left
     closer = before & _below(new, least)
-    least = [jnp.where(closer, n, l) for n, l in zip(new, least, strict=True)]
+    least = [jnp.where(closer, ours, past) for ours, past in zip(new, least, strict=True)]
     least = [jnp.where(gone, jnp.inf, costs) for costs in least]
     stale = ((nearest == i) | (nearest == j)) & ~closer & ~gone
     nearest = jnp.where(closer, i, nearest)
@@ -110,7 +110,7 @@ def _below(new, old):
 
 
 def _cheapest_after(tables, left, i):
-    """The cheapest partner of a component among those after it, and the costs, ∞ if there is none."""
+    """The cheapest partner of a component among those after it, and its costs; ∞ for none."""
     candidates = left & (jnp.arange(len(left)) > i) & left[i]
     costs = [table[i] for table in tables]
     return _cheapest(costs, candidates)

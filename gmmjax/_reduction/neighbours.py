@@ -54,9 +54,10 @@ def _mutual_pairs(rows, dim):
 def _nearest(means):
     """Indices `(K, NUM_NEIGHBOURS)` of the nearest means; a mean may be among its own."""
     try:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
     except ImportError:
         raise ImportError(
             "p: neighbours of so many components are found by SciPy; pip install 'gmmjax[scale]'"
         ) from None
-    return cKDTree(means).query(means, k=min(NUM_NEIGHBOURS, len(means)), workers=-1)[1]
+    _, near = KDTree(means).query(means, k=min(NUM_NEIGHBOURS, len(means)), workers=-1)
+    return np.asarray(near)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.gmm import GMM
 from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, neighbours, parts
 from gmmjax._reduction.parts import Parts
 

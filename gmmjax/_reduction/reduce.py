@@ -15,7 +15,7 @@ from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.build import pad
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
-from gmmjax._reduction import costs, descent, parts, partitions, search, standardise
+from gmmjax._reduction import costs, descent, partitions, parts, search, standardise
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, is_traced, keyed, takes_key
 

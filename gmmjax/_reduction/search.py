@@ -16,20 +16,20 @@ from gmmjax._reduction.cloud import Cloud
 from gmmjax._reduction.parts import Parts
 
 # All starts, the better half of them once more, and all changes go through a few iterations on few
-# points.
+# points; of the changes the better half goes on after the first of them.
 SCREEN_POINTS = 2048
-SCREEN = em.Stop(20, 1e-4)
-FIRST = em.Stop(6, 1e-4)
-KEEP = 2
-LONG = em.Stop(60, 1e-3)
+KEPT_SHARE = 0.5
 # On as many as that the best are brought to the end.
 NUM_POINTS = 16_384
+SETTLE = em.Stop(60, 1e-3)
 FINAL = em.Stop(10, 1e-6)
 NUM_CANDIDATES = 4  # mixtures that are changed side by side
 NUM_CHANGES = 2  # of either kind to each of them in a round
 # The search ends after so many rounds in a row that bring less than this part of the loss.
 MAX_IDLE_ROUNDS = 7
 MIN_GAIN = 1e-3
+# Of more components each stands for itself, instead of points.
+MAX_SAMPLED = 2048
 
 
 class Task(NamedTuple):
@@ -40,11 +40,20 @@ class Task(NamedTuple):
     floor: float  # added to variances: what is far narrower than any of p has collapsed onto points
     large: bool  # so many components that they stand for themselves, instead of points
 
+    @property
+    def screen(self) -> tuple[em.Stop, em.Stop]:
+        """How far changes are iterated before half of them are left, and how far the others.
+
+        On the line and in the plane components overlap more, and iterations are slow and cheap.
+        """
+        first, last = (20, 60) if self.p.means.shape[1] <= 2 else (6, 20)
+        return em.Stop(first, 1e-4), em.Stop(last, 1e-4)
+
 
 def task(p: Parts, ndim: int) -> Task:
     """A task of concrete parts."""
     narrowest = np.linalg.eigvalsh(p.covariances).min()
-    return Task(p, ndim, 1e-3 * narrowest, len(p.weights) > NUM_POINTS // 8)
+    return Task(p, ndim, 1e-3 * narrowest, len(p.weights) > MAX_SAMPLED)
 
 
 def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[list[Parts], Cloud]:
@@ -56,12 +65,12 @@ def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[li
         points = cloud.whole(t.p)
         return starts, points
     few = _points(rng, t, SCREEN_POINTS)
-    runs = _run(t, few, em.batch(starts), SCREEN)
-    runs = _run(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts, SCREEN)
+    runs = _run(t, few, em.batch(starts), t.screen[1])
+    runs = _run(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts, t.screen[1])
     candidates = _best(runs, NUM_CANDIDATES)
     if starts[0].means.shape[0] > 1:
         candidates = _perturb(rng, t, few, candidates, rounds)
-    candidates = _run(t, few, candidates.parts, LONG)
+    candidates = _run(t, few, candidates.parts, SETTLE)
     points = _points(rng, t, NUM_POINTS)
     # The first start is a partition, which no points have misled.
     last = _concatenate(candidates.parts, em.batch(starts[:1]))
@@ -106,9 +115,10 @@ def _changed(rng, t, points, candidates):
         tried += [changes.replace(rng, t.p, q) for q in found]
         tried += [changes.relocate(rng, points, e, q) for e, q in zip(excess, found, strict=True)]
     owner = np.arange(len(tried)) % count
-    runs = _run(t, points, em.batch(tried), FIRST)
-    order = np.argsort(runs.loss)[: len(tried) // KEEP]
-    runs = _run(t, points, index(runs.parts, order), SCREEN)
+    first, last = t.screen
+    runs = _run(t, points, em.batch(tried), first)
+    order = np.argsort(runs.loss)[: int(KEPT_SHARE * len(tried))]
+    runs = _run(t, points, index(runs.parts, order), last)
     owner = np.concatenate([np.arange(count), owner[order]])
     parts = _concatenate(candidates.parts, runs.parts)
     losses = np.concatenate([candidates.loss, runs.loss])

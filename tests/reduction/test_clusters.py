@@ -6,7 +6,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._reduction import clusters, parts
+from gmmjax._reduction import clusters, greedy, lloyd, merge, neighbours, parts
 from gmmjax._reduction.parts import Parts
 
 
@@ -54,6 +54,48 @@ def test_no_single_move_is_left_that_lowers_the_bound(bound, better):
 def test_the_bound_is_an_upper_one(planar, bound, better):
     q = gmmjax.from_covariances(*clusters.merge(parts.to_numpy(planar), better, 3))
     assert gmmjax.kl_divergence(jax.random.key(99), planar, q).value < bound(better)
+
+
+def test_no_exchange_is_left_that_lowers_the_bound(bound, better):
+    for i in range(10):
+        for j in range(i):
+            swapped = better.copy()
+            swapped[[i, j]] = better[[j, i]]
+            assert bound(swapped) > bound(better) - 1e-9
+
+
+def test_moves_alone_would_leave_exchanges(monkeypatch):
+    """On some of a few random partitions."""
+    c = parts.to_numpy(random_mixture(5, 30, 4))
+    begun = [np.random.default_rng(i).permutation(30) % 5 for i in range(8)]
+    both = [clusters.value(c, clusters.improve(c, labels, 5), 5) for labels in begun]
+    monkeypatch.setattr(clusters, "_exchange", lambda *_: False)
+    moves = [clusters.value(c, clusters.improve(c, labels, 5), 5) for labels in begun]
+    assert np.mean(both) < np.mean(moves) - 1e-3
+
+
+def test_greedy_merging_in_numpy_is_that_of_jax(planar):
+    ours = greedy.labels(parts.to_numpy(planar), 4)
+    theirs = np.asarray(merge.greedy(planar, 6, gmmjax.runnalls))
+    np.testing.assert_array_equal(ours[:, None] == ours, theirs[:, None] == theirs)
+
+
+def test_merges_among_neighbours_come_near_to_greedy_ones():
+    c = parts.to_numpy(random_mixture(0, 400, 3))
+    near = neighbours.labels(c, 40)
+    assert set(near) == set(range(40))
+    dense = clusters.value(c, greedy.labels(c, 40), 40)
+    start = clusters.value(c, np.arange(400), 400)
+    assert clusters.value(c, near, 40) - start < 1.1 * (dense - start)
+    assert clusters.value(c, np.arange(400) % 40, 40) - start > 1.5 * (dense - start)
+
+
+def test_sweeps_lower_the_bound():
+    c = parts.to_numpy(random_mixture(0, 400, 3))
+    begun = np.arange(400) % 40
+    found = lloyd.improve(c, begun, 40)
+    assert set(found) == set(range(40))
+    assert clusters.value(c, found, 40) < clusters.value(c, begun, 40) - 0.1
 
 
 @pytest.fixture
