@@ -51,7 +51,7 @@ def moments(averages: np.ndarray, dim: int, ndim: int) -> tuple[np.ndarray, np.n
 def free(g: Parts) -> np.ndarray:
     """Free parameters `(C, P)`: log-weights, means, factors with the logarithm of the diagonal."""
     dim = g.means.shape[-1]
-    factor = np.linalg.cholesky(g.covariances)
+    factor = _factors(g.covariances)
     on = np.arange(dim)
     factor[..., on, on] = np.log(factor[..., on, on])
     log_weights = np.log(np.maximum(g.weights, 1e-30))
@@ -66,10 +66,24 @@ def parts(theta: np.ndarray, shape) -> Parts:
     weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
     factor = factor.reshape(batch, count, dim, dim).copy()
     on = np.arange(dim)
-    factor[..., on, on] = np.exp(factor[..., on, on])
+    # An extrapolation may lead anywhere; its loss then says so, if its matrices have inverses.
+    factor[..., on, on] = np.exp(np.clip(factor[..., on, on], -30, 30))
     covariances = factor @ factor.mT
     weights = weights / weights.sum(axis=1, keepdims=True)
     return Parts(weights, means.reshape(shape), covariances)
+
+
+def _factors(covariances):
+    """Cholesky factors, also where rounding has left a covariance indefinite."""
+    try:
+        return np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        finite = np.isfinite(covariances).all(axis=(-2, -1), keepdims=True)
+        values, vectors = np.linalg.eigh(np.where(finite, covariances, 1.0))
+        values = np.maximum(values, 1e-14 * values[..., -1:])
+        upper = np.linalg.qr((vectors * np.sqrt(values)[..., None, :]).mT).R
+        signs = np.sign(np.diagonal(upper, axis1=-2, axis2=-1))
+        return (upper * signs[..., None]).mT
 
 
 def _pairs(dim, ndim):

@@ -28,6 +28,10 @@ NUM_CHANGES = 2  # of either kind to each of them in a round
 # The search ends after so many rounds in a row that bring less than this part of the loss.
 MAX_IDLE_ROUNDS = 7
 MIN_GAIN = 1e-3
+# Where iterations from the best partition bring less than this part of its loss, components lie
+# apart: changes through single points lead nowhere, and the search ends sooner.
+APART = 0.05
+MAX_IDLE_ROUNDS_APART = 2
 # Of more components each stands for itself, instead of points.
 MAX_SAMPLED = 2048
 
@@ -69,7 +73,10 @@ def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[li
     runs = _run(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts, t.screen[1])
     candidates = _best(runs, NUM_CANDIDATES)
     if starts[0].means.shape[0] > 1:
-        candidates = _perturb(rng, t, few, candidates, rounds)
+        partition = em.expect(em.batch(starts[:1]), few, t.ndim)[1][0]
+        apart = candidates.loss[0] > (1 - APART) * partition
+        idle = MAX_IDLE_ROUNDS_APART if apart else MAX_IDLE_ROUNDS
+        candidates = _perturb(rng, t, few, candidates, rounds, idle)
     candidates = _run(t, few, candidates.parts, SETTLE)
     points = _points(rng, t, NUM_POINTS)
     # The first start is a partition, which no points have misled.
@@ -87,7 +94,7 @@ def _run(t, points, batch, stop):
     return em.run(batch, points, t.ndim, t.floor, stop)
 
 
-def _perturb(rng, t, points, candidates, rounds):
+def _perturb(rng, t, points, candidates, rounds, max_idle):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
     try:
@@ -96,7 +103,7 @@ def _perturb(rng, t, points, candidates, rounds):
             candidates = _changed(rng, t, points, candidates)
             gained = candidates.loss.min() < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
-            if idle == MAX_IDLE_ROUNDS:
+            if idle == max_idle:
                 break
     except KeyboardInterrupt:
         if isinstance(rounds, range):  # no bar, and nobody who has seen enough
