@@ -43,6 +43,7 @@ def run(starts: Parts, c: Cloud, ndim: int, floor: float, stop: Stop) -> Run:
     `ndim` is that of the scale: 3 full, 2 diagonal, 1 spherical; `floor` is added to all variances.
     """
     shape = starts.means.shape
+    starts = starts._replace(covariances=natural.structured(starts.covariances, ndim))
     walk = Anderson(natural.free(starts))
     losses = []
     idle = 0

@@ -48,6 +48,14 @@ def moments(averages: np.ndarray, dim: int, ndim: int) -> tuple[np.ndarray, np.n
     return means, covariances
 
 
+def structured(covariances: np.ndarray, ndim: int) -> np.ndarray:
+    """Covariances without what a structure cannot keep: a loss that ignored it would be too low."""
+    eye = np.eye(covariances.shape[-1])
+    if ndim == 1:
+        return np.trace(covariances, axis1=-2, axis2=-1)[..., None, None] / len(eye) * eye
+    return covariances if ndim == 3 else covariances * eye
+
+
 def free(g: Parts) -> np.ndarray:
     """Free parameters `(C, P)`: log-weights, means, factors with the logarithm of the diagonal."""
     dim = g.means.shape[-1]
