@@ -75,6 +75,7 @@ from gmmjax._populations.refits import refits
 from gmmjax._reduction.costs import runnalls, salmond, west, williams
 from gmmjax._reduction.reduce import reduce_mixture
 from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, random_start
+from gmmjax._sampling.devices import sharded
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
 from gmmjax._sampling.sample import sample
@@ -189,6 +190,7 @@ __all__ = [  # what help(gmmjax) lists
     "salmond",
     "sample",
     "save",
+    "sharded",
     "skew_kl_divergence",
     "sliced_w2_squared",
     "sobol",

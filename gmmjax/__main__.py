@@ -1,5 +1,5 @@
 """`python -m gmmjax`."""
 
-from gmmjax._cli.main import main
+from gmmjax._cli.process import run
 
-raise SystemExit(main())
+raise SystemExit(run())

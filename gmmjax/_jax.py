@@ -1,8 +1,21 @@
 """Names of JAX that it does not promise to keep, in one place."""
 
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
 import jax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+
+R = TypeVar("R")
+
+
+class Programs(Protocol):
+    """Where compiled programs are kept: bytes by name."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, value: bytes) -> None: ...
 
 
 def is_traced(*values) -> bool:
@@ -10,6 +23,46 @@ def is_traced(*values) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
-def evaluate(traced: ClosedJaxpr, constants, x):
-    """The result of a traced function of one argument, with other constants in it."""
-    return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(x)[0]
+def evaluate(program: Jaxpr, constants, x):
+    """The result of a traced function of one argument, with constants in it."""
+    return jaxpr_as_fun(ClosedJaxpr(program, constants))(x)[0]
+
+
+def call_on_any_mesh(function: Callable[..., R], args: tuple, kwargs: dict) -> R:
+    """Call a function whose arguments may lie on a mesh of explicit axes, JAX's default.
+
+    Inside such axes are left to the compiler: every operation on a batch would otherwise have to
+    say how its result lies. The result is whole on each device, but for axes of `vmap`.
+    """
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+    meshes = [jax.typeof(leaves[i]).sharding.mesh for i in places]
+    explicit = [mesh for mesh in meshes if jax.sharding.AxisType.Explicit in mesh.axis_types]
+    if not explicit:
+        return function(*args, **kwargs)
+    whole = jax.NamedSharding(explicit[0], jax.P())
+
+    def call(*arrays):
+        for i, array in zip(places, arrays, strict=True):
+            leaves[i] = array
+        args, kwargs = jax.tree.unflatten(tree, leaves)
+        return function(*args, **kwargs)
+
+    on_auto_axes: Any = jax.sharding.auto_axes(call, out_sharding=whole)
+    return on_auto_axes(*(leaves[i] for i in places))
+
+
+def keep_programs(folder: str, programs: Programs) -> None:
+    """Have JAX keep every program that it compiles, small ones too, for the rest of this process.
+
+    Its own files are not written whole or not at all: what a killed process leaves is read, and
+    warned of, for ever.
+    """
+    from jax._src import compilation_cache
+
+    if not hasattr(compilation_cache, "get_file_cache"):
+        return
+    compilation_cache.get_file_cache = lambda path: (programs, path)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

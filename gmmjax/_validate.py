@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import call_on_any_mesh
 from gmmjax._jax import is_traced as is_traced
 
 P = ParamSpec("P")
@@ -24,7 +25,7 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         check_key(args[0] if args else kwargs.get("key"))
-        return function(*args, **kwargs)
+        return call_on_any_mesh(function, args, kwargs)
 
     return checked
 
@@ -36,9 +37,19 @@ def keyless(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if "key" in kwargs or (args and is_key(args[0])):
             raise TypeError(f"key: {function.__name__} is deterministic and takes no key")
-        return function(*args, **kwargs)
+        return call_on_any_mesh(function, args, kwargs)
 
     return checked
+
+
+def on_any_mesh(function: Callable[P, R]) -> Callable[P, R]:
+    """Take arrays on meshes of explicit axes, as functions do that are `keyed` or `keyless`."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        return call_on_any_mesh(function, args, kwargs)
+
+    return called
 
 
 def is_key(value) -> bool:

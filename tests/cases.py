@@ -305,6 +305,7 @@ NOT_IN_TABLE = {
     "Unconstrained",
     "iid",
     "sobol",
+    "sharded",
     "save",
     "load",
     "interop",

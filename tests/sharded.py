@@ -4,6 +4,7 @@ count process`.
 The same program on one device, on several, and on several processes; it prints one line of JSON.
 """
 
+import functools
 import json
 import re
 import sys
@@ -15,7 +16,6 @@ import numpy as np
 import gmmjax
 
 PAIRS = 16
-PARTS = 8  # in which the points of one pair are drawn, whatever the number of devices
 
 
 def batch(seed, *shape):
@@ -32,14 +32,32 @@ def compiled(fn, *arguments):
     return program, sorted(set(found))
 
 
+def in_mesh(key, ps, qs):
+    """What users of `jax.set_mesh` have: pairs, matrices and rows that lie on its devices."""
+    kl = functools.partial(gmmjax.kl_divergence, num_samples=256)
+    p, x = batch(2), qs.means[:, 0]
+    many = jnp.broadcast_to(x[:, None], (PAIRS, 8192, 2))  # more than one block
+
+    @jax.jit
+    def run(key, ps, qs, x, many):
+        found = [
+            jax.vmap(jax.value_and_grad(kl, argnums=2, has_aux=True), (None, 0, 0))(key, ps, qs),
+            gmmjax.pairwise(gmmjax.ise, None, ps),
+            gmmjax.log_prob(p, x),
+            jnp.sum(gmmjax.log_prob(p, many)),
+            gmmjax.em(x, p, num_steps=2).loss,
+        ]
+        return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, jax.P()), found)
+
+    return run(key, *jax.device_put((ps, qs, x, many), jax.P("devices")))
+
+
 def main(address=None, count="1", process="0"):
-    """Both ways to use several devices."""
+    """All ways to use several devices."""
     jax.config.update("jax_enable_x64", True)
     if address:
         jax.distributed.initialize(address, num_processes=int(count), process_id=int(process))
-    mesh = jax.make_mesh(
-        (jax.device_count(),), ("devices",), axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",))
     split, whole = (jax.NamedSharding(mesh, jax.P(*axis)) for axis in (("devices",), ()))
     key = jax.random.key(0)
 
@@ -54,19 +72,20 @@ def main(address=None, count="1", process="0"):
     }
     report |= {"pairs_talk": talk, "pairs": jax.jit(lambda e: e, out_shardings=whole)(estimate)}
 
-    def kl(key, p, q):
-        keys = jax.lax.with_sharding_constraint(jax.random.split(key, PARTS), split)
-        part = lambda key: gmmjax.kl_divergence(
-            key, p, q, num_samples=16_384 // PARTS, num_replicates=32 // PARTS
-        )
-        values, stderrs = jax.vmap(part)(keys)
-        return jnp.mean(values), jnp.sqrt(jnp.sum(stderrs**2)) / PARTS
+    auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
+    rows = jax.device_put(batch(0, PAIRS), jax.NamedSharding(auto, jax.P("devices")))
+    matrix = gmmjax.pairwise(gmmjax.kl_divergence, key, rows, batch(1, 3), num_samples=256)
+    report |= {"rows_on_each": len(matrix.value.addressable_data(0))}
+    all_of_it = jax.NamedSharding(auto, jax.P())
+    report |= {"matrix": jax.jit(lambda e: e, out_shardings=all_of_it)(matrix)}
 
-    p, q = batch(2), batch(3)
+    kl = functools.partial(gmmjax.kl_divergence, points=gmmjax.sharded(mesh))
     points, talk = compiled(
-        jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, p, q
+        jax.jit(jax.value_and_grad(kl, argnums=(1, 2), has_aux=True)), key, batch(2), batch(3)
     )
-    report |= {"points_talk": talk, "points": points(key, p, q)}
+    report |= {"points_talk": talk, "points": points(key, batch(2), batch(3))}
+    with jax.set_mesh(mesh):
+        report |= {"in_mesh": in_mesh(key, batch(0, PAIRS), batch(1, PAIRS))}
     print(json.dumps(report, default=lambda leaf: np.asarray(leaf).tolist()), flush=True)  # noqa: T201
 
 

@@ -15,7 +15,7 @@ from gmmjax._bounds.cross_entropy import (
 from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
 from gmmjax._mixture import linalg
-from gmmjax._mixture.build import concatenate, stack
+from gmmjax._mixture.build import concatenate, stack_checked
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
 from gmmjax._mixture.ratios import factor_ratios, kl_table
 from gmmjax._properties import divergence
@@ -93,7 +93,7 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
 
 @jax.jit
 def _kl_bounds(p, q):
-    both = stack([p, q])  # one batch for p against p and against q, for the sake of compile time
+    both = stack_checked([p, q])  # one batch for p against either: half of the compilation
     p, q = index(both, 0), index(both, 1)
     ratios = jax.vmap(factor_ratios, (None, 0))(p, both)
     kl = jax.vmap(kl_table)(ratios)

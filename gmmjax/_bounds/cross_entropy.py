@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.moments import covariance
+from gmmjax._mixture.moments import checked_covariance
 from gmmjax._mixture.ratios import Ratios, log_integral_table, tilted_table
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
@@ -29,12 +29,11 @@ def own_integrals(own: Ratios) -> jax.Array:
 
 def mutual_information_bounds(p: GMM, own: Ratios, kl: jax.Array, integrals: jax.Array):
     """Lower and upper bound of H(p) − Σ w_a H_a, from its components against each other."""
-    chernoff, product = integrals[:-1], integrals[-1]
-    by_chernoff = jax.vmap(lambda table: -mean_log_sum(p, p, table))(chernoff)
-    by_product = -mean_log_sum(p, p, relative_entropies(p)[:, None] + product)
-    lower = jnp.maximum(jnp.max(by_chernoff), by_product)
-    upper = jnp.minimum(-mean_log_sum(p, p, -kl), _from_moments(p, own))
-    return lower, upper
+    product = relative_entropies(p)[:, None] + integrals[-1]
+    # All tables in one batch, for the sake of compile time.
+    tables = jnp.concatenate([integrals[:-1], jnp.stack([product, -kl])])
+    *lower, upper = jax.vmap(lambda table: -mean_log_sum(p, p, table))(tables)
+    return jnp.max(jnp.stack(lower)), jnp.minimum(upper, _from_moments(p, own))
 
 
 def relative_entropies(p: GMM) -> jax.Array:
@@ -78,7 +77,7 @@ def _from_moments(p: GMM, own: Ratios) -> jax.Array:
     relative = own.ratio[:, 0] if tied else own.ratio[:, heaviest]
     scale = relative.reshape(p.scale.shape)
     means = own.shift[:, heaviest]
-    factor = triangular.cholesky(covariance(GMM(p.logits, means, scale)))
+    factor = triangular.cholesky(checked_covariance(GMM(p.logits, means, scale)))
     log_det = linalg.log_abs_det(factor[None], means)[0]
     return log_det - weighted(p, linalg.log_abs_det(scale, means))
 

@@ -38,7 +38,7 @@ def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
 class _State(NamedTuple):
     step: int | jax.Array
     phi: jax.Array  # log φ_ab / w_a
-    slope: jax.Array  # derivatives by φ_ab
+    unfinished: jax.Array
 
 
 def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
@@ -48,26 +48,24 @@ def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
     eps = jnp.finfo(kl.dtype).eps
     present = (log_v > -jnp.inf)[None]
 
-    def slope(phi: jax.Array) -> jax.Array:
-        """Derivatives by φ, when ψ is at its best for φ."""
-        total = _column_sums(log_w, phi)
-        return kl + jnp.where(present, (total - log_v)[None], 0.0)
-
-    def unfinished(state: _State) -> jax.Array:
-        value = jnp.sum(jnp.exp(log_w[:, None] + state.phi) * state.slope)
+    def iterate(state: _State) -> _State:
+        # Derivatives by φ, when ψ is at its best for φ.
+        total = _column_sums(log_w, state.phi)
+        slope = kl + jnp.where(present, (total - log_v)[None], 0.0)
+        value = jnp.sum(jnp.exp(log_w[:, None] + state.phi) * slope)
         # The problem is convex, and linear in φ but for the column sums: the rows' best slopes
         # bound it below.
-        best = jnp.min(jnp.where(present, state.slope, jnp.inf), axis=1)
+        best = jnp.min(jnp.where(present, slope, jnp.inf), axis=1)
         gap = value - jnp.vdot(jnp.exp(log_w), best)
-        tolerance = (1e-8 + eps) * jnp.abs(value) + eps
-        return (state.step < MAX_ITERATIONS) & (gap > tolerance)
+        unfinished = gap > (1e-8 + eps) * jnp.abs(value) + eps
+        phi = jax.nn.log_softmax(state.phi - slope, axis=1)
+        return _State(state.step + 1, jnp.where(unfinished, phi, state.phi), unfinished)
 
-    def iterate(state: _State) -> _State:
-        phi = jax.nn.log_softmax(state.phi - state.slope, axis=1)
-        return _State(state.step + 1, phi, slope(phi))
+    def goes_on(state: _State) -> jax.Array:
+        return (state.step < MAX_ITERATIONS) & state.unfinished
 
     start = jnp.broadcast_to(log_v[None], kl.shape)
-    return jax.lax.while_loop(unfinished, iterate, _State(0, start, slope(start))).phi
+    return jax.lax.while_loop(goes_on, iterate, _State(0, start, jnp.array(True))).phi
 
 
 def _column_sums(log_w: jax.Array, phi: jax.Array) -> jax.Array:

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from gmmjax._algebra.condition import condition as condition_mixture
-from gmmjax._cli import pictures
+from gmmjax._cli import cache, pictures
+from gmmjax._cli.comparison import NUM_SAMPLES, Effort, running, together
 from gmmjax._cli.data import from_data
 from gmmjax._cli.data import table as data_table
 from gmmjax._cli.demo import run
@@ -18,8 +19,7 @@ from gmmjax._cli.output import describe, finite, finite_leaves, finite_rows, pri
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
-from gmmjax._evaluation.compare import compare as compare_mixtures
-from gmmjax._evaluation.compare import header, rows
+from gmmjax._evaluation.compare import LABELS, bracket, bracket_header, header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._mixture.build import stack
@@ -49,33 +49,38 @@ def compare(arguments):
     """KL both ways and JS of two files, between bounds, and closed forms."""
     p, q = _load_all([arguments.p, arguments.q])
     key = jax.random.key(arguments.seed)
-    data = arguments.data and from_data(key, p, q, arguments.data, arguments.samples)
-    found = compare_mixtures(
-        key, p, q, num_samples=arguments.samples, rtol=arguments.rtol, progress=_has_bars()
-    )
-    if arguments.json:
-        of_data = {name: finite_leaves(one) for name, one in (data or {}).items()}
-        tree = {"p": arguments.p, "q": arguments.q, **_effort(arguments), **_plain(found)}
-        print_json({**tree, "data": of_data} if data else tree)
-        return
+    effort = Effort(arguments.samples, arguments.rtol)
+    with running(cache.in_use(), key, p, q, effort) as wait:
+        data = None
+        if arguments.data:
+            data = from_data(key, p, q, arguments.data, arguments.samples or NUM_SAMPLES)
+        show = _show_json if arguments.json else _show_table
+        show(arguments, p, q, effort, wait, data)
+
+
+def _show_json(arguments, p, q, effort, wait, data):
+    found = _plain(together(wait))
+    tree = {"p": arguments.p, "q": arguments.q, "seed": arguments.seed}
+    tree |= effort.told(p, q) | found
+    if data:
+        tree["data"] = {name: finite_leaves(one) for name, one in data.items()}
+    print_json(tree)
+
+
+def _show_table(arguments, p, q, effort, wait, data):
+    """Each line as soon as its numbers are there."""
     width = max(len(arguments.p), len(arguments.q))
     print(f"p  {arguments.p:<{width}}  {describe(p)}")
-    print(f"q  {arguments.q:<{width}}  {describe(q)}")
-    print(f"\n{found}\n")
+    print(f"q  {arguments.q:<{width}}  {describe(q)}\n")
+    print(bracket_header(), flush=True)
+    for name, label in LABELS.items():
+        digits = 9 if effort.is_exact(p, q) else None
+        print(bracket(label, wait(name), wait(f"{name}_bounds"), digits), flush=True)
+    found = together(wait)
+    print(f"\n{found.closed_forms()}\n")
     if data:
         print(f"{data_table(found._asdict(), data)}\n")
-    if arguments.rtol is None:
-        print(f"{arguments.samples} samples per mixture, seed {arguments.seed}")
-    else:
-        print(f"wanted relative stderr {arguments.rtol:g}, seed {arguments.seed}")
-
-
-def _effort(arguments):
-    """How the numbers were found: so many samples, or as many as an accuracy needs."""
-    effort = {"seed": arguments.seed}
-    if arguments.rtol is None:
-        return effort | {"samples": arguments.samples}
-    return effort | {"rtol": arguments.rtol}
+    print(f"{effort.in_words(p, q)}, seed {arguments.seed}")
 
 
 def _plain(found):

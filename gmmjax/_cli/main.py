@@ -99,7 +99,9 @@ def _add_compare(commands):
     )
     _add_mixture(command)
     command.add_argument("q", metavar="q.npz", help="the mixture to compare it with")
-    _add_samples(command, help="points, default 16384")
+    _add_samples(
+        command, default=None, help="points, default 16384; quadrature unless given where D <= 2"
+    )
     command.add_argument(
         "--rtol", type=fraction, metavar="R", help="sample until stderr is R times the value"
     )
@@ -191,9 +193,9 @@ def _add_mixture(command):
     )
 
 
-def _add_samples(command, help):
+def _add_samples(command, help, default: int | None = 16_384):
     command.add_argument(
-        "--samples", type=integer(1, 1 << 32), default=16_384, metavar="N", help=help
+        "--samples", type=integer(1, 1 << 32), default=default, metavar="N", help=help
     )
 
 

@@ -12,7 +12,7 @@ from gmmjax._mixture.algebra import marginal
 from gmmjax._mixture.density import Density
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import unseen
+from gmmjax._sampling import spikes
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
@@ -39,23 +39,29 @@ def estimate_block_information(
     # have mean zero.
     held = jax.lax.stop_gradient(sides) if options.stick_the_landing else sides
     prepared = [density.prepare(side) for side in held]
-    relations = [components.relate(*pair) for pair in zip(sides, prepared, strict=True)]
+    relations = None
+    if not components.are_many(p, p):
+        relations = [components.relate(*pair) for pair in zip(sides, prepared, strict=True)]
     control = None
-    if options.control_variate:
+    if options.control_variate and relations is not None:
         expected = tuple(relation.expected_distances for relation in relations)
         control = Control(expected, _values)
-    integrand = functools.partial(_integrand, block, rest, options.control_variate)
-    term = Term(p, integrand, unseen.spikes(held[:1], relations[:1]), control)
+    integrand = functools.partial(_integrand, block, rest, control is not None)
+    narrow = spikes.spikes(held[:1], relations and relations[:1])
+    term = Term(p, integrand, narrow, control)
     params = _Densities(*(side.density for side in prepared))
     return conclude(replicates(key, [term], params, sampling, options.stick_the_landing))
 
 
 def _integrand(block, rest, with_features, params, x):
     parts = (x, x[np.array(block)], x[np.array(rest)])
+    if not with_features:
+        logs = [density.evaluate(d, part) for d, part in zip(params, parts, strict=True)]
+        return logs[0] - logs[1] - logs[2], ()
     distances = tuple(
         density.squared_distances(d, part) for d, part in zip(params, parts, strict=True)
     )
-    return _values(params, distances), distances if with_features else ()
+    return _values(params, distances), distances
 
 
 def _values(params, distances):

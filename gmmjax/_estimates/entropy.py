@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.block_information import estimate_block_information
-from gmmjax._estimates.log_ratios import LogRatio, Options, estimate_log_ratios
+from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
+from gmmjax._estimates.recipes import LogRatio
 from gmmjax._mixture import components
 from gmmjax._mixture.algebra import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, common_float
@@ -47,7 +48,8 @@ def entropy(
         False the gradient is the derivative of the returned value for this key, as line searches
         and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean.
+        mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
+        numbers is made.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -100,7 +102,8 @@ def cross_entropy(
       num_replicates: R, the independent replicates that `stderr` is taken from (see `expectation`).
       points: `gmmjax.sobol` or `gmmjax.iid`.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean.
+        mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
+        numbers is made.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -162,7 +165,8 @@ def mutual_information(
         False the gradient is the derivative of the returned value for this key, as line searches
         and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean.
+        mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
+        numbers is made.
 
     Returns:
       An `Estimate` with scalar leaves.

@@ -7,7 +7,7 @@ import jax
 from gmmjax._jax import evaluate
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._sampling import blocks, unseen
+from gmmjax._sampling import blocks, spikes
 from gmmjax._sampling.engine import Term, num_probes, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
@@ -69,9 +69,12 @@ def expectation(
     if not is_traced(constants):
         return _expectation(key, p, {}, fn, sampling)
 
-    # What fn closes over becomes an argument, so that it can be differentiated and batched.
+    # What fn closes over becomes an argument, so that it can be differentiated and batched. The
+    # programs alone are kept, or tracers would outlive their trace.
+    programs = {count: closed.jaxpr for count, closed in traced.items()}
+
     def converted(x, constants):
-        return evaluate(traced[len(x)], constants[len(x)], x)
+        return evaluate(programs[len(x)], constants[len(x)], x)
 
     return _expectation(key, p, constants, converted, sampling)
 
@@ -92,6 +95,6 @@ def _expectation(key, p, constants, fn, sampling):
         values = fn(x.T, constants) if constants else fn(x.T)
         return values.astype(x.dtype), ()
 
-    relation = components.relate(p, density.prepare(p))
-    term = Term(p, integrand, unseen.spikes([p], [relation]))
+    relations = components.relate_all(p, [density.prepare(p)])
+    term = Term(p, integrand, spikes.spikes([p], relations))
     return conclude(replicates(key, [term], constants, sampling))

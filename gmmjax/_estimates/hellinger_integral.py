@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.importance import log_ratio
-from gmmjax._mixture import linalg
+from gmmjax._mixture import components, linalg
 from gmmjax._mixture.density import Prepared
-from gmmjax._mixture.ratios import pairwise_log_integral
+from gmmjax._mixture.pair_sums import log_product_blocks, log_products
 from gmmjax._sampling.estimate import Replicates
 
 
@@ -71,9 +71,8 @@ def rescue(
     below = order.alpha < 1
     lost = (found.value == 0) | (found.value * num_points > jnp.exp(_cap(order.alpha)))
     lost &= below & ~order.near
-    table = _log_terms(p.mixture, q.mixture, jnp.where(below, order.alpha, 0.5))
-    total = jax.nn.logsumexp(table)
-    gap = 0.5 * (total - jnp.max(table))
+    total, largest = _enclosure(p.mixture, q.mixture, jnp.where(below, order.alpha, 0.5))
+    gap = 0.5 * (total - largest)
     middle = jnp.exp(-gap)
     error = middle * (gap + jnp.finfo(total.dtype).eps * jnp.abs(total))
     means = jnp.broadcast_to(middle, found.means.shape)
@@ -82,11 +81,13 @@ def rescue(
     return found, order._replace(shift=jnp.where(lost, total, order.shift))
 
 
-def _log_terms(p, q, alpha):
-    """Log ∫ (w_a p_a)^α (v_b q_b)^(1−α), `(K_p, K_q)`."""
-    log_w, log_v = (linalg.log_softmax(g.logits) for g in (p, q))
-    integrals = pairwise_log_integral(p, q, alpha, 1 - alpha)
-    return integrals + alpha * log_w[:, None] + (1 - alpha) * log_v[None]
+def _enclosure(p, q, alpha):
+    """The logarithms of Σ c_ab and of max c_ab."""
+    if not components.are_many(p, q):
+        table = log_products(p, q, alpha, 1 - alpha)
+        return jax.nn.logsumexp(table), jnp.max(table)
+    blocks = log_product_blocks(p, q, alpha, 1 - alpha)
+    return jax.nn.logsumexp(blocks.log_sum), jnp.max(blocks.largest)
 
 
 def _scaled_growth(t: jax.Array, alpha: jax.Array) -> jax.Array:

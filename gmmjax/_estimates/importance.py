@@ -10,7 +10,7 @@ from gmmjax._mixture import components, density
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import unseen
+from gmmjax._sampling import blocks, spikes
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Replicates
 from gmmjax._sampling.settings import Sampling
@@ -34,13 +34,23 @@ def balanced_replicates(
     key, p: Prepared, q: Prepared, function: Callable, extra, sampling: Sampling
 ) -> Replicates:
     """E[function(t, extra)] under ½(p + q); `function` closes over nothing traced."""
+    finish = functools.partial(_finish, function, sampling)
+    finish = blocks.in_bounded_memory(finish, sampling, (p.mixture, q.mixture))
+    value, rest = finish((key, p, q, extra))
+    return Replicates(value, *rest)
+
+
+def _finish(function, sampling, arguments):
+    """The value of the replicates, and the rest of them, which has no gradient."""
+    key, p, q, extra = arguments
     integrand = functools.partial(_half, function)
     terms = []
     for sampled in (p, q):
-        relations = [components.relate(sampled.mixture, other) for other in (p, q)]
-        narrow = unseen.spikes([p.mixture, q.mixture], relations)
+        relations = components.relate_all(sampled.mixture, (p, q))
+        narrow = spikes.spikes([p.mixture, q.mixture], relations)
         terms.append(Term(sampled.mixture, integrand, narrow))
-    return replicates(key, terms, _Params(p.density, q.density, extra), sampling)
+    value, *rest = replicates(key, terms, _Params(p.density, q.density, extra), sampling)
+    return value, rest
 
 
 def _half(function, params, x):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
+from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
+from gmmjax._estimates.recipes import BLEND, LogRatio
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
@@ -52,7 +53,7 @@ def js_divergence(
         at all where p = q. With False the gradient is the derivative of the returned value for this
         key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean (little gain was measured here).
+        mean (little gain was measured here), not beyond 2²¹ pairs of components.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -115,7 +116,7 @@ def generalised_js_divergence(
         False the gradient is the derivative of the returned value for this key, as line searches
         and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean (little gain was measured here).
+        mean (little gain was measured here), not beyond 2²¹ pairs of components.
 
     Returns:
       An `Estimate` with scalar leaves.

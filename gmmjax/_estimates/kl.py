@@ -2,7 +2,8 @@
 
 import jax
 
-from gmmjax._estimates.log_ratios import BLEND, LogRatio, Options, estimate_log_ratios
+from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
+from gmmjax._estimates.recipes import BLEND, LogRatio
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
@@ -48,7 +49,8 @@ def kl_divergence(
         none at all for `p` where p = q. With False the gradient is the derivative of the returned
         value for this key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean.
+        mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
+        numbers is made.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -109,7 +111,8 @@ def jeffreys_divergence(
         zero: less noise. With False the gradient is the derivative of the returned value for this
         key, as line searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean.
+        mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
+        numbers is made.
 
     Returns:
       An `Estimate` with scalar leaves.
@@ -170,7 +173,8 @@ def skew_kl_divergence(
         With False the gradient is the derivative of the returned value for this key, as line
         searches and second derivatives need.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
-        mean.
+        mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
+        numbers is made.
 
     Returns:
       An `Estimate` with scalar leaves.

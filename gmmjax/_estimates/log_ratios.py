@@ -7,28 +7,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._estimates.recipes import BLEND, LogRatio, recipes_of
 from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import unseen
+from gmmjax._sampling import blocks, spikes, unseen
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
-
-BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
-
-
-class LogRatio(NamedTuple):
-    """E[log of − log over] under a mixture; all are named by their position, `BLEND` by its own.
-
-    None leaves a logarithm out.
-    """
-
-    under: int
-    of: int | None
-    over: int | None
 
 
 class Options(NamedTuple):
@@ -36,23 +24,6 @@ class Options(NamedTuple):
 
     stick_the_landing: bool
     control_variate: bool
-
-
-class Logarithm(NamedTuple):
-    """± the logarithm of the density of one mixture, or of a blend of several."""
-
-    sign: int
-    mixtures: tuple[int, ...]
-    detached: bool  # its parameters are constants of differentiation
-
-
-class Recipe(NamedTuple):
-    """The static part of one integrand."""
-
-    index: int
-    under: int
-    logarithms: tuple[Logarithm, ...]
-    densities: tuple[tuple[int, bool], ...]  # (mixture, detached), in the order of their features
 
 
 class Params(NamedTuple):
@@ -97,7 +68,7 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     mixtures = recentred(*mixtures)
     scales = None if scales is None else [jnp.asarray(scale, dtype) for scale in scales]
     log_blend = None if blend is None else jnp.log(jnp.asarray(blend, dtype))
-    recipes = _recipes(ratios, len(mixtures), options.stick_the_landing)
+    recipes = recipes_of(ratios, len(mixtures), options.stick_the_landing)
     balanced = all(len(recipe.logarithms) == 2 for recipe in recipes)
     reference = _heaviest_normaliser(mixtures[0]) if balanced else 0.0
     # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes
@@ -108,21 +79,32 @@ def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
         )
         for name in dict.fromkeys(name for recipe in recipes for name in recipe.densities)
     }
+    finish = functools.partial(_finish, ratios, recipes, balanced, sampling, options)
+    finish = blocks.in_bounded_memory(finish, sampling, mixtures)
+    sampled = {recipe.under: mixtures[recipe.under] for recipe in recipes}
+    packed = {name: density.packed(d) for name, d in prepared.items()}
+    return Estimate(*finish((key, sampled, scales, log_blend, packed)))
+
+
+def _finish(ratios, recipes, balanced, sampling, options, arguments):
+    """Value and standard error, of prepared mixtures."""
+    key, mixtures, scales, log_blend, packed = arguments
+    prepared = {name: density.unpacked(d) for name, d in packed.items()}
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
     found = replicates(key, terms, params, sampling, options.stick_the_landing)
     for recipe in recipes if balanced else ():
         rounding = unseen.rounding([prepared[name] for name in recipe.densities])
-        scale = _scaled(params, recipe.index, jnp.ones((), dtype))
+        scale = _scaled(params, recipe.index, jnp.ones_like(found.value))
         found = found._replace(unseen=found.unseen + scale**2 * rounding)
     if not all(ratio.over == BLEND for ratio in ratios):
-        return conclude(found)
+        return tuple(conclude(found))
     # Divergences from a blend are at most this; few points may carry what is missing to it. It is
     # infinite where a mixture has no part in the blend.
     ceiling = _ceiling(ratios, params)
     missed = unseen.missed_point(ceiling - found.means, ceiling, sampling.num_samples)
     missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
-    return conclude(found, missed, bound=ceiling)
+    return tuple(conclude(found, missed, bound=ceiling))
 
 
 def _heaviest_normaliser(g):
@@ -147,37 +129,21 @@ def _scaled(params, index, values):
     return values if params.scales is None else params.scales[index] * values
 
 
-def _recipes(ratios, count, stick_the_landing):
-    """Which logarithms each integrand has, and which densities they need."""
-    sampled_by_all = count > 1 and len(ratios) == count
-    recipes = []
-    for index, ratio in enumerate(ratios):
-        without_score = {ratio.under, BLEND} if sampled_by_all else {ratio.under}
-        logarithms = []
-        for sign, name in ((1, ratio.of), (-1, ratio.over)):
-            if name is not None:
-                members = tuple(range(count)) if name == BLEND else (name,)
-                detached = stick_the_landing and name in without_score
-                logarithms.append(Logarithm(sign, members, detached))
-        densities = {(i, log.detached) for log in logarithms for i in log.mixtures}
-        recipes.append(Recipe(index, ratio.under, tuple(logarithms), tuple(sorted(densities))))
-    return recipes
-
-
 def _term(recipe, mixtures, prepared, params, options):
     p = mixtures[recipe.under]
-    relations = {name: components.relate(p, prepared[name]) for name in recipe.densities}
-    control = None
-    if options.control_variate:
-        expected = tuple(relation.expected_distances for relation in relations.values())
-        control = Control(expected, functools.partial(_values, recipe))
-    integrand = functools.partial(_integrand, recipe, options.control_variate)
+    relations = components.relate_all(p, [prepared[name] for name in recipe.densities])
+    narrow = _spikes(recipe, prepared, relations, params)
+    if relations is None:
+        return Term(p, functools.partial(_integrand, recipe), narrow)
     # An entropy is all of what components overlap; in a divergence it all but cancels.
     own = None
     if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
-        own = relations[recipe.densities[0]]
-    spikes = _spikes(recipe, prepared, relations, params)
-    return Term(p, integrand, spikes, control, own)
+        own = relations[0]
+    if not options.control_variate:
+        return Term(p, functools.partial(_integrand, recipe), narrow, None, own)
+    expected = tuple(relation.expected_distances for relation in relations)
+    control = Control(expected, functools.partial(_values, recipe))
+    return Term(p, functools.partial(_with_features, recipe), narrow, control, own)
 
 
 def _spikes(recipe, prepared, relations, params):
@@ -185,10 +151,13 @@ def _spikes(recipe, prepared, relations, params):
 
     It is known where log p is in the integrand too: then −log of it is all that can be low.
     """
-    names = list({i: (i, detached) for i, detached in recipe.densities}.values())
-    mixtures = [prepared[name].mixture for name in names]
-    log_masses = [_log_masses(recipe, i, prepared[i, detached], params) for i, detached in names]
-    return unseen.spikes(mixtures, [relations[name] for name in names], log_masses)
+    once = {i: position for position, (i, _) in enumerate(recipe.densities)}
+    others = {i: prepared[recipe.densities[position]] for i, position in once.items()}
+    mixtures = [other.mixture for other in others.values()]
+    log_masses = [_log_masses(recipe, i, other, params) for i, other in others.items()]
+    if relations is not None:
+        relations = [relations[position] for position in once.values()]
+    return spikes.spikes(mixtures, relations, log_masses)
 
 
 def _log_masses(recipe, index, other: Prepared, params):
@@ -203,32 +172,38 @@ def _log_masses(recipe, index, other: Prepared, params):
     return params.log_blend[index] + log_weights
 
 
-def _integrand(recipe, with_features, params, x):
+def _integrand(recipe, params, x):
+    logs = {name: density.evaluate(params.densities[name], x) for name in recipe.densities}
+    return _combined(recipe, params, logs), ()
+
+
+def _with_features(recipe, params, x):
     distances = tuple(
         density.squared_distances(params.densities[name], x) for name in recipe.densities
     )
-    return _values(recipe, params, distances), distances if with_features else ()
+    return _values(recipe, params, distances), distances
 
 
 def _values(recipe, params, distances):
     """Values of the integrand from squared distances to the components of each density."""
-    logs = {
-        name: _log_density(params.densities[name], table)
-        for name, table in zip(recipe.densities, distances, strict=True)
-    }
+    logs = {}
+    for name, table in zip(recipe.densities, distances, strict=True):
+        terms = density.component_table(params.densities[name], table)
+        logs[name] = jax.nn.logsumexp(terms, axis=0)
+    return _combined(recipe, params, logs)
+
+
+def _combined(recipe, params, logs):
+    """Values of the integrand from the logarithms of each density."""
     # Relative to the sampled density, so that equal mixtures give exactly 0.
     reference = 0.0
     if len(recipe.logarithms) == 2:
         reference = next(logs[name] for name in recipe.densities if name[0] == recipe.under)
-    total = jnp.zeros_like(distances[0][0])
+    total = jnp.zeros_like(logs[recipe.densities[0]])
     for log in recipe.logarithms:
         relative = [logs[i, log.detached] - reference for i in log.mixtures]
         total += log.sign * _log_blend(relative, params.log_blend)
     return _scaled(params, recipe.index, total)
-
-
-def _log_density(d, distances):
-    return jax.nn.logsumexp(density.component_table(d, distances), axis=0)
 
 
 def _log_blend(logs, log_weights):

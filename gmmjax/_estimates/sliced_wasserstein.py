@@ -85,9 +85,7 @@ def _sliced_w2_squared(key, p, q, sampling):
         sums = jnp.sum((weight * gaps).reshape(layout.rows, -1), axis=1)
         return layout.scatter(sums / layout.per_replicate, row)
 
-    value, means = blocks.accumulate(block, layout.num_blocks, (layout.num_replicates,), dtype)(
-        (p, q, key)
-    )
+    value, means = blocks.accumulate(block, sampling, layout, (p, q))((p, q, key))
     return conclude(Replicates(value, means, jnp.zeros_like(value)))
 
 

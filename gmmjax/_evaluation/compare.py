@@ -11,11 +11,14 @@ from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._evaluation.tolerance import estimate_to
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
-from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.build import stack
+from gmmjax._mixture.gmm import GMM, common_float, index
 from gmmjax._progress import bar
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._transport.wasserstein import mw2_squared
 from gmmjax._validate import keyed
+
+LABELS = {"kl_pq": "KL(p||q)", "kl_qp": "KL(q||p)", "js": "JS(p, q)"}
 
 
 class Comparison(NamedTuple):
@@ -49,18 +52,15 @@ class Comparison(NamedTuple):
     mw2_squared: jax.Array
 
     def __str__(self):
-        return f"{self._brackets()}\n\n{self._closed_forms()}"
+        lines = [bracket_header()]
+        digits = _digits(min(float(getattr(self, name).stderr) for name in LABELS))
+        for name, label in LABELS.items():
+            bounds = getattr(self, f"{name}_bounds")
+            lines.append(bracket(label, getattr(self, name), bounds, digits))
+        return "\n".join([*lines, "", self.closed_forms()])
 
-    def _brackets(self):
-        """Each estimate between its bounds, one a line."""
-        labelled = {"KL(p||q)": self.kl_pq, "KL(q||p)": self.kl_qp, "JS(p, q)": self.js}
-        bounds = (self.kl_pq_bounds, self.kl_qp_bounds, self.js_bounds)
-        lines = [f"{header()}{'at least':>14}{'at most':>14}"]
-        for row, (lower, upper) in zip(rows(labelled), bounds, strict=True):
-            lines.append(f"{row}{_rounded(lower):>14}{_rounded(upper):>14}")
-        return "\n".join(lines)
-
-    def _closed_forms(self):
+    def closed_forms(self) -> str:
+        """Those on one line."""
         named = {
             "ISE": self.ise,
             "Cauchy-Schwarz": self.cauchy_schwarz,
@@ -111,9 +111,11 @@ def compare(
       True
     """
     p, q = common_float(p=p, q=q)
+    both = stack([p, q])
+    alike = index(both, 0), index(both, 1)  # so that one program bounds KL both ways
     steps = estimates(key, p, q, num_samples, rtol) | {
-        "kl_pq_bounds": lambda: kl_bounds(p, q),
-        "kl_qp_bounds": lambda: kl_bounds(q, p),
+        "kl_pq_bounds": lambda: kl_bounds(*alike),
+        "kl_qp_bounds": lambda: kl_bounds(*alike[::-1]),
         "js_bounds": lambda: js_bounds(p, q),
         "ise": lambda: ise(p, q),
         "cauchy_schwarz": lambda: cauchy_schwarz_divergence(p, q),
@@ -149,10 +151,22 @@ def header(label: str = "") -> str:
 def rows(labelled: dict) -> list[str]:
     """One line per estimate, all with as many digits as the best of them has."""
     digits = _digits(min(float(e.stderr) for e in labelled.values()))
-    return [
-        f"{label:<10}{float(e.value):>18.{digits}f}{float(e.stderr):>12.1e}"
-        for label, e in labelled.items()
-    ]
+    return [_row(label, e, digits) for label, e in labelled.items()]
+
+
+def _row(label, estimate, digits):
+    return f"{label:<10}{float(estimate.value):>18.{digits}f}{float(estimate.stderr):>12.1e}"
+
+
+def bracket_header() -> str:
+    """What stands above a `bracket`."""
+    return f"{header()}{'at least':>14}{'at most':>14}"
+
+
+def bracket(label: str, estimate: Estimate, bounds: Bounds, digits: int | None = None) -> str:
+    """An estimate between its bounds, with as many digits as it has unless told otherwise."""
+    row = _row(label, estimate, _digits(float(estimate.stderr)) if digits is None else digits)
+    return f"{row}{_rounded(bounds.lower):>14}{_rounded(bounds.upper):>14}"
 
 
 def _digits(stderr):

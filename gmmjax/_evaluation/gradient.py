@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, check_function, check_key
+from gmmjax._validate import check_count, check_function, check_key, on_any_mesh
 
 
+@on_any_mesh
 def gradient(
     divergence: Callable,
     key,

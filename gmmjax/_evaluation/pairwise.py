@@ -2,20 +2,23 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gmmjax._evaluation import schedule
+from gmmjax._evaluation import rows, schedule
 from gmmjax._mixture.build import check_mixtures, stack
-from gmmjax._mixture.gmm import GMM, check_shapes, index
-from gmmjax._progress import bar
+from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._properties import properties
-from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
-from gmmjax._validate import check_count, check_function, check_key, first_parameter, is_traced
+from gmmjax._validate import (
+    check_count,
+    check_function,
+    check_key,
+    first_parameter,
+    on_any_mesh,
+)
 
 Models = GMM | Sequence[GMM] | Mapping[Any, GMM]
 
@@ -36,6 +39,7 @@ def _key_comes_second(function):
 
 
 @_key_comes_second
+@on_any_mesh
 def pairwise(
     divergence: Callable,
     key,
@@ -45,6 +49,7 @@ def pairwise(
     chunk: int | None = None,
     symmetric: bool | None = None,
     progress: bool = False,
+    checkpoint=None,
     **keywords,
 ):
     r"""Matrix of a divergence over all pairs, :math:`d_{ij} = d(p_i, q_j)`, in its own units.
@@ -57,6 +62,9 @@ def pairwise(
 
     Differentiable in `ps`, `qs` and keywords that are arrays; gradients recompute each chunk
     instead of storing it. One compilation per shape, for one and the same function object.
+
+    Where `ps` is spread over devices along its first axis (`jax.device_put` with a
+    `NamedSharding`), each row is computed where its mixture lives.
 
     Args:
       divergence: any `f(key, p, q, **keywords)` or `f(p, q, **keywords)`, of this package or your
@@ -72,6 +80,9 @@ def pairwise(
       symmetric: whether d(p, q) = d(q, p), so that without `qs` half of the pairs are enough. By
         default what is known of the functions of this package, and False for others.
       progress: show a bar, row by row (needs `tqdm`; not under `jit` or `grad`).
+      checkpoint: a path. Rows that are done are written there every few seconds, atomically, as a
+        plain .npz; where it exists the matrix goes on from there, to the same numbers. It knows the
+        mixtures, the key and the keywords, and a divergence by its name. Not under `jit` or `grad`.
       **keywords: passed on to `divergence`; arrays are traced, everything else is static.
 
     Returns:
@@ -82,7 +93,7 @@ def pairwise(
       TypeError: `ps` or `qs` holds no `GMM`, `divergence` does not say which arguments it takes, or
         a key is missing, wrong, or not wanted.
       ValueError: `ps` or `qs` is not a batch, shapes disagree, `chunk` < 1, or `symmetric` is set
-        along with `qs`.
+        along with `qs`; `checkpoint` is not the beginning of this matrix.
       ImportError: `progress` without tqdm.
 
     Example:
@@ -108,10 +119,14 @@ def pairwise(
         symmetric = known.symmetric if symmetric is None else symmetric
         plan = schedule.all_pairs(num_rows, symmetric, known.zero_at_equality)
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
-    call, arrays = _call(divergence, key, keywords)
+    call, arrays = rows.split(divergence, key, keywords)
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_rows)
-    compute = _compute_with_bar if progress else _compute
-    table = compute(call, (keys, ps, plan.chunks(chunk)), ps if qs is None else qs, arrays)
+    given = (keys, ps, plan.chunks(chunk)), ps if qs is None else qs, arrays
+    home = rows.home(ps)
+    if progress or checkpoint is not None:
+        table = rows.compute_in_turns(call, home, *given, progress, checkpoint)
+    else:
+        table = rows.compute(call, home, *given)
     return jax.tree.map(plan.gather, table)
 
 
@@ -120,58 +135,6 @@ def _chunk(key, ps):
     if key is None and jax.default_backend() == "cpu":
         return 4
     return num_pairs(*ps.means.shape[-2:])
-
-
-class _Call(NamedTuple):
-    """How to call a divergence: what is static about it."""
-
-    function: Callable
-    keyed: bool
-    keywords: tuple
-
-    def __call__(self, key, p, q, arrays):
-        first = (key,) if self.keyed else ()
-        return self.function(*first, p, q, **dict(self.keywords), **arrays)
-
-
-def _call(divergence, key, keywords):
-    """The static part of a call, and the keywords that are arrays and may be traced."""
-    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
-    static = tuple((k, v) for k, v in keywords.items() if k not in arrays)
-    return _Call(divergence, key is not None, static), arrays
-
-
-def _row(call, row, qs, arrays):
-    """One row of the table, a chunk of columns at a time."""
-    key, p, chunks = row
-
-    @jax.checkpoint
-    def chunk(columns):
-        with settings.sharing(len(columns)):
-            return jax.vmap(lambda q: call(key, p, q, arrays))(index(qs, columns))
-
-    return jax.lax.map(chunk, chunks)
-
-
-_compiled_row = jax.jit(_row, static_argnums=0)
-
-
-@jax.jit(static_argnums=0)
-def _compute(call, rows, qs, arrays):
-    return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
-
-
-def _compute_with_bar(call, rows, qs, arrays):
-    """The same, row by row in Python."""
-    if is_traced(rows, qs, arrays):
-        raise TypeError(
-            "progress: a bar needs concrete values; leave it off under jit, grad and vmap"
-        )
-    table = []
-    for i in bar(range(len(rows[0]))):
-        row = _compiled_row(call, index(rows, i), qs, arrays)
-        table.append(jax.block_until_ready(row))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *table)
 
 
 def _check_divergence(divergence, key):

@@ -14,7 +14,7 @@ class Schedule(NamedTuple):
     """
 
     columns: np.ndarray  # (M, C)
-    row: np.ndarray  # (M, N)
+    row: np.ndarray | None  # (M, N); None where each entry is in its own row and column
     place: np.ndarray  # (M, N); −1 for an entry that is 0 and is not computed
 
     def chunks(self, size: int) -> np.ndarray:
@@ -31,6 +31,8 @@ class Schedule(NamedTuple):
     def gather(self, table: jax.Array) -> jax.Array:
         """Entries `(M, N, …)` of a table that was computed in chunks, `(M, B, size, …)`."""
         computed = table.reshape(table.shape[0], -1, *table.shape[3:])
+        if self.row is None:
+            return computed[:, : self.columns.shape[1]]
         entries = computed[self.row, self.place]
         inner = (1,) * (entries.ndim - 2)
         zero = (self.place < 0).reshape(*self.place.shape, *inner)
@@ -39,8 +41,8 @@ class Schedule(NamedTuple):
 
 def rectangle(num_rows: int, num_columns: int) -> Schedule:
     """Every row computes every column."""
-    row, column = np.indices((num_rows, num_columns))
-    return Schedule(column, row, column)
+    _, column = np.indices((num_rows, num_columns))
+    return Schedule(column, None, column)
 
 
 def all_pairs(size: int, symmetric: bool, zero_diagonal: bool) -> Schedule:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gmmjax._evaluation import batches
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate, is_scalar, show
-from gmmjax._validate import check_count, check_function, check_key, is_traced
+from gmmjax._validate import check_count, check_function, check_key, is_traced, on_any_mesh
 
 
 class ToleranceEstimate(NamedTuple):
@@ -41,6 +41,7 @@ class ToleranceEstimate(NamedTuple):
         return f"{show(estimate)}, {int(self.num_samples):,} samples, {ending}"
 
 
+@on_any_mesh
 def estimate_to(
     divergence: Callable,
     key,

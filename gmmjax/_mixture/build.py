@@ -103,11 +103,12 @@ def stack(mixtures: Sequence[GMM] | Mapping[Any, GMM]) -> GMM:
       ((2, 3, 2), (2, 2))
     """
     named = isinstance(mixtures, Mapping)
-    return _stack(check_mixtures(list(mixtures.values()) if named else mixtures))
+    return stack_checked(check_mixtures(list(mixtures.values()) if named else mixtures))
 
 
 @jax.jit
-def _stack(mixtures):
+def stack_checked(mixtures: Sequence[GMM]) -> GMM:
+    """The same of mixtures whose values have been looked at, in fewer operations."""
     count = max(g.num_components for g in mixtures)
     rank = max(g.scale.ndim for g in mixtures)
     tied = all(g.scale.shape[0] == 1 for g in mixtures)

@@ -1,6 +1,7 @@
 """One Gaussian against one Gaussian, for every pair of components of two mixtures at once."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,9 @@ import jax.numpy as jnp
 from gmmjax._mixture import density, linalg
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
+
+# So many pairs of components have tables of their own; with more, what is linear has to do.
+MAX_PAIRS = 1 << 21
 
 
 class Relation(NamedTuple):
@@ -40,6 +44,18 @@ def relate(p: GMM, q: Prepared) -> Relation:
         variances = linalg.matmul(squares, columns)
         return Relation(shift, variances.reshape(len(squares), len(q.inverse), p.dim))
     return Relation(shift, _full_variances(p.scale, q.inverse))
+
+
+def relate_all(p: GMM, others: Sequence[Prepared]) -> list[Relation] | None:
+    """Every component of p to every one of others, or None where these are too many pairs."""
+    if are_many(p, *(q.mixture for q in others)):
+        return None
+    return [relate(p, q) for q in others]
+
+
+def are_many(p: GMM, *others: GMM) -> bool:
+    """Whether components of p make too many pairs with those of others for tables of pairs."""
+    return p.num_components * sum(q.num_components for q in others) > MAX_PAIRS
 
 
 def _full_variances(scale, inverse):

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, values
+from gmmjax._mixture import linalg, tiles, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
-from gmmjax._mixture.pointwise import over_blocks
 from gmmjax._validate import is_traced
 
 
@@ -40,6 +39,19 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     return Prepared(g, inverse, Density(peaks, rows, linalg.apply(inverse, g.means)))
 
 
+def packed(g: Prepared) -> Prepared:
+    """The same with nothing twice, so that derivatives of it are small."""
+    logits, means, scale = g.mixture
+    mixture = GMM(jax.lax.stop_gradient(logits), means, jax.lax.stop_gradient(scale))
+    return Prepared(mixture, g.inverse, g.density._replace(rows=()))
+
+
+def unpacked(g: Prepared) -> Prepared:
+    """What was packed; weights and scale have lost their derivative, and leave it to the rest."""
+    rows = linalg.row_blocks(g.inverse, g.mixture.means)
+    return g._replace(density=g.density._replace(rows=rows))
+
+
 def log_normalisers(g: GMM) -> jax.Array:
     """½ log|2π Σ_k| of each component, `(K,)`."""
     normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
@@ -63,7 +75,13 @@ def component_table(d: Density, distances: jax.Array) -> jax.Array:
 
 def evaluate(d: Density, x: jax.Array) -> jax.Array:
     """Log p(x), `(n,)`, at points `(D, n)` about 0."""
-    return jax.nn.logsumexp(component_table(d, squared_distances(d, x)), axis=0)
+
+    def distances(parts, x):
+        rows, shift = parts
+        return linalg.squared_norms(rows, shift, x)
+
+    width = linalg.table_width(d.rows, d.shift)
+    return tiles.log_sum(d.log_peaks, distances, (d.rows, d.shift), width, x)
 
 
 def log_prob(g: GMM, x) -> jax.Array:
@@ -165,7 +183,12 @@ def _rows(g, x):
 
 
 def _sums(g, x):
-    return jax.nn.logsumexp(_table(g, x), axis=0)
+    def distances(parts, x):
+        inverse, means = parts
+        return linalg.squared_distances(inverse, means, x)
+
+    inverse = linalg.inverse_scale(g.scale, g.means)
+    return tiles.log_sum(log_peaks(g), distances, (inverse, g.means), g.dim, x.T)
 
 
 def _shares(g, x):
@@ -175,5 +198,5 @@ def _shares(g, x):
 @jax.jit(static_argnums=0)
 def _at_points(function, g, x):
     """Values of a function of a mixture and points `(n, D)` at points `(…, D)`."""
-    found = over_blocks(function, g, x.reshape(-1, g.dim))
+    found = tiles.over_blocks(function, g, x.reshape(-1, g.dim))
     return found.reshape(*x.shape[:-1], *found.shape[1:])

@@ -12,6 +12,9 @@ from gmmjax._validate import warn
 
 _ARRAYS = ("weights", "means", "covariances")
 MOST_NAMES = 12  # of a foreign file, in a message
+# What a file may unfold to: so many bytes, or so many times its own. More is no mixture, but a
+# small file that fills the memory.
+MOST_BYTES, MOST_GROWTH = 1 << 26, 20
 
 
 def save(path, g: GMM) -> None:
@@ -185,12 +188,22 @@ def _names(path):
         return list(archive)
 
 
+def _refuse_to_unfold(archive, names, size):
+    """Raise where arrays are far larger than their file."""
+    stored = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    total = sum(stored[name] for name in names)
+    if total > max(MOST_BYTES, MOST_GROWTH * size):
+        raise ValueError(f"{size:,} bytes would unfold to {total:,}")
+
+
 def read_arrays(path, names=None) -> dict:
     """The arrays of an .npz file, those of `names` or all, never unpickled."""
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in names or archive if name in archive}
+                wanted = [name for name in names or archive if name in archive]
+                _refuse_to_unfold(archive.zip, wanted, os.path.getsize(path))
+                return {name: archive[name] for name in wanted}
         # numpy, zipfile and zlib have a dozen types for a file that is not one of theirs
         except Exception as error:
             detail = " ".join(str(error).split())

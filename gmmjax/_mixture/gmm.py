@@ -73,11 +73,11 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     check_shapes(names, *map(jnp.shape, g))
     if not is_traced(g):
         _round_aloud(names, g, dtype)
-    logits, means, scale = (jnp.asarray(leaf, dtype) for leaf in g)
+    logits, means, scale = _in_dtype(g, dtype)
     means, scale, verdict = _canonical(logits, means, scale)
     checked = GMM(logits, means, scale)
     if not is_traced(verdict):
-        _refuse_values(names, g, checked, jax.device_get(verdict), singular)
+        _refuse_values(names, g, checked, np.asarray(verdict), singular)
     return checked
 
 
@@ -205,12 +205,25 @@ def _in_common(checked):
                 f"but {first} has dimension {reference.dim} (means {reference.means.shape})"
             )
     dtype = float_of(*(g.means for g in checked.values()))
-    return tuple(GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked.values())
+    return tuple(_in_dtype(g, dtype) for g in checked.values())
+
+
+def _in_dtype(g, dtype):
+    """A mixture in a dtype; untouched where it is, for asking JAX takes longer than looking."""
+    if all(isinstance(leaf, jax.Array) and leaf.dtype == dtype for leaf in g):
+        return g
+    return GMM(*(jnp.asarray(leaf, dtype) for leaf in g))
 
 
 def index(batch, i):
     """Element i of a batch, whatever tree of arrays it is."""
     return jax.tree.map(lambda leaf: leaf[i], batch)
+
+
+def take(g: GMM, chosen: jax.Array) -> GMM:
+    """Some components of a mixture, with the logits that they had."""
+    rows = [leaf if len(leaf) < g.num_components else leaf[chosen] for leaf in g]
+    return GMM(*rows)
 
 
 def check_shapes(names: Sequence[str], logits: tuple, means: tuple, scale: tuple) -> None:

@@ -103,6 +103,12 @@ def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -
     return functools.reduce(jnp.add, [jnp.sum(part * part, axis=1) for part in white])
 
 
+def table_width(blocks: Sequence[jax.Array], shift: jax.Array) -> int:
+    """How many numbers `squared_norms` of many components takes for each of them and a point."""
+    is_product = blocks[0].ndim <= shift.ndim and shift.shape[1] > GROUP
+    return 1 if is_product else shift.shape[1]
+
+
 def _diagonal_norms(rates, shift, x):
     """‖r_k ∘ x − s_k‖² for rates `(K or 1, D or 1)`."""
     if shift.size < LARGE:

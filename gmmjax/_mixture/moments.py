@@ -74,7 +74,7 @@ def mean(g: GMM) -> jax.Array:
       >>> print(gmmjax.mean(g))
       [2.]
     """
-    return _mean(as_float("g", g, singular=True))
+    return checked_mean(as_float("g", g, singular=True))
 
 
 def covariance(g: GMM) -> jax.Array:
@@ -98,7 +98,7 @@ def covariance(g: GMM) -> jax.Array:
       >>> print(gmmjax.covariance(g))
       [[5.]]
     """
-    return _covariance(as_float("g", g, singular=True))
+    return checked_covariance(as_float("g", g, singular=True))
 
 
 # Compiled as a whole, for outside `jit` every operation would be a program of its own.
@@ -107,13 +107,15 @@ _covariances = jax.jit(linalg.dense_covariances)
 
 
 @jax.jit
-def _mean(g):
+def checked_mean(g: GMM) -> jax.Array:
+    """`mean` of a mixture whose values have been looked at, in fewer operations."""
     return linalg.matmul(_weights(g.logits), g.means)
 
 
 @jax.jit
-def _covariance(g):
-    w, centred = _weights(g.logits), g.means - _mean(g)[None]
+def checked_covariance(g: GMM) -> jax.Array:
+    """`covariance` of a mixture whose values have been looked at, in fewer operations."""
+    w, centred = _weights(g.logits), g.means - checked_mean(g)[None]
     within = jnp.tensordot(w, _covariances(g.scale, g.means), axes=1, precision=linalg.HIGHEST)
     return within + linalg.matmul(centred.T * w[None], centred)
 
@@ -121,5 +123,5 @@ def _covariance(g):
 def recentred(*mixtures: GMM) -> tuple[GMM, ...]:
     """Move all mixtures so that the first has its mean at 0, which changes no divergence."""
     # float32 has no digits to spare for an offset.
-    origin = jax.lax.stop_gradient(mean(mixtures[0]))[None]
+    origin = jax.lax.stop_gradient(checked_mean(mixtures[0]))[None]
     return tuple(g._replace(means=g.means - origin) for g in mixtures)

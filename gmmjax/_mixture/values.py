@@ -63,14 +63,15 @@ def checked_factor(covariances):
         if not (covariances > 0).all():
             raise ValueError(f"covariances: expected positive variances, got {covariances.min()}")
         return np.sqrt(covariances)
-    skew = np.abs(covariances - covariances.swapaxes(1, 2)).max(axis=(1, 2))
-    size = np.abs(covariances).max(axis=(1, 2))
+    # By halves, which do not overflow.
+    half, other = covariances / 2, covariances.swapaxes(1, 2) / 2
+    skew = np.abs(half - other).max(axis=(1, 2))
+    size = np.abs(half).max(axis=(1, 2))
     for k in np.flatnonzero(skew > ASYMMETRY * size):
         raise ValueError(
-            f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {skew[k]:.3g}"
+            f"covariances: matrix {k} is not symmetric, |C − Cᵀ| reaches {2 * float(skew[k]):.3g}"
         )
-    symmetric = (covariances + covariances.swapaxes(1, 2)) / 2
-    return np.stack([_cholesky(k, matrix) for k, matrix in enumerate(symmetric)])
+    return np.stack([_cholesky(k, matrix) for k, matrix in enumerate(half + other)])
 
 
 def _cholesky(k, matrix):

@@ -22,6 +22,7 @@ from gmmjax._validate import (
     check_function,
     check_key,
     is_traced,
+    on_any_mesh,
     takes_key,
 )
 
@@ -36,6 +37,7 @@ class Side(NamedTuple):
     x: jax.Array
 
 
+@on_any_mesh
 def bootstrap(
     divergence: Callable,
     key,

@@ -9,12 +9,13 @@ from gmmjax._populations import fixed_point, rows
 from gmmjax._populations.fixed_point import Floor, Run, Stop
 from gmmjax._populations.moments import Cloud
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, is_traced
+from gmmjax._validate import check_count, is_traced, on_any_mesh
 
 # Of the variance of the rows: what a component has at least.
 LEAST_VARIANCE = 1e-6
 
 
+@on_any_mesh
 def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13) -> FitResult:
     r"""Maximum likelihood from rows of data by EM, from a start.
 

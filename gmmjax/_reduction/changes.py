@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from gmmjax._mixture.gmm import index
-from gmmjax._reduction import cloud, clusters, parts
-from gmmjax._reduction.cloud import Cloud
+from gmmjax._mixture.gmm import GMM, index
+from gmmjax._reduction import clusters, em, parts
 from gmmjax._reduction.parts import Parts
 
 # Of a fresh component, in units of n^(−2/D) where p has variance 1. It is free: a quarter and four
@@ -19,7 +18,7 @@ def scatter(rng, p: Parts, count: int) -> Parts:
     dim = p.means.shape[1]
     num_draws = max(NUM_SEED_DRAWS, 2 * count)
     even = np.full(num_draws, 1 / num_draws)
-    points = cloud.sample(rng, p, num_draws)
+    points = _draw(rng, p, num_draws)
     labels = clusters.seed(rng, even, points, count)
     draws = Parts(even, points, np.zeros((num_draws, dim, dim)))
     centres = clusters.merge(draws, labels, count).means
@@ -27,30 +26,36 @@ def scatter(rng, p: Parts, count: int) -> Parts:
     return Parts(np.full(count, 1 / count), centres, covariances)
 
 
-def replace(rng, p: Parts, q: Parts) -> Parts:
+def replace(rng, p: Parts, g: GMM) -> GMM:
     """Put any component anew at a draw of p: it leads out of a local minimum in few iterations."""
-    count = len(q.weights)
-    rest = np.delete(np.arange(count), rng.integers(count))
-    return _with_fresh(index(q, rest), cloud.sample(rng, p, 1))
+    gone = rng.integers(g.num_components)
+    rest = np.delete(np.arange(g.num_components), gone)
+    return _with_fresh(g, index(parts.to_numpy(g), rest), _draw(rng, p, 1))
 
 
-def relocate(rng, points: Cloud, excess: np.ndarray, q: Parts) -> Parts:
-    """Merge two components that differ little, and put a fresh one where p is missed.
-
-    `excess` is what each point adds to KL(p ‖ q).
-    """
-    chance = np.fmax(excess, 1e-12)
+def relocate(rng, cloud: em.Cloud, g: GMM) -> GMM:
+    """Merge two components that differ little, and put a fresh one where p is missed."""
+    chance = np.fmax(em.excess(g, cloud), 1e-12)
     place = rng.choice(len(chance), p=chance / chance.sum())
-    return _with_fresh(clusters.merge_cheaply(rng, q), points.x[place][None])
+    fewer = clusters.merge_cheaply(rng, parts.to_numpy(g))
+    return _with_fresh(g, fewer, np.asarray(cloud.x[0])[:, place][None])
 
 
-def _with_fresh(c, mean):
-    """Parts and one fresh component of average weight."""
-    count, dim = len(c.weights) + 1, c.means.shape[1]
+def _with_fresh(like, c, mean):
+    """Parts and one fresh component of average weight, as a mixture."""
+    count, dim = len(c.weights) + 1, like.dim
     fresh = Parts(np.array([1 / count]), mean, _fresh_covariance(count, dim))
     both = parts.concatenate(c, fresh)
-    return both._replace(weights=both.weights / both.weights.sum())
+    weights = both.weights / both.weights.sum()
+    return parts.to_structure(like, both._replace(weights=weights))
 
 
 def _fresh_covariance(count, dim):
     return FRESH_VARIANCE * count ** (-2 / dim) * np.eye(dim)[None]
+
+
+def _draw(rng, p, number):
+    chosen = rng.choice(len(p.weights), number, p=p.weights)
+    factors = np.linalg.cholesky(p.covariances)[chosen]
+    z = rng.normal(size=(number, p.means.shape[1]))
+    return p.means[chosen] + np.einsum("nij,nj->ni", factors, z)

@@ -1,121 +1,84 @@
-"""The nearest mixture of fewer components, as the fixed point of forward KL on points of p.
-
-Each component takes the moments of what it is responsible for, again and again. All is NumPy:
-an iteration takes about a millisecond, and a compiled program would take seconds to come.
-"""
+"""The nearest mixture of fewer components, as the fixed point of forward KL on points of p."""
 
 from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from gmmjax._reduction import natural
-from gmmjax._reduction.anderson import Anderson
-from gmmjax._reduction.cloud import Cloud
-from gmmjax._reduction.parts import Parts
+from gmmjax._mixture import density
+from gmmjax._mixture.gmm import GMM
+from gmmjax._populations import fixed_point
+from gmmjax._populations.fixed_point import Floor, Stop
+from gmmjax._populations.moments import Cloud
+from gmmjax._sampling import allocation
+from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.points import sobol
 
-# A component that is responsible for less of p is dead: its moments would be those of a few points.
-MIN_WEIGHT = 1e-8
-TABLE = 1 << 18  # entries of the table of components that are held at once: they fit the cache
-MAX_IDLE_STEPS = 3
-
-
-class Stop(NamedTuple):
-    """Iterations end after so many steps, or where none of the batch gains that part of its loss
-    in three.
-    """
-
-    num_steps: int
-    gain: float
+# Iterations end where one brings less than this part of the loss: what is left is for the descent.
+MIN_GAIN = 1e-4
 
 
 class Run(NamedTuple):
-    """A batch of mixtures on their way to the fixed point, and KL on the cloud."""
+    """A mixture on its way to the fixed point, and KL on the cloud."""
 
-    parts: Parts  # (C, K, …)
-    loss: np.ndarray  # (C,)
-    losses: np.ndarray  # (num_steps, C), the least so far
-    ended: bool  # whether no more was gained
+    gmm: GMM
+    loss: jax.Array
 
 
-def run(starts: Parts, c: Cloud, ndim: int, floor: float, stop: Stop) -> Run:
-    """Iterate a batch of mixtures.
+@jax.jit(static_argnums=(2, 3))
+def cloud(key, p: GMM, num_blocks: int, num_points: int) -> Cloud:
+    """Scrambled Sobol points of a checked mixture, allotted to its components in each block."""
+    dtype, dim = p.means.dtype, p.dim
+    z, weight = sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
+    owned = allocation.allocate(p, num_points)
+    middles = (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points
+    chosen = allocation.choose(owned, middles)
+    rate = owned.rates(p.logits)
+    weight = weight * allocation.pick(rate[None], chosen)
+    weight = weight / jnp.sum(weight, axis=1, keepdims=True)
+    prepared = density.prepare(p).density
 
-    `ndim` is that of the scale: 3 full, 2 diagonal, 1 spherical; `floor` is added to all variances.
+    def block(z):
+        x = allocation.place(chosen, p.means, p.scale, z[:, :, None])
+        return x, density.evaluate(prepared, x)
+
+    x, log_prob = jax.lax.map(block, jnp.moveaxis(z, 1, 0))
+    return Cloud(x, weight, log_prob)
+
+
+@jax.jit
+def run_em(starts: GMM, c: Cloud, floor, num_steps, num_blocks) -> Run:
+    """Iterate a batch of mixtures on the first blocks, each until its loss falls no more.
+
+    `floor` is added to the variances of all components.
     """
-    shape = starts.means.shape
-    starts = starts._replace(covariances=natural.structured(starts.covariances, ndim))
-    walk = Anderson(natural.free(starts))
-    losses = []
-    idle = 0
-    with np.errstate(all="ignore"):  # where a step leads nowhere its loss is not finite
-        for _ in range(stop.num_steps):
-            now = natural.parts(walk.theta, shape)
-            sums, loss = expect(now, c, ndim)
-            image = natural.free(maximise(now, sums, ndim, floor))
-            gain = walk.update(image, loss)
-            idle = 0 if np.any(gain > stop.gain * np.abs(walk.loss)) else idle + 1
-            losses.append(walk.loss)
-            if idle == MAX_IDLE_STEPS:
-                break
-    found = natural.parts(walk.found, shape)
-    return Run(found, walk.loss, np.array(losses), idle == MAX_IDLE_STEPS)
+    largest = jnp.max(jnp.abs(c.log_prob[0]))
+    rounding = 8 * jnp.finfo(c.x.dtype).eps * largest
+
+    def run(start):
+        stop = Stop(MIN_GAIN, rounding)
+        found = fixed_point.run(start, c, Floor(floor, 0.0), stop, num_steps, num_blocks)
+        return Run(found.gmm, found.loss)
+
+    return jax.vmap(run)(starts)
 
 
-def batch(several: list[Parts]) -> Parts:
-    """Mixtures side by side."""
-    return Parts(*(np.stack(leaves) for leaves in zip(*several, strict=True)))
+def loss(g: GMM, c: Cloud) -> Estimate:
+    """KL(p ‖ g) on a cloud of p."""
+    prepared = density.prepare(g).density
+
+    @jax.checkpoint
+    def block(part):
+        x, weight, log_prob = part
+        return jnp.vdot(weight, log_prob - density.evaluate(prepared, x))
+
+    means = jax.lax.map(block, tuple(c))
+    stderr = jnp.std(means, ddof=1) / len(means) ** 0.5
+    return Estimate(jnp.mean(means), jax.lax.stop_gradient(stderr))
 
 
-def expect(g: Parts, c: Cloud, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of features that each component is responsible for, `(C, K, F)`, and KL on the cloud."""
-    rows = natural.coefficients(g, ndim)
-    batch, count, num_features = rows.shape
-    flat = rows.reshape(-1, num_features)
-    sums = np.zeros_like(flat)
-    loss = np.full(batch, c.weight @ c.log_prob)
-    for some in blocks(len(c.weight), len(flat)):
-        f, weight = c.features(some, ndim), c.weight[some]
-        table = (flat @ f).reshape(batch, count, -1)
-        peak = table.max(axis=1)
-        table -= peak[:, None]
-        np.exp(table, out=table)
-        mass = table.sum(axis=1)
-        loss -= (peak + np.log(mass)) @ weight
-        table *= (weight / mass)[:, None]
-        sums += table.reshape(len(flat), -1) @ f.T
-    return sums.reshape(rows.shape), loss
-
-
-def excess(g: Parts, c: Cloud, ndim: int) -> np.ndarray:
-    """What each point adds to KL(p ‖ g) of one mixture: positive where p is missed."""
-    return c.weight * (c.log_prob - log_prob(g, c, ndim))
-
-
-def log_prob(g: Parts, c: Cloud, ndim: int) -> np.ndarray:
-    """Log-density of one mixture at each point."""
-    rows = natural.coefficients(g, ndim)
-    found = []
-    for some in blocks(len(c.weight), len(rows)):
-        table = rows @ c.features(some, ndim)
-        peak = table.max(axis=0)
-        found.append(peak + np.log(np.exp(table - peak).sum(axis=0)))
-    return np.concatenate(found)
-
-
-def blocks(num_points, num_rows):
-    """Slices of points, so that a table of all rows stays small."""
-    size = max(TABLE // num_rows, 64)
-    return [slice(first, first + size) for first in range(0, num_points, size)]
-
-
-def maximise(g: Parts, sums, ndim: int, floor: float) -> Parts:
-    """The mixtures of weighted moments; what is dead stays where it was, without weight."""
-    mass, dim = sums[:, :, 0], g.means.shape[2]
-    alive = ~(mass <= MIN_WEIGHT)  # NaN is not dead
-    safe = np.where(alive, mass, 1.0)[:, :, None]
-    means, covariances = natural.moments(sums[:, :, 1:] / safe, dim, ndim)
-    return Parts(
-        np.where(alive, mass, 0.0),
-        np.where(alive[:, :, None], means, g.means),
-        np.where(alive[:, :, None, None], covariances + floor * np.eye(dim), g.covariances),
-    )
+@jax.jit
+def excess(g: GMM, c: Cloud) -> jax.Array:
+    """What each point of the first block adds to KL(p ‖ g), `(n,)`: positive where p is missed."""
+    log_prob = density.evaluate(density.prepare(g).density, c.x[0])
+    return c.weight[0] * (c.log_prob[0] - log_prob)

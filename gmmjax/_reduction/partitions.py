@@ -5,13 +5,16 @@ import numpy as np
 
 from gmmjax._mixture.gmm import GMM
 from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, neighbours, parts
-from gmmjax._reduction.parts import Parts
 
 # Beyond, components are merged with near neighbours first: tables of all pairs grow too large.
 MAX_DENSE = 1024
+# Entries of the table of moves, K·n, beyond which partitions are not improved one by one, but in
+# sweeps, and beyond which the best are not perturbed.
+MAX_IMPROVED = 65_536
+MAX_WANDERED = 4096
 
 
-def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[Parts]]:
+def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
     """The greedy reduction, and what to search from: partitions of `p`, or what the user wants."""
     count = min(count, p.num_components)
     c = parts.to_numpy(p)
@@ -23,8 +26,7 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
         found = [parts.to_numpy(init)]
     else:
         found = [parts.to_numpy(init(k, p, count)) for k in jax.random.split(key, num_restarts)]
-    # In the structure of p, where no start is full of what it cannot keep.
-    return merged, [parts.to_numpy(parts.to_structure(p, start)) for start in found]
+    return merged, [parts.to_structure(p, start) for start in found]
 
 
 def numpy_rng(key) -> np.random.Generator:
@@ -52,21 +54,28 @@ def _compiled_labels(p, num_merges, cost):
 
 
 def _several(rng, c, labels, count, num_restarts):
-    """The best partition that was found, others, and scattered components.
+    """The best partition that was found first, then scattered components and other partitions.
 
     Partitions of the components serve where these are far apart. Where they overlap, the best
     mixture may cut right through them, and only starts from single points lead there.
     """
-    if len(labels) * count > MAX_DENSE**2 // 16:
+    if len(labels) * count > MAX_IMPROVED:
         return [clusters.merge(c, lloyd.improve(c, labels, count), count)]
-    seeds = [clusters.seed(rng, c.weights, c.means, count) for _ in range(num_restarts // 3)]
-    found = [clusters.improve(c, these, count) for these in [labels, *seeds]]
-    found.sort(key=lambda these: clusters.value(c, these, count))
-    wandered = [_wander(rng, c, these, count, 3 * num_restarts) for these in found[:2]]
-    wandered.sort(key=lambda these: clusters.value(c, these, count))
-    merged = [clusters.merge(c, these, count) for these in [*wandered, *found[2:]]]
-    scattered = max(num_restarts - len(merged), 1)
-    return merged + [changes.scatter(rng, c, count) for _ in range(scattered)]
+    scattered = []
+    partitions = [clusters.improve(c, labels, count)]
+    for i in range(1, num_restarts):
+        if i % 3 == 0:
+            seeds = clusters.seed(rng, c.weights, c.means, count)
+            partitions.append(clusters.improve(c, seeds, count))
+        else:
+            scattered.append(changes.scatter(rng, c, count))
+    partitions.sort(key=lambda these: clusters.value(c, these, count))
+    if len(labels) * count <= MAX_WANDERED:
+        steps = 3 * num_restarts
+        best = [_wander(rng, c, these, count, steps) for these in partitions[:2]]
+        best.sort(key=lambda these: clusters.value(c, these, count))
+        partitions[:2] = best
+    return [*(clusters.merge(c, these, count) for these in partitions), *scattered]
 
 
 def _wander(rng, c, labels, count, num_steps):

@@ -12,10 +12,9 @@ import optax
 
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult, fit
-from gmmjax._mixture.build import pad
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
-from gmmjax._reduction import costs, descent, partitions, parts, search, standardise
+from gmmjax._reduction import costs, em, partitions, parts, search, standardise
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, is_traced, keyed, takes_key
 
@@ -42,19 +41,15 @@ def reduce_mixture(
 ):
     r"""The nearest mixture of fewer components, in forward KL or another divergence.
 
-    Sought is :math:`\min_q \mathrm{KL}(p \| q)`. Components are merged greedily, then moved and
-    exchanged one by one between the clusters that arose while that lowers Runnalls' bound; further
-    partitions, and centres among draws, are chosen at random. From all of them the fixed point of
+    Sought is :math:`\min_q \mathrm{KL}(p \| q)`. Components are merged greedily, then moved one by
+    one between the clusters that arose while that lowers Runnalls' bound; further partitions, and
+    centres among draws, are chosen at random. From all of them the fixed point of
     :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is
-    responsible for) on points of p, and from the best of them again and again with a component
-    replaced, or two merged and another put where p is missed. The fixed point is then brought to
-    the end by Anderson's acceleration; another divergence is minimised from there by gradient
-    (L-BFGS, common random numbers). Results are compared, with the greedy one among them, by one
-    key that no step has used. An approximation: the best of many local minima, in nats for the
-    default.
-
-    Where p has more than 2,048 components they are merged in rounds among near neighbours before
-    the greedy merging, and stand for themselves in place of points.
+    responsible for), on Sobol points of p, and from the best of them again and again with a
+    component replaced, or two merged and another put where p is missed. The divergence is then
+    minimised from there by gradient (L-BFGS, forward KL on the same points of p, others with common
+    random numbers). Results are compared, with the greedy one among them, by one key that no step
+    has used. An approximation: the best of many local minima, in nats for the default.
 
     Args:
       key: a JAX key.
@@ -68,7 +63,7 @@ def reduce_mixture(
         num_components)` to one, such as `gmmjax.kmeans_start`, called `num_restarts` times.
       num_restarts: how many starts, and how many rounds of changes to the best of them at most.
         Four take a third of the time, and find what is good if not the best.
-      num_steps: how many steps of the final descent at most.
+      num_steps: how many gradient steps at most.
       preserve_moments: map the result so that it has the mean and the covariance (in the structure
         of `p`) of p.
       progress: show a bar over the rounds, or over several `num_components`; Ctrl-C then returns
@@ -79,18 +74,17 @@ def reduce_mixture(
       A `FitResult`, or for several `num_components` a dict `{n: FitResult}`, whose losses are the
       curve to choose from. Its `gmm` has the structure of `p`, untied, and no component without
       weight: fewer than `num_components` where they are not needed. `start` is the loss of greedy
-      merging, `losses` those of the steps of the
-      descent (on points, or up to a constant where components stand for themselves).
+      merging, `losses` those of the gradient steps.
 
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, values are not finite, a count is below 1, or `p` is traced.
-      ImportError: `progress` without tqdm, or more than 2,048 components without SciPy.
+      ImportError: `progress` without tqdm.
 
     Reference:
       Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction"; Hartigan (1975),
-      "Clustering algorithms", chapter 4 (moves); Walker and Ni (2011), "Anderson acceleration for
-      fixed-point iterations".
+      "Clustering algorithms", chapter 4 (moves); Varadhan and Roland (2008), "Simple and globally
+      convergent methods for accelerating the convergence of any EM algorithm", scheme S3.
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -110,12 +104,10 @@ def reduce_mixture(
         init = standardise.into(frame, as_float("init", init))
     white = parts.drop_absent(standardise.into(frame, p))
 
-    # All results are padded to one number of components, so that a range compiles once.
-    width = min(max(counts, default=1), white.num_components)
-    options = _Options(divergence, cost, init, num_steps, preserve_moments, width)
-
     def reduce(count, rounds):
-        result = _reduce(key, white, count, rounds, options)
+        result = _reduce(
+            key, white, count, divergence, cost, init, rounds, num_steps, preserve_moments
+        )
         return result._replace(gmm=standardise.out_of(frame, result.gmm))
 
     if several:
@@ -161,37 +153,22 @@ def _checked_target(p):
     return p
 
 
-class _Options(NamedTuple):
-    """What is the same for several numbers of components."""
-
-    divergence: Callable
-    cost: Callable
-    init: GMM | Callable | None
-    num_steps: int
-    preserve_moments: bool
-    width: int
-
-
-def _reduce(key, p, count, rounds, options):
+def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_moments):
     """The reduction of a mixture without absent components, in coordinates where its covariance is
     1.
     """
     key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
-    greedy, starts = partitions.starts(
-        key_starts, p, count, options.cost, options.init, len(rounds)
-    )
-    task = search.task(parts.to_numpy(p), p.scale.ndim)
-    found, points = search.search(partitions.numpy_rng(key_search), task, starts, rounds)
-    if options.divergence is kl_divergence:
-        fits = [descent.on_points(p, task, found, points, options.num_steps)]
+    greedy, starts = partitions.starts(key_starts, p, count, cost, init, len(rounds))
+    found, cloud = search.search(key_search, p, starts, rounds)
+    # Where components overlap the fixed point is far off when its iteration stalls.
+    if divergence is kl_divergence:
+        fits = [_descend(key_descent, found[0], _on_cloud, cloud, num_steps)]
     else:
-        several = [pad(parts.to_structure(p, q), options.width) for q in found]
-        loss = _OfPair(options.divergence)
-        fits = [_descend(key_descent, q, loss, p, options.num_steps) for q in several]
-    candidates = [pad(greedy, options.width), *(pad(fit.gmm, options.width) for fit in fits)]
-    if options.preserve_moments:
+        fits = [_descend(key_descent, q, _OfPair(divergence), p, num_steps) for q in found]
+    candidates = [greedy, *(result.gmm for result in fits)]
+    if preserve_moments:
         candidates = [_with_moments_of(p, q) for q in candidates]
-    losses = [_evaluate(options.divergence, key_choice, p, q) for q in candidates]
+    losses = [_evaluate(divergence, key_choice, p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
     # The record of a descent is kept where greedy merging turns out to be the best, too.
@@ -204,6 +181,10 @@ def _reduce(key, p, count, rounds, options):
 def _with_moments_of(p, q):
     """The affine image of `q` that has the mean and the covariance of `p`."""
     return standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(q), q))
+
+
+def _on_cloud(key, q, cloud):
+    return em.loss(q, cloud)
 
 
 class _OfPair(NamedTuple):

@@ -1,109 +1,79 @@
 """How the best of many starts is found.
 
-Mixtures are parts, without absent components, in coordinates where p has covariance 1.
+Mixtures are concrete, without absent components, and in coordinates where p has covariance 1.
 """
 
 import warnings
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture.gmm import index
-from gmmjax._reduction import changes, cloud, em
-from gmmjax._reduction.cloud import Cloud
+from gmmjax._mixture.gmm import GMM, index
+from gmmjax._reduction import changes, em, parts
+from gmmjax._reduction.partitions import numpy_rng
 from gmmjax._reduction.parts import Parts
 
+NUM_BLOCKS = 8
+NUM_POINTS = 2048  # in each block
 # All starts, the better half of them once more, and all changes go through a few iterations on few
-# points; of the changes the better half goes on after the first of them.
-SCREEN_POINTS = 2048
-KEPT_SHARE = 0.5
-# On as many as that the best are brought to the end.
-NUM_POINTS = 16_384
-SETTLE = em.Stop(60, 1e-3)
-FINAL = em.Stop(10, 1e-6)
-NUM_CANDIDATES = 4  # mixtures that are changed side by side
-NUM_CHANGES = 2  # of either kind to each of them in a round
-# The search ends after so many rounds in a row that bring less than this part of the loss.
+# blocks. That buys time: on six targets three times as many iterations took twice as long, all
+# blocks three times, for changes of KL below 10⁻⁵. A third of the iterations missed an optimum.
+SCREEN_ITERATIONS = 15
+SCREEN_BLOCKS = 2
+# How many mixtures are changed side by side; a round takes time in proportion.
+NUM_CANDIDATES = 4
+# The search ends after so many rounds in a row that bring less than this part of the loss. Three
+# saved a third of the time and 14 took a third more, and found the same: it is for rare optima.
 MAX_IDLE_ROUNDS = 7
 MIN_GAIN = 1e-3
-# Where iterations from the best partition bring less than this part of its loss, components lie
-# apart: changes through single points lead nowhere, and the search ends sooner.
-APART = 0.05
-MAX_IDLE_ROUNDS_APART = 2
-# Of more components each stands for itself, instead of points.
-MAX_SAMPLED = 2048
+# With all blocks, to rank the candidates. It is free: the descent does the rest.
+FINAL_ITERATIONS = 10
 
 
-class Task(NamedTuple):
-    """What is searched: a mixture near p, in the structure of a scale of so many axes."""
+def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:
+    """Run EM from all starts, perturb the best few for some rounds, and return them best first.
 
-    p: Parts
-    ndim: int
-    floor: float  # added to variances: what is far narrower than any of p has collapsed onto points
-    large: bool  # so many components that they stand for themselves, instead of points
-
-    @property
-    def screen(self) -> tuple[em.Stop, em.Stop]:
-        """How far changes are iterated before half of them are left, and how far the others.
-
-        On the line and in the plane components overlap more, and iterations are slow and cheap.
-        """
-        first, last = (20, 60) if self.p.means.shape[1] <= 2 else (6, 20)
-        return em.Stop(first, 1e-4), em.Stop(last, 1e-4)
-
-
-def task(p: Parts, ndim: int) -> Task:
-    """A task of concrete parts."""
-    narrowest = np.linalg.eigvalsh(p.covariances).min()
-    return Task(p, ndim, 1e-3 * narrowest, len(p.weights) > MAX_SAMPLED)
-
-
-def search(rng, t: Task, starts: list[Parts], rounds: Iterable[int]) -> tuple[list[Parts], Cloud]:
-    """The best mixtures, best first, after EM from all starts and changes to the best few.
-
-    They come with the points of p on which they were found last.
+    The points used, a cloud of p, are returned, too.
     """
-    if t.large:
-        points = cloud.whole(t.p)
-        return starts, points
-    few = _points(rng, t, SCREEN_POINTS)
-    runs = _run(t, few, em.batch(starts), t.screen[1])
-    runs = _run(t, few, _best(runs, max(NUM_CANDIDATES, len(starts) // 2)).parts, t.screen[1])
-    candidates = _best(runs, NUM_CANDIDATES)
-    if starts[0].means.shape[0] > 1:
-        partition = em.expect(em.batch(starts[:1]), few, t.ndim)[1][0]
-        apart = candidates.loss[0] > (1 - APART) * partition
-        idle = MAX_IDLE_ROUNDS_APART if apart else MAX_IDLE_ROUNDS
-        candidates = _perturb(rng, t, few, candidates, rounds, idle)
-    candidates = _run(t, few, candidates.parts, SETTLE)
-    points = _points(rng, t, NUM_POINTS)
-    # The first start is a partition, which no points have misled.
-    last = _concatenate(candidates.parts, em.batch(starts[:1]))
-    final = _best(_run(t, points, last, FINAL), NUM_CANDIDATES)
-    return [index(final.parts, i) for i in range(len(final.loss))], points
+    # A component far narrower than any of p has collapsed onto a few points.
+    floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
+    cloud = em.cloud(key, p, NUM_BLOCKS, NUM_POINTS)
+    runs = _screen(starts, cloud, floor)
+    runs = _screen(_best(runs, max(NUM_CANDIDATES, len(starts) // 2)), cloud, floor)
+    candidates = index(runs, _order(runs)[:NUM_CANDIDATES])
+    if starts[0].num_components > 1:
+        rng = numpy_rng(key)
+        candidates = _perturb(rng, parts.to_numpy(p), cloud, floor, candidates, rounds)
+    # The first start is a partition, which no points have misled: in many dimensions it may be the
+    # best on all points, if not on few.
+    last = _batch([*_unstacked(candidates)[:-1], starts[0]])
+    final = em.run_em(last, cloud, floor, FINAL_ITERATIONS, NUM_BLOCKS)
+    return _best(_to_numpy(final), NUM_CANDIDATES), cloud
 
 
-def _points(rng, t, number):
-    drawn = cloud.draw(rng, t.p, number)
-    return drawn._replace(log_prob=em.log_prob(t.p, drawn, 3))
+def _screen(starts, cloud, floor):
+    """Runs from a list of starts: a batch with NumPy leaves, in which no operation compiles."""
+    # A few at a time, repeated where there are fewer, so that all rounds share one compilation.
+    runs = []
+    for first in range(0, len(starts), NUM_CANDIDATES):
+        some = starts[first : first + NUM_CANDIDATES]
+        batch = (some * NUM_CANDIDATES)[:NUM_CANDIDATES]
+        runs.append(em.run_em(_batch(batch), cloud, floor, SCREEN_ITERATIONS, SCREEN_BLOCKS))
+    return _concatenate(*runs)
 
 
-def _run(t, points, batch, stop):
-    return em.run(batch, points, t.ndim, t.floor, stop)
-
-
-def _perturb(rng, t, points, candidates, rounds, max_idle):
+def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
     try:
         for _ in rounds:
-            before = candidates.loss.min()
-            candidates = _changed(rng, t, points, candidates)
-            gained = candidates.loss.min() < (1 - MIN_GAIN) * before
+            before = np.min(_losses(candidates))
+            candidates = _changed(rng, p, cloud, floor, candidates)
+            gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
-            if idle == max_idle:
+            if idle == MAX_IDLE_ROUNDS:
                 break
     except KeyboardInterrupt:
         if isinstance(rounds, range):  # no bar, and nobody who has seen enough
@@ -112,32 +82,51 @@ def _perturb(rng, t, points, candidates, rounds, max_idle):
     return candidates
 
 
-def _changed(rng, t, points, candidates):
-    """Try some changes of each candidate and keep the best of all: they stay distinct."""
-    count = len(candidates.loss)
-    found = [index(candidates.parts, i) for i in range(count)]
-    excess = [em.excess(q, points, t.ndim) for q in found]
-    tried = []
-    for _ in range(NUM_CHANGES):
-        tried += [changes.replace(rng, t.p, q) for q in found]
-        tried += [changes.relocate(rng, points, e, q) for e, q in zip(excess, found, strict=True)]
-    owner = np.arange(len(tried)) % count
-    first, last = t.screen
-    runs = _run(t, points, em.batch(tried), first)
-    order = np.argsort(runs.loss)[: int(KEPT_SHARE * len(tried))]
-    runs = _run(t, points, index(runs.parts, order), last)
-    owner = np.concatenate([np.arange(count), owner[order]])
-    parts = _concatenate(candidates.parts, runs.parts)
-    losses = np.concatenate([candidates.loss, runs.loss])
-    chosen = [np.argmin(np.where(owner == i, losses, np.inf)) for i in range(count)]
-    return candidates._replace(parts=index(parts, np.array(chosen)), loss=losses[chosen])
+def _changed(rng, p: Parts, cloud, floor, candidates):
+    """Try two changes of each candidate and keep the best of the three: they stay distinct."""
+    found = _unstacked(candidates)
+    replaced = [changes.replace(rng, p, g) for g in found]
+    relocated = [changes.relocate(rng, cloud, g) for g in found]
+    runs = _concatenate(candidates, _screen(replaced + relocated, cloud, floor))
+    best = np.argmin(_losses(runs).reshape(3, NUM_CANDIDATES), axis=0)
+    return index(runs, NUM_CANDIDATES * best + np.arange(NUM_CANDIDATES))
 
 
-def _best(run, count):
-    """The best of a batch, best first."""
-    order = np.argsort(run.loss)[:count]
-    return run._replace(parts=index(run.parts, order), loss=run.loss[order])
+def _losses(runs):
+    return np.where(np.isfinite(runs.loss), runs.loss, np.inf)
 
 
-def _concatenate(*batches):
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
+def _order(runs):
+    return np.argsort(_losses(runs))
+
+
+def _best(runs, count):
+    return [index(runs.gmm, i) for i in _order(runs)[:count]]
+
+
+def _batch(several):
+    return jax.tree.map(_stack, *several)
+
+
+def _unstacked(candidates):
+    return [index(candidates.gmm, i) for i in range(NUM_CANDIDATES)]
+
+
+def _concatenate(*runs):
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
+
+
+def _stack(*leaves):
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
+def _to_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def _smallest_variance(p):
+    """Of any component along any direction."""
+    scale = np.asarray(p.scale, np.float64)
+    if scale.ndim == 3:
+        return np.min(np.linalg.svd(np.tril(scale), compute_uv=False)) ** 2
+    return np.min(scale**2)

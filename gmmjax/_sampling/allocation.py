@@ -9,12 +9,17 @@ import numpy as np
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
 
+# So many components are compared pair by pair and chosen by products, which compile and run faster
+# than sorting and gathering; more are not.
+FEW = 1024
+
 
 class Allocation(NamedTuple):
     """Component k owns the points of a replicate whose index over n lies in [lower_k, upper_k)."""
 
     lower: jax.Array
     upper: jax.Array
+    order: jax.Array | None  # many components from first to last
 
     @property
     def share(self) -> jax.Array:
@@ -47,12 +52,13 @@ def allocate(g: GMM, num_points: int) -> Allocation:
         share = _round_to_powers(share)
     else:
         share = _leading_bits(share, 6)
+    order = None if g.num_components <= FEW else _from_large_to_small(share)
     rank = _rank(share)
     # Absent components come last and own nothing; the last present one owns what is left.
     last = jnp.sum(present) - 1
     upper = jnp.where(rank >= last, 1.0, _cumulative(share, rank, rank))
     lower = jnp.where(rank > last, 1.0, _cumulative(share, rank, rank - 1))
-    return Allocation(lower, upper)
+    return Allocation(lower, upper, order)
 
 
 def is_dyadic(num_components: int, num_points: int) -> bool:
@@ -92,34 +98,57 @@ def _leading_bits(share, digits):
 
 def _rank(values):
     """The place of each value from large to small, ties in order."""
-    # By comparing all pairs: sorting compiles slowly, and there are few components.
     places = np.arange(len(values))
+    if len(values) > FEW:
+        return jnp.zeros(len(values), int).at[_from_large_to_small(values)].set(places)
     larger = values[None] > values[:, None]
     tied_before = (values[None] == values[:, None]) & (places[None] < places[:, None])
     return jnp.sum(larger | tied_before, axis=1)
 
 
+def _from_large_to_small(values):
+    return jnp.argsort(-values, stable=True)
+
+
 def _cumulative(values, rank, last):
     """Sum of the values of rank up to each of the last ones."""
+    if len(values) > FEW:
+        ordered = jnp.zeros_like(values).at[rank].set(values)
+        return jnp.cumsum(jnp.pad(ordered, (1, 0)))[last + 1]
     return linalg.matmul((rank[None] <= last[:, None]).astype(values.dtype), values)
 
 
 def choose(allocation: Allocation, position: jax.Array) -> jax.Array:
-    """One-hot choice `(K, n)` of the component that owns each of `(n,)` positions in [0, 1)."""
+    """The component that owns each of `(n,)` positions in [0, 1).
+
+    One-hot, `(K, n)`, or of many components its index, `(n,)`: either is a choice below.
+    """
+    if allocation.order is not None:
+        ends = allocation.upper[allocation.order]
+        return allocation.order[jnp.searchsorted(ends, position, side="right")]
     above = position[None] >= allocation.lower[:, None]
     below = position[None] < allocation.upper[:, None]
     return (above & below).astype(position.dtype)
 
 
+def chosen(index: jax.Array, num_components: int, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The choice of the components with these indices, `(n,)`."""
+    if num_components > FEW:
+        return index
+    return jax.nn.one_hot(index, num_components, axis=0, dtype=dtype)
+
+
 def pick(table: jax.Array, choice: jax.Array) -> jax.Array:
-    """Each point's entry of `(m, K)` tables, by its one-hot choice `(K, n)`."""
+    """Each point's entry of `(m, K)` tables, by its choice: `(m, n)`."""
+    if choice.ndim == 1:
+        return jnp.take(table, choice, axis=1)
     return linalg.matmul(table, choice)
 
 
 def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -> jax.Array:
     """Points μ_k + L_k z, `(D, C·m)`, from C groups of m normals `(D, C, m)`.
 
-    Each group belongs to one component, by its one-hot choice `(K, C)`.
+    Each group belongs to one component, by its choice.
     """
     located = pick(means.T, choice)[:, :, None]
     return (located + _deviations(choice, scale, z, means.ndim)).reshape(len(z), -1)
@@ -135,7 +164,7 @@ def _deviations(choice, scale, z, means_ndim):
         return deviations[:, :, None] * z
     if len(scale) == 1:
         return linalg.matmul(scale[0], z.reshape(dim, -1)).reshape(z.shape)
-    if group > 1:
+    if group > 1 or choice.ndim == 1:
         factors = pick(scale.reshape(-1, dim * dim).T, choice).reshape(dim, dim, -1)
         return jnp.einsum("dec,ecm->dcm", factors, z, precision=linalg.HIGHEST)
     # One product with (choice ⊗ z) gathers nothing: a (D, D) matrix per point would be n·D²

@@ -1,15 +1,18 @@
 """Sums over blocks of points, in constant memory, forward and in either mode of differentiation."""
 
-import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
 from gmmjax._sampling.allocation import next_power_of_two, run_length
+from gmmjax._sampling.batching import estimate_in_batches, in_batches, with_gradient
+from gmmjax._sampling.devices import num_devices, sum_over_devices
 from gmmjax._sampling.settings import Sampling
+
+LARGE = 2048  # numbers in the means of a mixture, of which a small block makes large tables
 
 
 class Layout(NamedTuple):
@@ -67,9 +70,40 @@ def layout(sampling: Sampling, mixtures) -> Layout:
     per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates))
     sharing = sampling.num_sharing
     size = min(block_size(g.num_components, g.dim, sharing) for g in mixtures)
+    devices = num_devices(sampling.points)
+    size = max(1, min(size, num_replicates * per_replicate // devices))
     rows, columns = _largest_block(num_replicates, per_replicate, size)
     runs = min(run_length(g.num_components, per_replicate) for g in mixtures)
-    return Layout(num_replicates, per_replicate, rows, columns, min(runs, columns))
+    found = Layout(num_replicates, per_replicate, rows, columns, min(runs, columns))
+    if found.num_blocks % devices:
+        raise ValueError(
+            f"points: {found.num_blocks} blocks of points, in {num_replicates} replicates of "
+            f"{per_replicate}, cannot be dealt evenly to {devices} devices"
+        )
+    return found
+
+
+def _table_size(sampling: Sampling, layout: Layout, mixtures) -> int:
+    """How many numbers the largest table of a block has; of a batch that shares points, its part.
+
+    Whoever shares points has chosen how many estimates to make at once.
+    """
+    if sampling.num_sharing > 1:
+        return 1
+    return layout.block_size * max(g.means.size for g in mixtures)
+
+
+def in_bounded_memory(function: Callable, sampling: Sampling, mixtures) -> Callable:
+    """A function as `estimate_in_batches` takes it, a few of a batch at a time if one is large.
+
+    Small ones are left alone: the sums of their blocks are all that needs memory.
+    """
+    size = max(g.means.size for g in mixtures)
+    if sampling.num_sharing > 1 or size < LARGE:
+        return function
+    # Tables of points, or of pairs of components.
+    most = max(g.num_components for g in mixtures)
+    return estimate_in_batches(function, size * max(1 << 8, min(most, 1 << 10)))
 
 
 def _largest_block(num_replicates, per_replicate, size):
@@ -111,50 +145,50 @@ def num_pairs(num_components: int, dim: int) -> int:
     return min(64, max(4, (1 << 13) // (num_components * dim)))
 
 
-def accumulate(block, num_blocks, shape, dtype):
-    """A function that sums blocks, arrays of one shape, and gives their mean and the sum.
+def accumulate(block, sampling: Sampling, layout: Layout, mixtures):
+    """A function that sums blocks, arrays `(R,)`, and gives their mean and the sum.
 
     Memory is constant, forward and in either mode of differentiation. The sum is linear in its
     blocks, so each block's gradient is taken while its points are at hand; a scan differentiated
-    from outside would store all points or draw them twice.
+    from outside would store all points or draw them twice. Of a batch so many sums are made at a
+    time as memory allows.
     """
+    numbers = _table_size(sampling, layout, mixtures)
     # A constant: the rule below may close over no tracer.
-    indices = np.arange(num_blocks, dtype=np.int32)
+    indices = np.arange(layout.num_blocks, dtype=np.int32)
+    nothing = np.zeros(layout.num_replicates, mixtures[0].means.dtype)
 
-    def scan(step, *start):
-        return jax.lax.scan(step, (jnp.zeros(shape, dtype), *start), indices)[0]
-
-    @jax.custom_jvp
     def total(arguments):
-        def step(carry, index):
-            return (carry[0] + block(arguments, index),), None
+        def scan(arguments, indices):
+            def step(means, index):
+                return means + block(arguments, index), None
 
-        (means,) = scan(step)
+            return jax.lax.scan(step, jnp.asarray(nothing), indices)[0]
+
+        means = sum_over_devices(sampling.points, scan)(arguments, indices)
         return jnp.mean(means), means
 
-    @functools.partial(total.defjvp, symbolic_zeros=True)
-    def _total_jvp(primals, tangents):
-        leaves, tree = jax.tree.flatten(primals[0])
-        directions = jax.tree.leaves(tangents[0], is_leaf=linalg.is_zero)
-        active = [i for i, direction in enumerate(directions) if not linalg.is_zero(direction)]
-
-        def mean_of_block(values, index):
-            moved = list(leaves)
-            for i, value in zip(active, values, strict=True):
-                moved[i] = value
-            means = block(jax.tree.unflatten(tree, moved), index)
+    def value_and_gradient(put, values, leaves):
+        def mean_of_block(values, leaves, index):
+            means = block(put(values, leaves), index)
             return jnp.mean(means), means
 
-        def step(carry, index):
-            differentiate = jax.value_and_grad(mean_of_block, has_aux=True)
-            (_, means), gradient = differentiate(values, index)
-            return jax.tree.map(jnp.add, carry, (means, gradient)), None
+        def scan(arguments, indices):
+            values, leaves = arguments
 
-        values = [leaves[i] for i in active]
-        means, gradient = scan(step, [jnp.zeros_like(value) for value in values])
-        slope = jnp.zeros((), dtype)
-        for i, leaf in zip(active, gradient, strict=True):
-            slope += jnp.vdot(leaf, directions[i], precision=linalg.HIGHEST)
-        return (jnp.mean(means), means), (slope, jnp.zeros_like(means))
+            def step(carry, index):
+                differentiate = jax.value_and_grad(mean_of_block, has_aux=True)
+                (_, means), gradient = differentiate(values, leaves, index)
+                return jax.tree.map(jnp.add, carry, (means, gradient)), None
 
-    return total
+            start = jnp.asarray(nothing), [jnp.zeros_like(value) for value in values]
+            return jax.lax.scan(step, start, indices)[0]
+
+        def of_all(values, leaves):
+            sums = sum_over_devices(sampling.points, scan)
+            means, gradient = sums((values, leaves), indices)
+            return (jnp.mean(means), means), gradient
+
+        return in_batches(of_all, 2 * numbers)(values, leaves)
+
+    return with_gradient(in_batches(total, numbers), value_and_gradient)

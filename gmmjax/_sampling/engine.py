@@ -8,13 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._mixture import linalg
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
 from gmmjax._sampling.estimate import Replicates
 from gmmjax._sampling.settings import Sampling
-from gmmjax._sampling.unseen import Spikes
+from gmmjax._sampling.spikes import (
+    ManySpikes,
+    Spikes,
+    most_hidden,
+    narrow_modes,
+    narrow_modes_of_many,
+    narrowest,
+)
 
 
 class Term(NamedTuple):
@@ -26,7 +34,7 @@ class Term(NamedTuple):
 
     mixture: GMM
     integrand: Callable
-    spikes: Spikes  # components that f may show
+    spikes: Spikes | ManySpikes  # components that f may show
     control: Control | None = None
     own: Relation | None = None  # of the mixture to itself where f is −log of it
 
@@ -60,7 +68,7 @@ def replicates(
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
     integrands = tuple(term.integrand for term in terms)
     block = functools.partial(_block, integrands, sampling.points, layout)
-    total = blocks.accumulate(block, layout.num_blocks, (layout.num_replicates,), known.dtype)
+    total = blocks.accumulate(block, sampling, layout, mixtures)
     value, means = total(arguments)
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
@@ -92,15 +100,28 @@ def _baseline(term, params, num_points, fixed_fit):
 
 def _hidden(term, params, subtracted, share, total):
     """The variance that the replicates of one term cannot show."""
-    _, count = num_probes(total, term.mixture.num_components, len(term.spikes.present))
     p, spikes, params, subtracted, num_points = jax.tree.map(
         jax.lax.stop_gradient, (term.mixture, term.spikes, params, subtracted, share * total)
     )
-    spikes = unseen.most_hidden(p, num_points, spikes, count)
+    if isinstance(spikes, ManySpikes):
+        return _hidden_of_many(p, spikes, term.integrand, params, subtracted, num_points, total)
+    _, count = num_probes(total, p.num_components, len(spikes.present))
+    spikes = most_hidden(p, num_points, spikes, count)
     residuals = subtracted.residuals(*term.integrand(params, spikes.means.T))
-    variance = unseen.narrow_modes(p, num_points, spikes, residuals)
+    variance = narrow_modes(linalg.log_softmax(p.logits), num_points, spikes, residuals)
     if term.own is not None:
         variance += unseen.hidden_overlaps(p, num_points, term.own)
+    return variance
+
+
+def _hidden_of_many(p, spikes, integrand, params, subtracted, num_points, total):
+    """The same where pairs of components are many: of the narrowest modes alone."""
+    variance = jnp.zeros((), p.means.dtype)
+    for modes, masses in zip(*spikes, strict=True):
+        _, count = num_probes(total, p.num_components, modes.num_components)
+        modes, masses = narrowest(modes, masses, -(-count // len(spikes.mixtures)))
+        values, _ = integrand(params, modes.means.T)
+        variance += narrow_modes_of_many(p, num_points, modes, masses, values, subtracted.constant)
     return variance
 
 
@@ -153,7 +174,7 @@ def _positions(layout, shifts, row, start):
 def _rest(found, constant, slopes, choice):
     """The integrand less its control, at groups of points that share a component."""
     values, features = found
-    groups = (choice.shape[1], -1)
+    groups = (choice.shape[-1], -1)
     rest = values.reshape(groups) - constant
     for rates, table in zip(slopes, features, strict=False):  # of none where there is no control
         rates = allocation.pick(rates.T, choice)[:, :, None]

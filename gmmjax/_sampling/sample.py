@@ -54,7 +54,7 @@ def _sample(key, g, num_samples):
         choose, move = jax.random.split(stream)
         chosen = jax.random.categorical(choose, g.logits, shape=(min(block, num_samples),))
         z = jax.random.normal(move, (g.dim, len(chosen)), g.means.dtype)
-        choice = jax.nn.one_hot(chosen, g.num_components, axis=0, dtype=z.dtype)
+        choice = allocation.chosen(chosen, g.num_components, z.dtype)
         return allocation.place(choice, g.means, g.scale, z[:, :, None]).T
 
     return jax.lax.map(draw, jax.random.split(key, count)).reshape(-1, g.dim)[:num_samples]

@@ -1,120 +1,26 @@
 """What the replicates of an estimate cannot show: each guard returns a variance, 0, finite or ∞."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import components, density, linalg, tiles
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.density import Prepared
-from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.gmm import GMM, take
 
-# With more expected hits than that the replicates show a narrow mode themselves.
-MIN_HITS = 32
 # With more expected points in the overlap of two components their error shows.
 MIN_OVERLAPS = 16
-# A mode that catches more of the points of a broad one at the same centre is not narrow.
-NARROW = 1 / 64
 # One replicate of R that carries more of a sum, in shares of 1/R, is the mark of a tail.
 LARGEST_SHARE = 4.0
+# Of so many numbers a table may be that proves a tail; with more, of the broadest components of
+# either side only so many give directions to look along.
+LARGEST_PROOF = 1 << 26
+NUM_BROADEST = 32
 # Steps of power iteration; an inexact direction still gives a valid proof.
 NUM_STEPS = 40
-
-
-class Spikes(NamedTuple):
-    """Components of some mixtures one after another, as those of a sampled mixture see them.
-
-    An integrand that is minus the logarithm of a density can be low only where that density has
-    mass: `log_masses` says how much of it each component holds. It is ∞ where an integrand may be
-    anything.
-    """
-
-    means: jax.Array  # (K_l, D)
-    present: jax.Array  # (K_l,)
-    log_masses: jax.Array  # (K_l,)
-    relation: Relation
-
-
-def spikes(
-    mixtures: Sequence[GMM],
-    relations: Sequence[Relation],
-    log_masses: Sequence[jax.Array] | None = None,
-) -> Spikes:
-    """The components of all mixtures as possible spikes, from how the sampled one lies to each."""
-    variances = [jnp.broadcast_to(r.variances, r.shift.shape) for r in relations]
-    logits = jnp.concatenate([g.logits for g in mixtures])
-    return Spikes(
-        means=jnp.concatenate([g.means for g in mixtures]),
-        present=logits > -jnp.inf,
-        log_masses=jnp.full_like(logits, jnp.inf) if log_masses is None else _joined(log_masses),
-        relation=Relation(
-            shift=jnp.concatenate([r.shift for r in relations], axis=1),
-            variances=jnp.concatenate(variances, axis=1),
-        ),
-    )
-
-
-def most_hidden(g: GMM, num_points: jax.Array, narrow: Spikes, count: int) -> Spikes:
-    """So many of the modes, those of which the least is known: each costs a point to look at."""
-    if count >= len(narrow.present):
-        return narrow
-    hit, hidden = _hits(g, num_points, narrow)
-    weights = jax.nn.softmax(g.logits)[:, None]
-    matters = jnp.sum(jnp.where(hidden, weights**2 * hit, 0.0), axis=0)
-    _, chosen = jax.lax.top_k(jax.lax.stop_gradient(matters), count)
-    shift, variances = narrow.relation
-    relation = Relation(jnp.take(shift, chosen, axis=1), jnp.take(variances, chosen, axis=1))
-    return Spikes(
-        means=jnp.take(narrow.means, chosen, axis=0),
-        present=jnp.take(narrow.present, chosen),
-        log_masses=jnp.take(narrow.log_masses, chosen),
-        relation=relation,
-    )
-
-
-def _joined(arrays):
-    return jnp.concatenate(list(arrays))
-
-
-def narrow_modes(g: GMM, num_points: jax.Array, narrow: Spikes, residuals: jax.Array) -> jax.Array:
-    """The variance that comes from modes too narrow for the points of a broad one to show.
-
-    Under component k an integrand with a spike at component l is another number with probability
-    h = E_k[exp(−½ ‖L_l⁻¹(x − μ_l)‖² / (D + 3))]. Where l is that narrow, and few of the points of
-    component k would fall there even if the centres agreed, the spread of replicates says nothing
-    of it, and the variance w_k² h r² / n is added, with r what the integrand is there beyond what
-    is known of it.
-
-    Args:
-      g: the sampled mixture.
-      num_points: `(K,)` points of each of its components.
-      narrow: the modes.
-      residuals: r at the mean of each mode, `(K, K_l)`. Where p meets a mode with the mass a = w_k
-        h and the subtracted density holds the mass m there, its logarithm is on average at most
-        log(m/a) above that of p, by Jensen's inequality: −r is not taken to be more.
-    """
-    hit, hidden = _hits(g, num_points, narrow)
-    log_weights = linalg.log_softmax(g.logits)[:, None]
-    log_hit = jnp.log(jnp.where(hidden, hit, 1.0))
-    lowest = -jnp.maximum(narrow.log_masses[None] - (log_weights + log_hit), 0.0)
-    size = jnp.where(hidden, jnp.exp(log_weights) * jnp.maximum(residuals, lowest), 0.0)
-    variance = jnp.sum(hit * size * size / jnp.where(hidden, num_points[:, None], 1.0))
-    return jax.lax.stop_gradient(variance)
-
-
-def _hits(g, num_points, narrow):
-    """The probability h of each mode under each component, and whether it is hidden there."""
-    reach = g.dim + 3  # squared: points of a component lie √D deviations away from its mean
-    shift, variances = narrow.relation
-    spread = 1 + variances / reach  # without correlations: the probability comes out smaller
-    log_largest = -0.5 * jnp.sum(jnp.log(spread), axis=-1)
-    hit = jnp.exp(log_largest - 0.5 * jnp.sum(shift**2 / spread, axis=-1) / reach)
-    largest, num_points = jnp.exp(log_largest), num_points[:, None]
-    hidden = (largest < NARROW) & (largest * num_points < MIN_HITS) & (num_points > 0)
-    return hit, hidden & narrow.present[None] & (hit > 0)
 
 
 def hidden_overlaps(g: GMM, num_points: jax.Array, relation: Relation) -> jax.Array:
@@ -209,7 +115,11 @@ def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:
     takes several components of q to hide the direction.
     """
     p, q = jax.tree.map(jax.lax.stop_gradient, (p, q))
-    u = _narrow_directions(p.mixture, q)
+    pairs = p.mixture.num_components * q.mixture.num_components
+    if pairs * (p.mixture.means.size + q.mixture.means.size) > LARGEST_PROOF:
+        u = _narrow_directions(_broadest(p.mixture), density.prepare(_broadest(q.mixture)))
+    else:
+        u = _narrow_directions(p.mixture, q)
     a, b = _slowest_fall(p, u), _slowest_fall(q, u)
     wider = 1 + 2 / p.mixture.dim**2
     infinite = (2 * alpha - 1 / wider) * a <= (2 * alpha - 2) * b
@@ -218,10 +128,27 @@ def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:
 
 def _slowest_fall(g, u):
     """min_k ‖L_k⁻¹u‖² for directions `(D, n)`, as `(n,)`."""
-    origin = jnp.zeros_like(g.mixture.means)
-    falls = linalg.squared_distances(g.inverse, origin, u)
-    present = g.mixture.logits[:, None] > -jnp.inf
-    return jnp.min(jnp.where(present, falls, jnp.inf), axis=0)
+
+    def least(part):
+        logits, inverse = part
+        origin = jnp.zeros((len(logits), len(u)), u.dtype)
+        falls = linalg.squared_distances(inverse, origin, u)
+        return jnp.min(jnp.where(logits[:, None] > -jnp.inf, falls, jnp.inf), axis=0)
+
+    parts, count = (g.mixture.logits, g.inverse), g.mixture.num_components
+    if count * u.size <= LARGEST_PROOF:
+        return least(parts)
+    size = max(1, tiles.tile_size() // u.size)
+    logits = tiles.cut(g.mixture.logits, count, size, -jnp.inf)
+    return jnp.min(jax.lax.map(least, (logits, tiles.cut(g.inverse, count, size))), axis=0)
+
+
+def _broadest(g):
+    """A few of the components, those that reach farthest."""
+    extent = jnp.max(jnp.abs(g.scale).reshape(len(g.scale), -1), axis=1)
+    extent = jnp.where(g.logits > -jnp.inf, jnp.broadcast_to(extent, g.logits.shape), -1.0)
+    _, chosen = jax.lax.top_k(extent, min(NUM_BROADEST, g.num_components))
+    return take(g, chosen)
 
 
 def _narrow_directions(p, q):

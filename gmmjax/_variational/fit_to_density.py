@@ -12,7 +12,7 @@ from gmmjax._fitting.descent import Record
 from gmmjax._fitting.fit import FitResult
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._validate import check_between, check_count, check_function, is_traced, keyed
-from gmmjax._variational import components, fit_state, steps
+from gmmjax._variational import components, fit_state, sight, steps
 from gmmjax._variational.fit_state import Method, Problem, State
 
 
@@ -176,8 +176,8 @@ _advance = jax.jit(steps.advance, static_argnums=(0, 4))
 def _finish(method: Method, problem: Problem, state: State, records: Record) -> FitResult:
     """What was found, or the start where that is no worse, at points that no step has used."""
     key = jax.random.fold_in(problem.key, method.num_steps)
-    found, more = steps.loss(method, problem, key, state.q)
-    start, most = steps.loss(method, problem, key, problem.init)
+    found, more = sight.loss(method, problem, key, state.q)
+    start, most = sight.loss(method, problem, key, problem.init)
     sound = jnp.isfinite(found.value) & jnp.isfinite(found.stderr)
     better = sound & ~(start.value <= found.value)
     gmm, best = jax.tree.map(

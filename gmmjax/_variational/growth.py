@@ -29,7 +29,7 @@ def active(method: Method, state: State, index) -> jax.Array:
     """Which components are visited: of old ones a few at a time."""
     present = state.q.logits > -jnp.inf
     if not method.adaptive:
-        return jnp.ones_like(present)
+        return present
     pause = jnp.where(index < math.ceil(start_of_cooling(method)), EVERY, COOLING)
     turn = (index + jnp.arange(len(present))) % pause == 0
     return present & ((state.known.age < YOUNG) | ~state.known.journey.done | turn)

@@ -1,10 +1,13 @@
 """Estimates on a GPU: the numbers of the processor, and how long they take there.
 
 `tests/benchmarks/gpu.sh` runs it. float32, compiled and warm, median of ten calls; each value is
-compared with that of the processor for the same key, in units of the stated error.
+compared with that of the processor for the same key, in units of the stated error. Then come other
+libraries on the same card, where they are installed, and last the table of public functions, as
+many of them as there is time for.
 """
 
 import functools
+import importlib.util
 import time
 
 import jax
@@ -14,6 +17,8 @@ import numpy as np
 import gmmjax
 
 NUM_CALLS = 10
+LIMIT = 480  # seconds from the start, after which no further function is tried
+DRAWS = 100_000  # of other libraries
 
 
 def mixture(seed, num_components, dim, spread=1.0):
@@ -25,10 +30,10 @@ def mixture(seed, num_components, dim, spread=1.0):
     return gmmjax.GMM(*(jnp.asarray(leaf, jnp.float32) for leaf in (logits, means, factors)))
 
 
-def clock(call):
+def clock(call, num_calls=NUM_CALLS):
     """Seconds of the first call, and the median of the next."""
     seconds = []
-    for seed in range(NUM_CALLS + 1):
+    for seed in range(num_calls + 1):
         key = jax.random.key(seed)
         start = time.perf_counter()
         jax.block_until_ready(call(key))
@@ -57,10 +62,15 @@ def matrix(models, key):
     return gmmjax.Estimate(found.value[0, 1], found.stderr[0, 1])
 
 
+def reduction(p, key):
+    return gmmjax.reduce_mixture(key, p, 10).loss
+
+
 def calls():
     """What is measured, by name."""
     p, q = mixture(0, 10, 10), mixture(1, 8, 10)
     large = mixture(2, 1000, 3, 10.0), mixture(3, 1000, 3, 10.0)
+    huge = mixture(4, 100_000, 3, 50.0), mixture(5, 100_000, 3, 50.0)
     models = gmmjax.stack([mixture(seed, 10, 10) for seed in range(64)])
     return {
         "KL, K = 10 and 8, D = 10, 16,384 points": functools.partial(kl, 16_384, p, q),
@@ -68,6 +78,7 @@ def calls():
         "its value and gradient in q, 16,384 points": functools.partial(gradient, p, q),
         "JS, 16,384 points": functools.partial(js, p, q),
         "KL, K = 1,000, D = 3, 16,384 points": functools.partial(kl, 16_384, *large),
+        "KL, K = 100,000, D = 3, 16,384 points": functools.partial(kl, 16_384, *huge),
         "KL matrix of 64 models, 4,096 points": functools.partial(matrix, models),
     }
 
@@ -79,15 +90,116 @@ def on_processor(name):
     return float(found.value), float(found.stderr)
 
 
-def main():
-    """Print the table."""
-    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")
+def measure_calls():
+    """Print the table of this library."""
     print("| call | first, s | then, ms | from the processor, standard errors |\n|---|---|---|---|")
     for name, call in calls().items():
         first, warm = clock(call)
         value, stderr = on_processor(name)
         gap = abs(float(call(jax.random.key(0)).value) - value) / stderr
         print(f"| {name} | {first:.1f} | {1e3 * warm:.2f} | {gap:.2g} |", flush=True)
+    first, warm = clock(functools.partial(reduction, mixture(6, 100, 3, 3.0)), num_calls=1)
+    print(
+        f"| `reduce_mixture`, K = 100 to 10, D = 3 | {first:.1f} | {1e3 * warm:.0f} | |", flush=True
+    )
+
+
+def with_torch(p, q):
+    """KL by plain draws with torch's distributions on the card."""
+    import torch
+
+    def model(g):
+        logits, means, factors = (torch.tensor(np.array(leaf), device="cuda") for leaf in g)
+        parts = torch.distributions.MultivariateNormal(means, scale_tril=torch.tril(factors))
+        weights = torch.distributions.Categorical(logits=logits)
+        return torch.distributions.MixtureSameFamily(weights, parts, validate_args=False)
+
+    p, q = model(p), model(q)
+
+    def call(_):
+        x = p.sample((DRAWS,))
+        return float((p.log_prob(x) - q.log_prob(x)).mean())
+
+    return call
+
+
+def with_sklearn(p, q):
+    """The same with scikit-learn's mixture, on arrays of torch on the card."""
+    import torch
+    from sklearn import config_context
+    from sklearn.mixture import GaussianMixture
+
+    def model(g):
+        covariances = np.array(gmmjax.covariances(g), np.float32)
+        found = GaussianMixture(g.num_components)
+        parts = np.array(gmmjax.weights(g)), np.array(g.means), covariances
+        found.weights_, found.means_, found.covariances_ = (
+            torch.tensor(part, device="cuda") for part in parts
+        )
+        inverse = np.linalg.inv(np.linalg.cholesky(covariances)).swapaxes(1, 2)
+        found.precisions_cholesky_ = torch.tensor(np.ascontiguousarray(inverse), device="cuda")
+        return found
+
+    first, second = model(p), model(q)
+
+    def call(key):
+        # It draws on the processor; the draws are given to it, and cost it nothing.
+        x = torch.tensor(np.array(gmmjax.sample(key, p, DRAWS)), device="cuda")
+        with config_context(array_api_dispatch=True):
+            gaps = first.score_samples(x) - second.score_samples(x)
+        return float(gaps.mean())
+
+    return call
+
+
+def measure_others():
+    """Print KL with plain draws by other libraries, where they are installed."""
+    p, q = mixture(0, 10, 10), mixture(1, 8, 10)
+    print(
+        f"\n| KL with {DRAWS:,} draws, K = 10 and 8, D = 10 | first, s | then, ms |\n|---|---|---|"
+    )
+    for name, module, make in (
+        ("torch.distributions", "torch", with_torch),
+        ("scikit-learn's GaussianMixture, array API", "sklearn", with_sklearn),
+    ):
+        if importlib.util.find_spec(module) is None or importlib.util.find_spec("torch") is None:
+            print(f"| {name} | not installed | |")
+            continue
+        try:
+            first, warm = clock(make(p, q))
+            print(f"| {name} | {first:.1f} | {1e3 * warm:.2f} |", flush=True)
+        except Exception as error:  # a library that does not run on this card is a result too
+            print(f"| {name} | {type(error).__name__}: {str(error)[:80]} | |", flush=True)
+
+
+def check_functions(start):
+    """Compare the functions of the contract's table with the processor, until time is up."""
+    from cases import TABLE
+
+    p, q = mixture(0, 3, 2), mixture(1, 2, 2)
+    same, other, left = 0, [], 0
+    for function in TABLE:
+        if time.perf_counter() - start > LIMIT:
+            left += 1
+            continue
+        here = jax.tree.leaves(function.call(jax.random.key(0), p, q))
+        with jax.default_device(jax.devices("cpu")[0]):
+            there = jax.tree.leaves(function.call(jax.random.key(0), p, q))
+        pairs = zip(here, there, strict=True)
+        if all(np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in pairs):
+            same += 1
+        else:
+            other.append(function.name)
+    print(f"\n{same} functions agree with the processor, {left} were not reached; differ: {other}")
+
+
+def main():
+    """Print all tables."""
+    start = time.perf_counter()
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")
+    measure_calls()
+    measure_others()
+    check_functions(start)
 
 
 if __name__ == "__main__":

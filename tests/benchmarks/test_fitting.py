@@ -90,14 +90,15 @@ def start(target, count, seed):
 
 CASES = {
     "regression-1": (logistic_regression, 1, {"num_steps": 80}),
-    "regression-5": (logistic_regression, 5, {"num_steps": 100, "samples_per_component": 200}),
+    "regression-5": (logistic_regression, 5, {"num_steps": 95, "samples_per_component": 200}),
+    "regression-64": (logistic_regression, 64, {"num_steps": 350, "samples_per_component": 150}),
     "normals": (mixture_of_normals, 1, {"num_steps": 100, "max_components": 32}),
     "students": (
         mixture_of_students,
         1,
         {"num_steps": 400, "samples_per_component": 90, "max_components": 72},
     ),
-    "arm-10": (arm, 10, {"num_steps": 300}),
+    "arm-10": (arm, 10, {"num_steps": 290}),
     "arm-128": (arm, 128, {"num_steps": 150, "samples_per_component": 60}),
 }
 

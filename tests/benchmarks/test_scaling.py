@@ -8,6 +8,7 @@ asserted about time. The exponents are those of processor time, between the two 
 costs make them smaller than the asymptotic ones.
 """
 
+import functools
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from measure import as_gmm, clocks, setting
@@ -35,6 +37,7 @@ class Case(NamedTuple):
     num_components: int
     dim: int
     num_samples: int
+    call: str = "KL"
 
 
 class Result(NamedTuple):
@@ -55,6 +58,20 @@ POINTS = [Case("full", 10, 10, 32 << m) for m in (12, 15, 18, 22) if m < 16 or 3
 COMPONENTS = [Case("full", count, 8, 1 << 16) for count in (10, 100, 1000)]
 DIMENSIONS = [Case("full", 8, dim, 1 << 16) for dim in (16, 64, 256)]
 DIAGONAL = [Case("diagonal", 64, dim, 1 << 16) for dim in (16, 64, 256)]
+# a map of the plane or of space, where mixtures have as many components as they need
+MANY = [
+    Case("map", count, 3, 1 << 14, call)
+    for call, largest in (
+        ("KL", 100_000),
+        ("KL, gradients", 100_000),
+        ("ISE", 10_000),
+        ("ISE, gradients", 10_000),
+        ("Cauchy-Schwarz", 10_000),
+        ("MMD", 10_000),
+    )
+    for count in (1000, 10_000, 100_000)
+    if count <= largest
+]
 SERIES = {"N": POINTS, "K": COMPONENTS, "D, full": DIMENSIONS, "D, diagonal": DIAGONAL}
 
 
@@ -63,6 +80,11 @@ def mixture(case, seed):
     rng = np.random.default_rng(seed)
     shape = (case.num_components, case.dim)
     weights, means = rng.dirichlet(np.full(shape[0], 2.0)), rng.normal(size=shape)
+    if case.kind == "map":
+        # Components are as far apart as they are wide, whatever their number.
+        a = 0.3 * rng.normal(size=(*shape, case.dim))
+        means = rng.uniform(size=shape) * case.num_components ** (1 / case.dim)
+        return weights, means, a @ a.swapaxes(1, 2) + 0.2 * np.eye(case.dim)
     if case.kind == "diagonal":
         return weights, means, np.exp(0.3 * rng.normal(size=shape))
     a = rng.normal(size=(*shape, case.dim)) / np.sqrt(case.dim)
@@ -79,16 +101,48 @@ def measure(case):
     """Runs in a process of its own."""
     p, q = as_gmm(mixture(case, 0)), as_gmm(mixture(case, 1))
     before = peak()
-    call = lambda seed: gmmjax.kl_divergence(
-        jax.random.key(seed), p, q, num_samples=case.num_samples
-    )
+    function = CALLS_BY_NAME[case.call]
+    call = lambda seed: function(jax.random.key(seed), p, q, case.num_samples)
     elapsed, (value, stderr) = clocks(lambda: call(0))
     first, times = elapsed[0], [elapsed]
-    if first < 60:  # compilation is otherwise small beside it
-        times = [clocks(lambda seed=seed: call(seed))[0] for seed in range(1, 1 + CALLS)]
+    if first < 30:  # compilation is otherwise small beside it
+        calls = CALLS if first < 5 else 1
+        times = [clocks(lambda seed=seed: call(seed))[0] for seed in range(1, 1 + calls)]
     return Result(
         first, *np.min(times, axis=0).tolist(), peak() - before, float(value), float(stderr)
     )
+
+
+def kl(key, p, q, num_samples):
+    return gmmjax.kl_divergence(key, p, q, num_samples=num_samples)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def kl_gradients(key, p, q, num_samples):
+    """The estimate; its gradients are computed too."""
+    divergence = lambda p, q: kl(key, p, q, num_samples)
+    (value, stderr), slopes = jax.value_and_grad(divergence, argnums=(0, 1), has_aux=True)(p, q)
+    return value, stderr + 0 * sum(map(jnp.sum, jax.tree.leaves(slopes)))
+
+
+def without_noise(function):
+    """A closed form with an error of 0."""
+    return jax.jit(lambda key, p, q, num_samples: (function(p, q), jnp.zeros(())), static_argnums=3)
+
+
+def ise_gradients(p, q):
+    value, slopes = jax.value_and_grad(gmmjax.ise, argnums=(0, 1))(p, q)
+    return value + 0 * sum(map(jnp.sum, jax.tree.leaves(slopes)))
+
+
+CALLS_BY_NAME = {
+    "KL": kl,
+    "KL, gradients": kl_gradients,
+    "ISE": without_noise(gmmjax.ise),
+    "ISE, gradients": without_noise(ise_gradients),
+    "Cauchy-Schwarz": without_noise(gmmjax.cauchy_schwarz_divergence),
+    "MMD": without_noise(lambda p, q: gmmjax.mmd_squared(p, q, 1.0)),
+}
 
 
 def run(case):
@@ -158,6 +212,38 @@ def test_scaling():
     if path := os.environ.get("SCALING_SVG"):
         plot(path, found)
     check(found["N"][1])
+
+
+def test_many_components():
+    """Print seconds and peak memory up to 10⁵ components on each side, in three dimensions."""
+    print(f"\n\nK against K in 3-D, 16,384 points, float32, one process per row; {setting('jax')}")
+    print("call                   K    first s     then s    peak MB        value        SE")
+    found = {}
+    for case in MANY:
+        result = run(case)
+        found.setdefault(case.call, []).append((case.num_components, result.wall))
+        print(
+            f"{case.call:15s} {case.num_components:8d} {result.first:10.2f} {result.wall:10.3f} "
+            f"{result.memory:10.0f} {result.value:12.5g} {result.stderr:9.1e}",
+            flush=True,
+        )
+        assert result.memory < 1000
+    if path := os.environ.get("COMPONENTS_SVG"):
+        plot_many(path, found)
+
+
+def plot_many(path, found):
+    """Seconds against components, one line for each call."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, rows in found.items():
+        axes.loglog(*zip(*rows, strict=True), "o-", label=name)
+    axes.set(xlabel="components on each side", ylabel="seconds")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path)
 
 
 def check(by_points):

@@ -1,5 +1,6 @@
 """The command line as a user runs it, in a process of its own."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,11 +20,11 @@ from gmmjax._cli import commands
 from gmmjax._cli.main import main
 
 
-def _run(*arguments, timeout=60, **options):
+def _run(*arguments, timeout=60, environment=None, **options):
     command = [sys.executable, "-W", "error", "-m", "gmmjax", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, check=False, **options
-    )
+    environment = os.environ | {"GMMJAX_CACHE": "off"} | (environment or {})
+    options |= {"capture_output": True, "text": True, "timeout": timeout, "env": environment}
+    return subprocess.run(command, check=False, **options)
 
 
 @pytest.fixture
@@ -70,8 +71,8 @@ def test_user_errors_in_a_process(files):
 
 
 def test_demo_in_a_process(tmp_path):
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "ascii"}
-    result = _run("demo", timeout=120, cwd=tmp_path, env=environment)
+    environment = {"CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "ascii"}
+    result = _run("demo", timeout=120, cwd=tmp_path, environment=environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert os.listdir(tmp_path) == []
     values = {
@@ -269,10 +270,16 @@ def test_plot_draws_all_files(dim, tmp_path, monkeypatch):
 
 
 def test_warnings_are_one_line(files, capsys, monkeypatch):
+    @contextlib.contextmanager
     def warn(*_, **options):
         warnings.warn("too few", stacklevel=1)
+        yield None
 
-    monkeypatch.setattr(commands, "compare_mixtures", warn)
+    def show(*_):
+        pass
+
+    monkeypatch.setattr(commands, "running", warn)
+    monkeypatch.setattr(commands, "_show_table", show)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["compare", *files[:2]]) == 0

@@ -1,7 +1,13 @@
-"""Settings that users have: strict promotion of types."""
+"""Settings that users have: strict types, NaN checks, leak checks, guards, other keys, no `jit`."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from cases import TABLE, cast, random_mixture
@@ -43,3 +49,143 @@ def test_strict_promotion(dtype, key):
             jax.eval_shape(call, key, p, q)
         with pytest.raises(Exception, match="implicit dtype promotion"):
             jnp.ones(2, jnp.int32) + jnp.ones(2)
+
+
+def test_nothing_leaks(key):
+    """Nor while tracing: tracers end with the function that made them."""
+    kept = []
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    jax.clear_caches()
+    with jax.checking_leaks():
+        for f in TABLE:
+            jax.eval_shape(f.call, key, p, q)
+        with pytest.raises(Exception, match="Leaked"):
+            jax.eval_shape(lambda x: kept.append(x + 1), 1.0)
+
+
+# One of each kind: the rest of the table is made of these.
+SOME = (
+    "log_prob",
+    "sample",
+    "kl_divergence",
+    "js_divergence",
+    "renyi_divergence",
+    "kl_bounds",
+    "ise",
+    "mw2_squared",
+    "kl_quadrature",
+    "fit",
+)
+some = pytest.mark.parametrize(
+    "function", [f for f in TABLE if f.name in SOME], ids=lambda f: f.name
+)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """With an absent component: there is something to guard."""
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    return p, q._replace(logits=q.logits.at[2].set(-jnp.inf))
+
+
+@functools.cache
+def usual(function):
+    """Its value without any setting; the pair is always the same."""
+    p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    q = q._replace(logits=q.logits.at[2].set(-jnp.inf))
+    return jax.device_get(jax.jit(function.call)(jax.random.key(0), p, q))
+
+
+def assert_close(found, expected):
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+    jax.tree.map(close, jax.device_get(found), expected)
+
+
+@some
+def test_nan_checks_find_nothing(function, pair, key):
+    """Infinite are but the logits of absent components."""
+    with jax.debug_nans(True):
+        assert_close(jax.jit(function.call)(key, *pair), usual(function))
+        with pytest.raises(FloatingPointError):
+            jnp.log(jnp.float64(-1.0))
+
+
+@some
+def test_no_hidden_transfers(function, pair, key):
+    """A compiled call moves nothing between host and device."""
+    compiled = jax.jit(function.call)
+    key, pair = jax.device_put((key, pair))
+    compiled(key, *pair)
+    with jax.transfer_guard("disallow"):
+        found = compiled(key, *pair)
+        with pytest.raises(Exception, match="Disallowed"):
+            jnp.ones(2) + np.ones(2)
+    assert_close(found, usual(function))
+
+
+@some
+def test_other_keys(function, pair):
+    """Those of `rbg`, the usual choice on TPUs, give another estimate of the same number."""
+    found = jax.jit(function.call)(jax.random.key(0, impl="rbg"), *pair)
+    expected = usual(function)
+    if not isinstance(found, gmmjax.Estimate):
+        assert all(np.isfinite(leaf).any() for leaf in jax.tree.leaves(found))
+        return
+    assert found.value != expected.value
+    assert abs(found.value - expected.value) < 6 * np.hypot(found.stderr, expected.stderr)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "ise", "mw2_squared", "sample"])
+def test_without_jit(name, pair, key):
+    """To step through with a debugger."""
+    (function,) = [f for f in TABLE if f.name == name]
+    with jax.disable_jit():
+        assert_close(function.call(key, *pair), usual(function))
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "js_divergence", "kl_bounds"])
+def test_the_compiler_of_users(name, pair, key):
+    """These tests compile with less than users do."""
+    (function,) = [f for f in TABLE if f.name == name]
+    options = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+        "xla_cpu_use_fusion_emitters": True,
+    }
+    gradient = jax.grad(lambda pair: jax.tree.leaves(function.call(key, *pair))[0])
+    expected = jax.jit(gradient)(pair)
+    assert_close(jax.jit(function.call, compiler_options=options)(key, *pair), usual(function))
+    assert_close(jax.jit(gradient, compiler_options=options)(pair), expected)
+
+
+READ = """
+import sys, jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+program = jax.export.deserialize(open(sys.argv[1], "rb").read())
+given = np.load(sys.argv[2])
+arguments = [given[f"arr_{i}"] for i in range(len(given.files))]
+assert "gmmjax" not in sys.modules
+found = program.call(jax.random.key_data(jax.random.key(0)), *arguments)
+np.savez(sys.argv[3], *jax.tree.leaves(found))
+"""
+
+
+def test_an_exported_program_gives_the_same_in_another_process(pair, key, tmp_path):
+    """KL and its gradient, without this package."""
+    paths = [str(tmp_path / name) for name in ("program", "given.npz", "found.npz")]
+    leaves, tree = jax.tree.flatten(pair)
+
+    def kl(key, *leaves):
+        p, q = jax.tree.unflatten(tree, leaves)
+        return KL(jax.random.wrap_key_data(key), p, q, num_samples=256)
+
+    places = tuple(range(1, 1 + len(leaves)))
+    program = jax.jit(jax.value_and_grad(kl, argnums=places, has_aux=True))
+    key = jax.random.key_data(key)
+    Path(paths[0]).write_bytes(jax.export.export(program)(key, *leaves).serialize())
+    np.savez(paths[1], *leaves)
+    subprocess.run([sys.executable, "-c", READ, *paths], check=True, timeout=120)
+    with np.load(paths[2]) as found:
+        assert_close(list(found.values()), jax.device_get(jax.tree.leaves(program(key, *leaves))))

@@ -154,7 +154,7 @@ def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
     assert (np.mean(known <= 2, axis=0) > 0.92).all()
     assert np.max(known) < 6
     monkeypatch.setattr(
-        gmmjax._sampling.unseen, "MIN_HITS", 0
+        gmmjax._sampling.spikes, "MIN_HITS", 0
     )  # the spread of the replicates alone
     assert (np.max(errors(), axis=0) > 20).all()
 

@@ -10,7 +10,7 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._evaluation import pairwise, schedule
+from gmmjax._evaluation import rows, schedule
 from gmmjax._mixture.gmm import index as at
 
 PS = gmmjax.stack([random_mixture(s, k, 2) for s, k in ((0, 3), (1, 2), (2, 3), (3, 1), (4, 3))])
@@ -204,12 +204,12 @@ def test_array_keywords_are_traced_and_others_static():
 
 
 def test_one_compilation_per_shape(key):
-    pairwise._compute.clear_cache()
+    rows.compute.clear_cache()
     for seed in range(3):
         gmmjax.pairwise(
             noisy, jax.random.key(seed), jax.tree.map(lambda leaf, s=seed: leaf + 0.1 * s, PS), QS
         )
-    assert pairwise._compute._cache_size() == 1
+    assert rows.compute._cache_size() == 1
 
 
 def test_progress_is_the_same_matrix(key, capsys):
@@ -231,7 +231,7 @@ def test_the_key_comes_second():
 
 
 def test_progress_under_jit_is_refused(key):
-    with pytest.raises(TypeError, match="progress: .*concrete"):
+    with pytest.raises(TypeError, match="progress, checkpoint: .*concrete"):
         jax.jit(lambda ps: gmmjax.pairwise(noisy, key, ps, QS, progress=True))(PS)
 
 
@@ -277,3 +277,39 @@ def test_bad_arguments_are_named(arguments, options, words):
 def test_a_key_that_is_not_wanted(key):
     with pytest.raises(TypeError, match="mw2_squared is deterministic and takes no key; pass None"):
         gmmjax.pairwise(gmmjax.mw2_squared, key, PS)
+
+
+def test_a_matrix_that_was_killed_goes_on(tmp_path, key, monkeypatch):
+    path = tmp_path / "matrix.npz"
+    whole = gmmjax.pairwise(noisy, key, PS, QS)
+    computed, compute = [], rows.compute
+
+    def interrupted(*arguments):
+        computed.append(1)
+        if len(computed) == 4:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(rows, "compute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gmmjax.pairwise(noisy, key, PS, QS, checkpoint=path)
+    before = len(computed)
+    found = gmmjax.pairwise(noisy, key, PS, QS, checkpoint=path)
+    close(found, whole)
+    assert len(computed) - before < 5  # not all rows again
+    with pytest.raises(ValueError, match="checkpoint: .* another matrix"):
+        gmmjax.pairwise(noisy, key, QS, PS, checkpoint=path)
+    gmmjax.save(path, at(PS, 0))
+    with pytest.raises(ValueError, match="checkpoint: .* not a matrix"):
+        gmmjax.pairwise(noisy, key, PS, QS, checkpoint=path)
+
+
+def test_rows_of_a_checkpoint_are_taken_as_they_are(tmp_path, key):
+    """The twin: another number in the file is another number in the matrix."""
+    path = tmp_path / "matrix.npz"
+    whole = gmmjax.pairwise(noisy, key, PS, QS, checkpoint=path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **arrays | {"rows0": arrays["rows0"] + 1})
+    changed = gmmjax.pairwise(noisy, key, PS, QS, checkpoint=path)
+    np.testing.assert_allclose(changed.value, whole.value + 1)

@@ -127,6 +127,16 @@ def test_absent_components_stay_absent(x, init):
     np.testing.assert_allclose(found.means[:3], gmmjax.em(x, init).gmm.means, rtol=1e-6)
 
 
+def test_a_component_of_few_rows_stays():
+    """Of 8 among 20,000: one of less than a hundred-millionth alone would be dead."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=19_992), 50 + rng.normal(size=8)])[:, None]
+    init = gmmjax.GMM(jnp.zeros(2), jnp.array([[0.0], [50.0]]), jnp.ones((2, 1)))
+    found = gmmjax.em(x, init).gmm
+    np.testing.assert_allclose(gmmjax.weights(found), [0.9996, 0.0004], rtol=1e-6)
+    np.testing.assert_allclose(found.means[1], x[-8:].mean(axis=0))
+
+
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_a_component_on_one_point_keeps_a_millionth_of_the_variance(x, kind):
     size = {"full": 1e-3 * np.eye(2), "diag": [1e-3, 1e-3], "spherical": 1e-3}[kind]

@@ -47,7 +47,7 @@ def alone():
 
 
 def assert_same(first, second):
-    for name in ("pairs", "points"):
+    for name in ("pairs", "points", "matrix", "in_mesh"):
         leaves = zip(jax.tree.leaves(first[name]), jax.tree.leaves(second[name]), strict=True)
         for a, b in leaves:
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
@@ -62,18 +62,22 @@ def test_one_device_is_the_library_itself(alone, key):
         )
 
 
-def test_points_in_parts_are_as_precise_as_in_one_estimate(alone, key):
+def test_points_of_one_pair_are_those_of_one_estimate(alone, key):
     whole = gmmjax.kl_divergence(key, sharded.batch(2), sharded.batch(3))
-    (value, stderr), _ = alone["points"]
-    assert abs(value - whole.value) < 5 * np.hypot(stderr, whole.stderr)
-    assert 0.5 < stderr / whole.stderr < 2
-    assert abs(value - whole.value) > 0  # other points
+    np.testing.assert_allclose(alone["points"][0], whole, rtol=1e-9)
+
+
+def test_matrix_is_that_of_one_device(alone, key):
+    ps, qs = sharded.batch(0, sharded.PAIRS), sharded.batch(1, 3)
+    matrix = gmmjax.pairwise(gmmjax.kl_divergence, key, ps, qs, num_samples=256)
+    np.testing.assert_allclose(alone["matrix"], matrix, rtol=1e-9)
 
 
 def test_virtual_devices(alone):
     (report,) = reports(start(8))
     assert (alone["devices"], alone["pairs_on_each"]) == (1, sharded.PAIRS)
     assert (report["devices"], report["pairs_on_each"]) == (8, sharded.PAIRS // 8)
+    assert report["rows_on_each"] == sharded.PAIRS // 8
     assert_same(alone, report)
     # Pairs need no communication at all, and the points of one pair only sums.
     assert (report["pairs_talk"], report["points_talk"]) == ([], ["all-reduce"])
@@ -88,4 +92,5 @@ def test_processes(alone):
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     for report in reports(*(start(1, address, "2", str(process)) for process in range(2))):
         assert (report["devices"], report["pairs_on_each"]) == (2, sharded.PAIRS // 2)
+        assert report["rows_on_each"] == sharded.PAIRS // 2
         assert_same(alone, report)

@@ -208,6 +208,14 @@ def test_batched_is_a_loop(key):
     close(jax.tree.map(lambda leaf: leaf[1], batch), alone, 1e-6)
 
 
+def test_absent_components_stay_out(key):
+    """They once met values that are not finite in every step, which was told."""
+    start = gmmjax.pad(gmmjax.moment_start(key, broad(2, 15.0), 2), 3)
+    result = fit(key, four_modes, start, num_steps=15)
+    assert result.num_skipped == 0
+    np.testing.assert_array_equal(result.gmm.logits == -jnp.inf, [False, False, True])
+
+
 @pytest.mark.parametrize("options", [{}, {"max_components": 3}], ids=["fixed", "growing"])
 def test_a_checkpoint_goes_on_to_the_same_result(options, key, tmp_path):
     path, start = tmp_path / "fit.npz", broad(2, 15.0)

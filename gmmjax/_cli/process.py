@@ -1,0 +1,45 @@
+"""The command line in a process of its own, which it may settle as it likes: `gmmjax`."""
+
+import gc
+import os
+from importlib import metadata
+
+import jax
+
+from gmmjax import _jax
+from gmmjax._cli import cache
+from gmmjax._cli.main import main
+from gmmjax._cli.programs import OfJax
+
+# What is computed takes milliseconds, and compiling it well would take longer.
+FLAGS = (
+    "--xla_backend_optimization_level=1",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=2",
+)
+OLD_EMITTERS = "--xla_cpu_use_fusion_emitters=false"  # which later releases of jaxlib have not
+
+
+def run() -> int:
+    """Run one command, with programs of earlier ones; gives the exit code."""
+    settle()
+    try:
+        return main()
+    finally:
+        store = cache.in_use()
+        if store is not None:
+            store.trim()
+
+
+def settle() -> None:
+    """Choose how this process compiles, and where it keeps programs; before anything compiles."""
+    flags = [*FLAGS, OLD_EMITTERS] if metadata.version("jaxlib").startswith("0.9.") else FLAGS
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
+    # Tracing makes much garbage of which little is in circles.
+    gc.set_threshold(100_000, 50, 100)
+    # XLA writes two lines of alarm for every program that it reads, on the machine that wrote it.
+    jax.config.update("jax_logging_level", "CRITICAL")
+    store = cache.open_store()
+    if store is not None:
+        cache.use(store)
+        _jax.keep_programs(str(store.folder), OfJax(store))

@@ -1,0 +1,121 @@
+"""The guards of an error by numbers: what counts as narrow, hidden, carried by few, and how much.
+
+Their constants were tuned by coverage; these tests say at which number each of them turns.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gmmjax
+from gmmjax._mixture.components import Relation
+from gmmjax._sampling import unseen
+
+
+def one(dim):
+    return gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, dim)), jnp.ones((1, dim)))
+
+
+def spike(dim, width, distance=0.0, log_mass=jnp.inf):
+    """A component of that width at that distance, as a unit normal sees it."""
+    shift = jnp.zeros((1, 1, dim)).at[0, 0, 0].set(distance / width)
+    variances = jnp.full((1, 1, dim), width**-2.0)
+    mean = jnp.zeros((1, dim)).at[0, 0].set(distance)
+    return unseen.Spikes(mean, jnp.ones(1, bool), jnp.full(1, log_mass), Relation(shift, variances))
+
+
+def variance(dim, width, num_points, **where):
+    residual = jnp.full((1, 1), 3.0)
+    return float(
+        unseen.narrow_modes(one(dim), jnp.full(1, num_points), spike(dim, width, **where), residual)
+    )
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("distance", [0.0, 0.7])
+def test_a_hidden_spike_adds_its_probability_times_its_square(dim, distance):
+    """H = E exp(−½ ‖(x − μ)/s‖² / (D + 3)), by the closed form of a normal integral."""
+    width, num_points = 1e-3 if dim == 1 else 0.05, 100.0
+    spread = 1 + (dim + 3) * width**2
+    hit = (spread / ((dim + 3) * width**2)) ** (-dim / 2) * np.exp(-(distance**2) / (2 * spread))
+    expected = hit * 3.0**2 / num_points
+    np.testing.assert_allclose(
+        variance(dim, width, num_points, distance=distance), expected, rtol=1e-9
+    )
+
+
+def turns(function, low, high):
+    """Where a function of a number falls to 0."""
+    assert function(low) > 0 == function(high)
+    while high / low > 1 + 1e-9:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if function(middle) > 0 else (low, middle)
+    return low
+
+
+def test_a_spike_that_32_points_would_hit_shows_itself():
+    width = 1e-3
+    hit = (1 + 1 / (4 * width**2)) ** -0.5
+    most = turns(lambda n: variance(1, width, n), 1.0, 1e6)
+    np.testing.assert_allclose(most * hit, 32, rtol=1e-6)
+
+
+def test_a_mode_that_catches_a_64th_is_not_narrow():
+    widest = turns(lambda width: variance(1, width, 1.0), 1e-4, 1.0)
+    np.testing.assert_allclose((1 + 1 / (4 * widest**2)) ** -0.5, 1 / 64, rtol=1e-6)
+
+
+def test_a_spike_is_no_lower_than_its_mass_allows():
+    """By Jensen −r is at most log(m/a): a spike that is upward in −log q counts for no more."""
+    width = 1e-3
+    log_hit = -0.5 * np.log(1 + 1 / (4 * width**2))
+    residual = jnp.full((1, 1), -100.0)
+    found = unseen.narrow_modes(
+        one(1), jnp.full(1, 10.0), spike(1, width, log_mass=log_hit + 2.0), residual
+    )
+    np.testing.assert_allclose(found, np.exp(log_hit) * 2.0**2 / 10, rtol=1e-9)
+
+
+def pair_apart(distance):
+    """Two unit normals at a distance, and how they lie to each other."""
+    g = gmmjax.GMM(jnp.zeros(2), jnp.array([[0.0], [distance]]), jnp.ones(2))
+    shift = jnp.array([[[0.0], [distance]], [[-distance], [0.0]]])
+    return g, Relation(shift, jnp.ones((2, 2, 1)))
+
+
+def test_hidden_overlaps_are_counted_below_sixteen_points():
+    from scipy.special import erfc
+
+    g, relation = pair_apart(6.0)
+    hit = 0.5 * erfc(np.sqrt(36 / 8))
+    few = unseen.hidden_overlaps(g, jnp.full(2, 100.0), relation)
+    np.testing.assert_allclose(few, 2 * 0.25 * hit / 100)
+    most = turns(lambda n: unseen.hidden_overlaps(g, jnp.full(2, n), relation), 1.0, 1e9)
+    np.testing.assert_allclose(most * hit, 16, rtol=1e-6)
+
+
+def test_a_replicate_that_carries_four_shares_is_the_mark_of_a_tail():
+    def missed(largest):
+        parts = jnp.ones(32).at[0].set(largest)
+        return unseen.missed_point(parts, jnp.inf, 100)
+
+    # x / ((31 + x) / 32) = 4 at x = 31 · 4 / 28
+    assert missed(31 / 7 * 0.999) == 0
+    assert jnp.isinf(missed(31 / 7 * 1.001))
+
+
+def test_a_third_of_the_replicates_may_carry_a_bounded_sum():
+    def missed(count, largest=1.0):
+        return unseen.missed_point((jnp.arange(33) < count).astype(float), largest, 100)
+
+    np.testing.assert_allclose(missed(10), 1e-4)
+    assert missed(11) == 0
+    assert missed(10, jnp.inf) == 0
+
+
+def test_a_point_between_is_added_where_four_are_missing():
+    def between(points):
+        return unseen.missed_between(jnp.full(8, points * 0.7 / 100), 0.7, 100)
+
+    np.testing.assert_allclose(between(3.99), 0.007**2)
+    assert between(4.01) == 0
