@@ -202,12 +202,18 @@ def moment_rows(c: Parts) -> np.ndarray:
     return c.weights[:, None] * rows
 
 
-def bound(sums: np.ndarray, dim: int) -> np.ndarray:
-    """½ W log|P| of rows of moments: their part of Runnalls' bound, but for a constant."""
+def from_moments(sums: np.ndarray, dim: int) -> Parts:
+    """The components that have rows of moments."""
     weights = sums[..., 0]
     averages = sums / np.maximum(weights, 1e-300)[..., None]
-    mean = averages[..., 1 : 1 + dim]
-    raw = averages[..., 1 + dim :].reshape(*mean.shape, dim)
-    sign, log_det = np.linalg.slogdet(raw - mean[..., :, None] * mean[..., None, :])
-    regular = (weights > 0) & (sign > 0)
-    return 0.5 * weights * np.where(regular, log_det, 0.0)
+    means = averages[..., 1 : 1 + dim]
+    raw = averages[..., 1 + dim :].reshape(*means.shape, dim)
+    return Parts(weights, means, raw - means[..., :, None] * means[..., None, :])
+
+
+def bound(sums: np.ndarray, dim: int) -> np.ndarray:
+    """½ W log|P| of rows of moments: their part of Runnalls' bound, but for a constant."""
+    c = from_moments(sums, dim)
+    sign, log_det = np.linalg.slogdet(c.covariances)
+    regular = (c.weights > 0) & (sign > 0)
+    return 0.5 * c.weights * np.where(regular, log_det, 0.0)

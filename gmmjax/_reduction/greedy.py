@@ -9,6 +9,8 @@ from gmmjax._reduction.parts import Parts
 def labels(c: Parts, num_clusters: int) -> np.ndarray:
     """Labels `(K,)` of merging the cheapest pair again and again."""
     rows, (count, dim) = clusters.moment_rows(c), c.means.shape
+    if num_clusters == count:
+        return np.arange(count)
     bounds = clusters.bound(rows, dim)
     costs = np.full((count, count), np.inf)
     i, j = np.triu_indices(count, 1)

@@ -6,22 +6,21 @@ from gmmjax._reduction import clusters
 from gmmjax._reduction.parts import Parts
 
 NUM_NEIGHBOURS = 12
-# Of the mutual pairs of a round only the cheaper part is merged: the others may find better ones.
+# Of components by the cost of their cheapest merge, those below this quantile are merged in a
+# round: the others may find better partners later.
 MERGED_SHARE = 0.5
 
 
 def labels(c: Parts, num_clusters: int) -> np.ndarray:
     """Labels `(K,)` of merging cheap pairs of near neighbours until so many clusters are left.
 
-    A pair is merged where each is the cheapest neighbour of the other by Runnalls' cost, as greedy
-    merging would do sooner or later.
+    A round merges pairs in the order of Runnalls' cost, each component once, as greedy merging
+    would do sooner or later.
     """
     rows, dim = clusters.moment_rows(c), c.means.shape[1]
     where = np.arange(len(rows))
     while len(rows) > num_clusters:
-        kept, gone = _mutual_pairs(rows, dim)
-        number = min(int(np.ceil(MERGED_SHARE * len(kept))), len(rows) - num_clusters)
-        kept, gone = kept[:number], gone[:number]
+        kept, gone = _disjoint(*_cheap_pairs(rows, dim), len(rows) - num_clusters)
         rows[kept] += rows[gone]
         left = np.delete(np.arange(len(rows)), gone)
         place = np.empty(len(rows), int)
@@ -31,24 +30,33 @@ def labels(c: Parts, num_clusters: int) -> np.ndarray:
     return where
 
 
-def _mutual_pairs(rows, dim):
-    """Pairs of which each is the cheapest neighbour of the other, the cheapest first."""
+def _cheap_pairs(rows, dim):
+    """Pairs of neighbours whose merge costs little, the cheapest first."""
     near = _nearest(rows[:, 1 : 1 + dim] / rows[:, :1])
-    count = len(rows)
+    own = np.arange(len(rows))
     bounds = clusters.bound(rows, dim)
     costs = np.empty(near.shape)
     for j in range(near.shape[1]):  # one neighbour at a time, which holds little at once
         other = near[:, j]
         costs[:, j] = clusters.bound(rows + rows[other], dim) - bounds - bounds[other]
-    costs[near == np.arange(count)[:, None]] = np.inf
-    best = costs.argmin(axis=1)
-    place = np.arange(count)
-    cheapest = near[place, best]
-    mutual = np.flatnonzero((cheapest[cheapest] == place) & (place < cheapest))
-    if not len(mutual):  # neighbours are not mutual where many coincide
-        mutual = np.array([costs[place, best].argmin()])
-    mutual = mutual[np.argsort(costs[mutual, best[mutual]])]
-    return mutual, cheapest[mutual]
+    costs[near == own[:, None]] = np.inf
+    i, j = np.nonzero(costs <= np.quantile(costs.min(axis=1), MERGED_SHARE))
+    order = np.argsort(costs[i, j], kind="stable")
+    return i[order], near[i, j][order]
+
+
+def _disjoint(first, second, limit):
+    """The first pairs of which none shares a component with one before it, at most so many."""
+    free = np.ones(max(first.max(), second.max()) + 1, bool).tolist()
+    kept, gone = [], []
+    for i, j in zip(first.tolist(), second.tolist(), strict=True):
+        if free[i] and free[j]:
+            free[i] = free[j] = False
+            kept.append(i)
+            gone.append(j)
+            if len(kept) == limit:
+                break
+    return np.array(kept), np.array(gone)
 
 
 def _nearest(means):
@@ -59,5 +67,5 @@ def _nearest(means):
         raise ImportError(
             "p: neighbours of so many components are found by SciPy; pip install 'gmmjax[scale]'"
         ) from None
-    _, near = KDTree(means).query(means, k=min(NUM_NEIGHBOURS, len(means)), workers=-1)
+    _, near = KDTree(means).query(means, k=min(NUM_NEIGHBOURS, len(means)))
     return np.asarray(near)

@@ -60,7 +60,7 @@ def _several(rng, c, labels, count, num_restarts):
     mixture may cut right through them, and only starts from single points lead there.
     """
     if len(labels) * count > MAX_IMPROVED:
-        return [clusters.merge(c, lloyd.improve(c, labels, count), count)]
+        return _swept(c, labels, count)
     scattered = []
     partitions = [clusters.improve(c, labels, count)]
     for i in range(1, num_restarts):
@@ -71,11 +71,22 @@ def _several(rng, c, labels, count, num_restarts):
             scattered.append(changes.scatter(rng, c, count))
     partitions.sort(key=lambda these: clusters.value(c, these, count))
     if len(labels) * count <= MAX_WANDERED:
-        steps = 3 * num_restarts
-        best = [_wander(rng, c, these, count, steps) for these in partitions[:2]]
-        best.sort(key=lambda these: clusters.value(c, these, count))
-        partitions[:2] = best
+        partitions = _wandered(rng, c, partitions, count, 3 * num_restarts)
     return [*(clusters.merge(c, these, count) for these in partitions), *scattered]
+
+
+def _wandered(rng, c, partitions, count, num_steps):
+    """What the better of two walks found in place of its start; the others stay distinct."""
+    found = [_wander(rng, c, these, count, num_steps) for these in partitions[:2]]
+    values = [clusters.value(c, these, count) for these in found]
+    best = int(np.argmin(values))
+    return [found[best], *partitions[:best], *partitions[best + 1 :]]
+
+
+def _swept(c, labels, count):
+    """Sharp clusters, and shared ones."""
+    sharp = clusters.merge(c, lloyd.improve(c, labels, count), count)
+    return [sharp, lloyd.share(c, sharp)]
 
 
 def _wander(rng, c, labels, count, num_steps):

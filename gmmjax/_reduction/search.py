@@ -30,6 +30,9 @@ MAX_IDLE_ROUNDS = 7
 MIN_GAIN = 1e-3
 # With all blocks, to rank the candidates. It is free: the descent does the rest.
 FINAL_ITERATIONS = 10
+# Of components of p times those wanted: beyond, a search takes minutes, and its points are few for
+# each component.
+MAX_PRODUCTS = 1 << 20
 
 
 def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:

@@ -1,6 +1,8 @@
 """Reduction as clustering: moves only lower the bound, and merges keep the moments."""
 
 import jax
+import sys
+
 import numpy as np
 import pytest
 from cases import random_mixture
@@ -96,6 +98,28 @@ def test_sweeps_lower_the_bound():
     found = lloyd.improve(c, begun, 40)
     assert set(found) == set(range(40))
     assert clusters.value(c, found, 40) < clusters.value(c, begun, 40) - 0.1
+
+
+def test_shared_clusters_come_nearer_where_they_overlap(key):
+    """And not where each holds a few components: both are compared."""
+    p = random_mixture(0, 400, 2)
+    c = parts.to_numpy(p)
+    sharp = clusters.merge(c, lloyd.improve(c, greedy.labels(c, 8), 8), 8)
+    shared = lloyd.share(c, sharp)
+    np.testing.assert_allclose(parts.pool(shared).means, parts.pool(c).means, atol=1e-9)
+    kl = [gmmjax.kl_divergence(key, p, parts.to_structure(p, q)).value for q in (sharp, shared)]
+    assert kl[1] < 0.98 * kl[0]
+
+
+def test_many_that_coincide_are_merged():
+    c = Parts(np.full(40, 1 / 40), np.repeat([[0.0], [1.0]], 20, axis=0), np.ones((40, 1, 1)))
+    np.testing.assert_array_equal(neighbours.labels(c, 2), np.repeat([0, 1], 20))
+
+
+def test_says_what_is_missing_without_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
+    with pytest.raises(ImportError, match=r"p: neighbours .* gmmjax\[scale\]"):
+        neighbours.labels(parts.to_numpy(random_mixture(0, 20, 2)), 5)
 
 
 @pytest.fixture
