@@ -1,4 +1,4 @@
-"""The end of a reduction: a divergence from p is minimised by gradient, from where a search ended."""
+"""The end of a reduction: gradients lower a divergence from p, from where a search ended."""
 
 from collections.abc import Callable
 from typing import NamedTuple

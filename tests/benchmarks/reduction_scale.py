@@ -1,22 +1,24 @@
 # ruff: noqa: T201
-"""Reduction of 2,000 to 100,000 components in 3-D: seconds, memory, KL against dense merging.
+"""Reduction of 2,000 to 100,000 components in 3-D: KL of each step, seconds, memory.
 
-Run with `python tests/benchmarks/reduction_scale.py`. Measured are the steps in NumPy; the estimate
-of KL that `reduce_mixture` states comes on top.
+Run with `python tests/benchmarks/reduction_scale.py`, or with a number of rows. Each row is a
+process; `dense` is greedy merging of all pairs, where that can be run.
 """
 
 import resource
+import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 
-from gmmjax._reduction import cloud, clusters, em, greedy, lloyd, neighbours, search
+import gmmjax
+from gmmjax._reduction import clusters, greedy, parts
 from gmmjax._reduction.parts import Parts
 
 SIZES = [(2_000, 100), (2_000, 500), (10_000, 100), (100_000, 1_000)]
-NUM_POINTS = 16_384  # of KL
-STEPS = em.Stop(30, 1e-6)
+MAX_DENSE = 2_000
 
 
 def scene(rng, count):
@@ -30,39 +32,35 @@ def scene(rng, count):
     return Parts(weights, centres[sheet] + along, a @ a.mT + 0.002 * np.eye(3))
 
 
+def row(count, kept):
+    """Print a row: what a first call takes in a process of its own, with its compilation."""
+    c = scene(np.random.default_rng(0), count)
+    p = gmmjax.from_covariances(*c)
+    key = jax.random.key(0)
+    begun = time.perf_counter()
+    result = jax.block_until_ready(gmmjax.reduce_mixture(key, p, kept))
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    dense = np.nan
+    if count <= MAX_DENSE:
+        merged = parts.to_structure(p, clusters.merge(c, greedy.labels(c, kept), kept))
+        dense = gmmjax.kl_divergence(key, p, merged).value
+    error = float(result.loss.stderr)
+    kls = "".join(f"{float(kl):10.4f}" for kl in (dense, result.start.value, result.loss.value))
+    ise = float(gmmjax.ise(p, result.gmm))
+    print(f"{count:7d} → {kept:5d}{kls} ± {error:.4f} {ise:10.2e} {seconds:8.1f} {peak:8d}")
+
+
 def main(sizes):
     """Print a row for each size."""
-    print("components      dense  neighbours     sweeps         EM   seconds   peak MB")
-    for count, kept in sizes:
-        print(row(np.random.default_rng(0), count, kept), flush=True)
-
-
-def row(rng, count, kept):
-    """KL of each step, and what all but the dense one took."""
-    p = scene(rng, count)
-    points = cloud.draw(rng, p, NUM_POINTS)
-    log_p = em.log_prob(p, points, 3)
-
-    def kl(q):
-        return points.weight @ (log_p - em.log_prob(q, points, 3))
-
-    dense = np.nan
-    if count <= 2_000:
-        dense = kl(clusters.merge(p, greedy.labels(p, kept), kept))
-    begun = time.perf_counter()
-    first = neighbours.labels(p, max(kept, 512))
-    fewer = clusters.merge(p, first, first.max() + 1)
-    labels = greedy.labels(fewer, kept)[first]
-    near = clusters.merge(p, labels, kept)
-    swept = clusters.merge(p, lloyd.improve(p, labels, kept), kept)
-    task = search.task(p, 3)
-    run = em.run(em.batch([swept]), cloud.whole(p), 3, task.floor, STEPS)
-    seconds = time.perf_counter() - begun
-    ended = Parts(*(leaf[0] for leaf in run.parts))
-    kls = "".join(f"{value:11.5f}" for value in (dense, kl(near), kl(swept), kl(ended)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return f"{count:6d} → {kept:4d}{kls} {seconds:9.1f} {peak:9d}"
+    print("components          dense    greedy      ours               ISE  seconds  peak MB")
+    for size in sizes:
+        subprocess.run([sys.executable, __file__, *map(str, size)], check=True)
 
 
 if __name__ == "__main__":
-    main(SIZES[: int(sys.argv[1])] if len(sys.argv) > 1 else SIZES)
+    numbers = [int(number) for number in sys.argv[1:]]
+    if len(numbers) == 2:
+        row(*numbers)
+    else:
+        main(SIZES[: numbers[0]] if numbers else SIZES)

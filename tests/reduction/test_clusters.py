@@ -1,8 +1,8 @@
 """Reduction as clustering: moves only lower the bound, and merges keep the moments."""
 
-import jax
 import sys
 
+import jax
 import numpy as np
 import pytest
 from cases import random_mixture
