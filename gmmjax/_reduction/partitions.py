@@ -8,10 +8,24 @@ from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, ne
 
 # Beyond, components are merged with near neighbours first: tables of all pairs grow too large.
 MAX_DENSE = 1024
-# Entries of the table of moves, K·n, beyond which partitions are not improved one by one, but in
-# sweeps, and beyond which the best are not perturbed.
+# Of these, components times those that are kept, beyond which points say less of p than its
+# components do: a search from 2,000 to 100 found nothing better than shared clusters, and from
+# 10,000 to 100 it ended above them, fitted to its points.
+MAX_SEARCHED = 1 << 17
+# Components times clusters, beyond which partitions are improved in sweeps, not one by one, and
+# beyond which the best are not perturbed.
 MAX_IMPROVED = 65_536
 MAX_WANDERED = 4096
+
+
+def is_large(p: GMM) -> bool:
+    """Whether there are too many components for tables of all pairs."""
+    return p.num_components > MAX_DENSE
+
+
+def is_searched(p: GMM, count: int) -> bool:
+    """Whether points are of use."""
+    return not is_large(p) or p.num_components * count <= MAX_SEARCHED
 
 
 def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
@@ -21,7 +35,13 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     labels = _greedy_labels(p, c, count, cost)
     merged = parts.to_structure(p, clusters.merge(c, labels, count))
     if init is None:
-        found = _several(numpy_rng(key), c, labels, count, num_restarts)
+        rng = numpy_rng(key)
+        if len(labels) * count <= MAX_IMPROVED:
+            found = _several(rng, c, labels, count, num_restarts)
+        else:
+            found = _swept(c, labels, count)
+            if is_searched(p, count):
+                found += [changes.scatter(rng, c, count) for _ in range(len(found), num_restarts)]
     elif isinstance(init, GMM):
         found = [parts.to_numpy(init)]
     else:
@@ -35,7 +55,7 @@ def numpy_rng(key) -> np.random.Generator:
 
 
 def _greedy_labels(p, c, count, cost):
-    if p.num_components > MAX_DENSE:
+    if is_large(p):
         first = neighbours.labels(c, max(count, MAX_DENSE // 2))
         fewer = clusters.merge(c, first, first.max() + 1)
         return _dense_labels(parts.to_structure(p, fewer), fewer, count, cost)[first]
@@ -59,8 +79,6 @@ def _several(rng, c, labels, count, num_restarts):
     Partitions of the components serve where these are far apart. Where they overlap, the best
     mixture may cut right through them, and only starts from single points lead there.
     """
-    if len(labels) * count > MAX_IMPROVED:
-        return _swept(c, labels, count)
     scattered = []
     partitions = [clusters.improve(c, labels, count)]
     for i in range(1, num_restarts):

@@ -15,6 +15,8 @@ from gmmjax._progress import bar
 from gmmjax._reduction import costs, descent, partitions, parts, search, standardise
 from gmmjax._validate import check_count, is_traced, keyed
 
+MAX_KEPT = 2  # starts that are compared as they are: sharp and shared clusters
+
 
 @overload
 def reduce_mixture(key, p: GMM, num_components: int, **options) -> FitResult: ...
@@ -48,9 +50,9 @@ def reduce_mixture(
     random numbers). Results are compared, with the greedy one among them, by one key that no step
     has used. An approximation: the best of many local minima, in nats for the default.
 
-    More than 1,024 components are merged with near neighbours first, by Runnalls' cost, and moved
-    between clusters all at once. Where K times n is above 2²⁰ that is all, whatever the divergence:
-    the best of greedy, sharp and shared clusters is returned, after no gradient step.
+    More than 1,024 components are merged with near neighbours first, by Runnalls' cost, and shared
+    among clusters all at once; these are compared, too. Where K times n is above 131,072 that is
+    all, whatever the divergence: points would say less of p, and no gradient step is taken.
 
     Args:
       key: a JAX key.
@@ -161,11 +163,12 @@ def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_m
     """
     key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
     greedy, starts = partitions.starts(key_starts, p, count, cost, init, len(rounds))
-    if p.num_components * greedy.num_components > search.MAX_PRODUCTS:
-        fits = [descent.kept(q, num_steps) for q in starts]
-    else:
+    fits = []
+    if partitions.is_searched(p, greedy.num_components):
         found, cloud = search.search(key_search, p, starts, rounds)
-        fits = descent.descend(key_descent, p, found, cloud, divergence, num_steps)
+        fits += descent.descend(key_descent, p, found, cloud, divergence, num_steps)
+    if partitions.is_large(p):
+        fits += [descent.kept(q, num_steps) for q in starts[:MAX_KEPT]]
     candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
         candidates = [_with_moments_of(p, q) for q in candidates]

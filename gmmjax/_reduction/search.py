@@ -21,18 +21,18 @@ NUM_POINTS = 2048  # in each block
 # blocks. That buys time: on six targets three times as many iterations took twice as long, all
 # blocks three times, for changes of KL below 10⁻⁵. A third of the iterations missed an optimum.
 SCREEN_ITERATIONS = 15
+# On the line components overlap so much that KL is 10⁻⁵: after 15 its order is not settled.
+SCREEN_ITERATIONS_1D = 45
 SCREEN_BLOCKS = 2
 # How many mixtures are changed side by side; a round takes time in proportion.
 NUM_CANDIDATES = 4
 # The search ends after so many rounds in a row that bring less than this part of the loss. Three
 # saved a third of the time and 14 took a third more, and found the same: it is for rare optima.
 MAX_IDLE_ROUNDS = 7
+MAX_IDLE_ROUNDS_1D = 14  # where optima are rare, and rounds cheap
 MIN_GAIN = 1e-3
 # With all blocks, to rank the candidates. It is free: the descent does the rest.
 FINAL_ITERATIONS = 10
-# Of components of p times those wanted: beyond, a search takes minutes, and its points are few for
-# each component.
-MAX_PRODUCTS = 1 << 20
 
 
 def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:
@@ -59,24 +59,26 @@ def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[
 def _screen(starts, cloud, floor):
     """Runs from a list of starts: a batch with NumPy leaves, in which no operation compiles."""
     # A few at a time, repeated where there are fewer, so that all rounds share one compilation.
+    num_steps = SCREEN_ITERATIONS_1D if starts[0].dim == 1 else SCREEN_ITERATIONS
     runs = []
     for first in range(0, len(starts), NUM_CANDIDATES):
         some = starts[first : first + NUM_CANDIDATES]
         batch = (some * NUM_CANDIDATES)[:NUM_CANDIDATES]
-        runs.append(em.run_em(_batch(batch), cloud, floor, SCREEN_ITERATIONS, SCREEN_BLOCKS))
+        runs.append(em.run_em(_batch(batch), cloud, floor, num_steps, SCREEN_BLOCKS))
     return _concatenate(*runs)
 
 
 def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
+    max_idle = MAX_IDLE_ROUNDS_1D if p.means.shape[1] == 1 else MAX_IDLE_ROUNDS
     try:
         for _ in rounds:
             before = np.min(_losses(candidates))
             candidates = _changed(rng, p, cloud, floor, candidates)
             gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
-            if idle == MAX_IDLE_ROUNDS:
+            if idle == max_idle:
                 break
     except KeyboardInterrupt:
         if isinstance(rounds, range):  # no bar, and nobody who has seen enough

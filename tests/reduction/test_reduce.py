@@ -189,7 +189,7 @@ def test_many_components_are_clustered_without_a_search(key, monkeypatch):
     p = random_mixture(4, 60, 2)
     monkeypatch.setattr(partitions, "MAX_DENSE", 20)
     monkeypatch.setattr(partitions, "MAX_IMPROVED", 100)
-    monkeypatch.setattr(search, "MAX_PRODUCTS", 100)
+    monkeypatch.setattr(partitions, "MAX_SEARCHED", 100)
     result = reduce(key, p, 5)
     assert result.gmm.num_components == 5
     assert result.loss.value < result.start.value
