@@ -119,7 +119,7 @@ def test_many_that_coincide_are_merged():
 
 def test_says_what_is_missing_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.spatial", None)
-    with pytest.raises(ImportError, match=r"p: neighbours .* gmmjax\[scale\]"):
+    with pytest.raises(ImportError, match=r"p: neighbours .*gmmjax\[scale\]"):
         neighbours.labels(parts.to_numpy(random_mixture(0, 20, 2)), 5)
 
 
