@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM
-from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, neighbours, parts
+from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, parts
 
 # Beyond, components are merged with near neighbours first: tables of all pairs grow too large.
 MAX_DENSE = 1024
@@ -56,7 +56,7 @@ def numpy_rng(key) -> np.random.Generator:
 
 def _greedy_labels(p, c, count, cost):
     if is_large(p):
-        first = neighbours.labels(c, max(count, MAX_DENSE // 2))
+        first = greedy.labels_among_neighbours(c, max(count, MAX_DENSE // 2))
         fewer = clusters.merge(c, first, first.max() + 1)
         return _dense_labels(parts.to_structure(p, fewer), fewer, count, cost)[first]
     return _dense_labels(p, c, count, cost)

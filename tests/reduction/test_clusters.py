@@ -8,7 +8,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._reduction import clusters, greedy, lloyd, merge, neighbours, parts
+from gmmjax._reduction import clusters, greedy, lloyd, merge, parts
 from gmmjax._reduction.parts import Parts
 
 
@@ -84,7 +84,7 @@ def test_greedy_merging_in_numpy_is_that_of_jax(planar):
 
 def test_merges_among_neighbours_come_near_to_greedy_ones():
     c = parts.to_numpy(random_mixture(0, 400, 3))
-    near = neighbours.labels(c, 40)
+    near = greedy.labels_among_neighbours(c, 40)
     assert set(near) == set(range(40))
     dense = clusters.value(c, greedy.labels(c, 40), 40)
     start = clusters.value(c, np.arange(400), 400)
@@ -114,13 +114,13 @@ def test_shared_clusters_are_likelier_where_they_overlap():
 
 def test_many_that_coincide_are_merged():
     c = Parts(np.full(40, 1 / 40), np.repeat([[0.0], [1.0]], 20, axis=0), np.ones((40, 1, 1)))
-    np.testing.assert_array_equal(neighbours.labels(c, 2), np.repeat([0, 1], 20))
+    np.testing.assert_array_equal(greedy.labels_among_neighbours(c, 2), np.repeat([0, 1], 20))
 
 
 def test_says_what_is_missing_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.spatial", None)
     with pytest.raises(ImportError, match=r"p: neighbours .*gmmjax\[scale\]"):
-        neighbours.labels(parts.to_numpy(random_mixture(0, 20, 2)), 5)
+        greedy.labels_among_neighbours(parts.to_numpy(random_mixture(0, 20, 2)), 5)
 
 
 @pytest.fixture
