@@ -28,8 +28,8 @@ def evaluate(program: Jaxpr, constants, x):
     return jaxpr_as_fun(ClosedJaxpr(program, constants))(x)[0]
 
 
-def call_on_any_mesh(function: Callable[..., R], args: tuple, kwargs: dict) -> R:
-    """Call a function whose arguments may lie on a mesh of explicit axes, JAX's default.
+def on_mesh_of(function: Callable[..., R], args: tuple, kwargs: dict) -> Callable[..., R]:
+    """The function for arguments that may lie on a mesh of explicit axes, JAX's default.
 
     Inside such axes are left to the compiler: every operation on a batch would otherwise have to
     say how its result lies. The result is whole on each device, but for axes of `vmap`.
@@ -39,7 +39,7 @@ def call_on_any_mesh(function: Callable[..., R], args: tuple, kwargs: dict) -> R
     meshes = [jax.typeof(leaves[i]).sharding.mesh for i in places]
     explicit = [mesh for mesh in meshes if jax.sharding.AxisType.Explicit in mesh.axis_types]
     if not explicit:
-        return function(*args, **kwargs)
+        return function
     whole = jax.NamedSharding(explicit[0], jax.P())
 
     def call(*arrays):
@@ -48,8 +48,9 @@ def call_on_any_mesh(function: Callable[..., R], args: tuple, kwargs: dict) -> R
         args, kwargs = jax.tree.unflatten(tree, leaves)
         return function(*args, **kwargs)
 
+    arrays = [leaves[i] for i in places]
     on_auto_axes: Any = jax.sharding.auto_axes(call, out_sharding=whole)
-    return on_auto_axes(*(leaves[i] for i in places))
+    return lambda *_, **__: on_auto_axes(*arrays)
 
 
 def keep_programs(folder: str, programs: Programs) -> None:

@@ -12,8 +12,7 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
-from gmmjax._jax import call_on_any_mesh
-from gmmjax._jax import is_traced as is_traced
+from gmmjax._jax import is_traced, on_mesh_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,7 +24,7 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         check_key(args[0] if args else kwargs.get("key"))
-        return call_on_any_mesh(function, args, kwargs)
+        return on_mesh_of(function, args, kwargs)(*args, **kwargs)
 
     return checked
 
@@ -37,7 +36,7 @@ def keyless(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if "key" in kwargs or (args and is_key(args[0])):
             raise TypeError(f"key: {function.__name__} is deterministic and takes no key")
-        return call_on_any_mesh(function, args, kwargs)
+        return on_mesh_of(function, args, kwargs)(*args, **kwargs)
 
     return checked
 
@@ -47,7 +46,7 @@ def on_any_mesh(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call_on_any_mesh(function, args, kwargs)
+        return on_mesh_of(function, args, kwargs)(*args, **kwargs)
 
     return called
 

@@ -35,13 +35,19 @@ PLACES = {
     "bounds": ("_bounds/bounds.py", ["bounds/test_bounds.py"]),
 }
 # What somebody thought of: a file, what stands there, what is put there, and who should notice.
-UNSEEN, STOPPING = "_sampling/unseen.py", "_fitting/stopping.py"
+UNSEEN, SPIKES = "_sampling/unseen.py", "_sampling/spikes.py"
+STOPPING = "_fitting/stopping.py"
 KNOWN = [
     (UNSEEN, "LARGEST_SHARE = 4.0", "LARGEST_SHARE = 40.0", "sampling/test_unseen.py"),
     ("_sampling/points.py", "variance = 1 + 2 / dim**2", "variance = 1", "sampling/test_sample.py"),
     ("_sampling/allocation.py", "0.75 * w + 0.25", "0.95 * w + 0.05", PLACES["allocation"][1][0]),
-    (UNSEEN, "reach = g.dim + 3", "reach = g.dim + 1", "sampling/test_unseen.py"),
-    (UNSEEN, "MIN_HITS = 32", "MIN_HITS = 2", "sampling/test_unseen.py"),
+    (
+        SPIKES,
+        "reach = shift.shape[-1] + 3",
+        "reach = shift.shape[-1] + 1",
+        "sampling/test_unseen.py",
+    ),
+    (SPIKES, "MIN_HITS = 32", "MIN_HITS = 2", "sampling/test_unseen.py"),
     ("_sampling/estimate.py", "ddof=1", "ddof=0", "sampling/test_estimate.py"),
     (
         "_sampling/control_variates.py",

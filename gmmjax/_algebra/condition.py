@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._algebra.far import Square, image, log_weights
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.algebra import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, as_real
-from gmmjax._validate import is_traced
 
 
 def condition(g: GMM, dims: Sequence[int], values) -> GMM:

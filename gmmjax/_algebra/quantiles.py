@@ -6,9 +6,9 @@ import numpy as np
 
 from gmmjax._algebra import on_line
 from gmmjax._algebra.on_line import OnLine
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float, as_real
-from gmmjax._validate import is_traced
 
 
 def cdf(g: GMM, x) -> jax.Array:

@@ -100,7 +100,7 @@ def matrix(arguments):
     names = _names(arguments.files)
     values = np.asarray(found.value)
     if arguments.plot:
-        pictures.draw_matrix(values, names, arguments.plot)
+        pictures.draw_matrix(values, names, arguments.order, arguments.plot)
     if arguments.json:
         tables = {name: finite_rows(leaf) for name, leaf in found._asdict().items()}
         effort = {"seed": arguments.seed, "samples": arguments.samples}

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import kl_divergence
@@ -59,11 +58,10 @@ def _print_estimates(keys, p, q, num_samples, num_draws):
 
 
 def _print_fit(keys, p, q, num_steps):
-    options = {"optimizer": optax.adam(0.05), "num_steps": num_steps, "patience": None}
-    fitted = fit(keys[0], _loss, q, args=(p,), **options).gmm
+    fitted = fit(keys[0], _loss, q, args=(p,), num_steps=num_steps, patience=None).gmm
     print(
         "\nThe estimate has a gradient, so q can be fitted to p: "
-        f"{num_steps} steps of optax.adam on KL(p||q).\n"
+        f"{num_steps} natural gradient steps on KL(p||q).\n"
     )
     print(f"{'before':<10}{_show(kl_divergence(keys[1], p, q))}")
     print(f"{'after':<10}{_show(kl_divergence(keys[2], p, fitted))}")

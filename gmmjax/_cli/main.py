@@ -126,6 +126,8 @@ def _add_matrix(commands):
     _add_json(form)
     form.add_argument("--csv", action="store_true", help="print the numbers as comma-separated")
     _add_plot_option(command, "draw the matrix")
+    help = "how --plot sorts rows: as the files are given (default), or similar models together"
+    command.add_argument("--order", choices=("given", "cluster"), default="given", help=help)
     command.set_defaults(command=_command("matrix"))
 
 

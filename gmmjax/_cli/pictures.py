@@ -18,12 +18,12 @@ def draw_mixtures(mixtures: dict[str, GMM], output: str) -> None:
     _write(plot, draw(plot, mixtures), output)
 
 
-def draw_matrix(values: np.ndarray, names: list[str], output: str) -> None:
+def draw_matrix(values: np.ndarray, names: list[str], order: str, output: str) -> None:
     """A matrix of divergences, with room for each of its numbers."""
     plot = _plot()
     side = max(4.8, 0.6 * len(names))
     figure, axis = plot.plt.subplots(figsize=(1.25 * side, side))
-    plot.matrix(values, names, axis)
+    plot.matrix(values, names, axis, order=None if order == "given" else order)
     _write(plot, figure, output)
 
 

@@ -6,6 +6,8 @@ import argparse
 def counts(text):
     """Numbers of components: N, or all from N to M for N-M."""
     first, dash, last = text.partition("-")
+    if not text.replace("-", "").isdigit():
+        raise argparse.ArgumentTypeError(f"expected a number or a range such as 2-8, got {text!r}")
     count = integer(1, 1 << 16)
     counts = range(count(first), count(last if dash else first) + 1)
     if not counts:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from gmmjax._jax import evaluate
+from gmmjax._jax import evaluate, is_traced
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling import blocks, spikes
@@ -12,7 +12,7 @@ from gmmjax._sampling.engine import Term, num_probes, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_function, is_traced, keyed
+from gmmjax._validate import check_function, keyed
 
 
 @keyed

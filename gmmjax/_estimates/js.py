@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
 from gmmjax._estimates.recipes import BLEND, LogRatio
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_between, is_traced, keyed
+from gmmjax._validate import check_between, keyed
 
 
 @divergence(symmetric=True, zero_at_equality=True, skewed_by="weight", at_most=math.log(2))

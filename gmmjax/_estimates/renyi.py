@@ -7,13 +7,14 @@ import jax.numpy as jnp
 
 from gmmjax._estimates import hellinger_integral
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_between, is_traced, keyed
+from gmmjax._validate import check_between, keyed
 
 
 @divergence(zero_at_equality=True)

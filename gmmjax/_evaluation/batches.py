@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from gmmjax._validate import is_traced
+from gmmjax._jax import is_traced
 
 MARGIN = 1.3  # of the planned number of batches, so that the plan is rarely extended
 # The error of one Sobol set falls nearly as 1/N, that of an average of sets as 1/√N: where more

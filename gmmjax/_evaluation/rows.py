@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._evaluation import turns
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import index
 from gmmjax._sampling import settings
-from gmmjax._validate import is_traced
 
 
 class Call(NamedTuple):

@@ -1,6 +1,5 @@
 """Estimates to a requested accuracy instead of a number of samples."""
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._evaluation import batches
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate, is_scalar, show
-from gmmjax._validate import check_count, check_function, check_key, is_traced, on_any_mesh
+from gmmjax._validate import check_count, check_function, check_key, on_any_mesh, warn
 
 
 class ToleranceEstimate(NamedTuple):
@@ -117,10 +117,9 @@ def _told(found: batches.Found, target: batches.Target) -> ToleranceEstimate:
     converged = target.is_met(average)
     result = ToleranceEstimate(average.value, average.stderr, found.num_samples, converged)
     if not is_traced(result, target) and not converged:
-        warnings.warn(
+        warn(
             f"estimate_to: the standard error is {result.stderr:.2g} after "
             f"{int(result.num_samples):,} samples, and {target.stderr(average.value):.2g} was "
-            "wanted; allow more max_samples, or ask for less",
-            stacklevel=3,
+            "wanted; allow more max_samples, or ask for less"
         )
     return result

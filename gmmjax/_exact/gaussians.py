@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.gmm import GMM, common_float, common_singular
 from gmmjax._mixture.ratios import is_indefinite, pairwise_log_integral
 from gmmjax._properties import divergence
-from gmmjax._validate import is_traced, keyless
+from gmmjax._validate import keyless
 
 
 @divergence(zero_at_equality=True)

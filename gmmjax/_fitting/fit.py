@@ -12,9 +12,10 @@ from gmmjax._fitting.descent import Method, Problem, Record, State
 from gmmjax._fitting.natural import natural_gradient
 from gmmjax._fitting.result import FitResult
 from gmmjax._fitting.units import resolved, to_units
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, is_traced, keyed
+from gmmjax._validate import check_count, keyed
 
 _EVERYTHING = GMM._make((True, True, True))
 _NATURAL = natural_gradient()

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import check_mixtures, concatenate, log_weights
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
-from gmmjax._validate import is_traced
 
 
 def marginal(g: GMM, dims: Sequence[int] | int) -> GMM:

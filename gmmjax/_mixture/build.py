@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes, float_of, of_present
-from gmmjax._validate import check_count, is_traced, warn
+from gmmjax._validate import check_count, warn
 
 
 def from_covariances(weights, means, covariances) -> GMM:
@@ -197,17 +198,11 @@ def _repeat_last(leaf, times):
 
 
 def _check_layout(weights, means, covariances):
-    if (
-        len(means) == 2
-        and len(covariances) == 2
-        and covariances != means
-        and covariances[0] == covariances[1]
-    ):
-        if covariances[0] == means[1] and covariances[0] != 1:
-            raise ValueError(
-                f"covariances: one {covariances} matrix for {means[0]} components; "
-                "for a covariance that they share (tied) pass covariances[None]"
-            )
+    if len(means) == 2 and covariances == (means[1],) * 2 and covariances not in (means, (1, 1)):
+        raise ValueError(
+            f"covariances: one {covariances} matrix for {means[0]} components; "
+            "for a covariance that they share (tied) pass covariances[None]"
+        )
     if len(covariances) == 0:
         raise ValueError("covariances: expected an array of rank 1 to 3, got a scalar")
     check_shapes(["weights", "means", "covariances"], weights, means, covariances)

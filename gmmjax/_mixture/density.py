@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, tiles, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
-from gmmjax._validate import is_traced
 
 
 class Density(NamedTuple):

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import values
-from gmmjax._validate import is_traced
 
 
 class GMM(NamedTuple):

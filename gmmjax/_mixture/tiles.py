@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gmmjax._jax import call_on_any_mesh
+from gmmjax._jax import on_mesh_of
 
 LENGTH = 256  # points in a tile
 LEAST = 32  # components in a tile, at least
@@ -100,7 +100,7 @@ def over_blocks(function: Callable, g, x: jax.Array) -> jax.Array:
     length = block_length(g.num_components, g.dim)
     if len(x) <= length:
         return function(g, x)
-    return call_on_any_mesh(_over_blocks, (function, g, x, length), {})
+    return on_mesh_of(_over_blocks, (function, g, x, length), {})(function, g, x, length)
 
 
 def _over_blocks(function, g, x, length):

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._jax import is_traced
+from gmmjax._mixture.density import log_prob
+from gmmjax._mixture.gmm import GMM, common_float, index
 from gmmjax._populations import rows
 from gmmjax._populations.em import em
 from gmmjax._populations.interval import DataEstimate, Range, conclude
@@ -16,18 +18,13 @@ from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import (
-    check_between,
-    check_count,
-    check_function,
-    check_key,
-    is_traced,
-    on_any_mesh,
-    takes_key,
-)
+from gmmjax._validate import check_between, check_count, check_function, check_key, takes_key
 
 # With fewer rows for each parameter intervals cover too seldom.
 FEW_ROWS = 5
+# Nats per row, and per parameter: a fit to these rows that stopped early is not as far from the
+# maximum, and neither is the population that they were drawn from.
+FAR_ROW, FAR_PARAMETER = 0.5, 3.0
 
 
 class Side(NamedTuple):
@@ -37,7 +34,6 @@ class Side(NamedTuple):
     x: jax.Array
 
 
-@on_any_mesh
 def bootstrap(
     divergence: Callable,
     key,
@@ -78,6 +74,7 @@ def bootstrap(
     * with fewer than about five rows for each parameter, of which a warning tells;
     * where components overlap so much, or hold so few rows, that fits do not converge or collapse,
       of which warnings tell;
+    * where a mixture was fitted to other rows, far from these, of which a warning tells;
     * where the populations are no such mixtures. It is the error of the data, not of the model.
 
     Works for every function of `(key, p, q)` or `(p, q)`, and of one mixture, such as
@@ -145,7 +142,7 @@ def bootstrap_all(
     ]
     found = [estimate(f, common, [g for g, _ in fits], level) for f in divergences]
     if not is_traced(found, sides):
-        _tell_of_fits(sides, [batch for _, batch in fits])
+        _tell_of_fits(sides, fits)
         for function, result in zip(divergences, found, strict=True):
             _tell_of_values(result, properties(function).nonnegative)
     return found
@@ -199,12 +196,19 @@ def _values(mixtures, key, divergence):
         return jax.lax.map(value, mixtures, batch_size=together)
 
 
-def _tell_of_fits(sides, batches):
+def _tell_of_fits(sides, found):
     """Warn of fits that can be seen to have failed."""
     names = [("p", "x"), ("q", "y")]
-    for (name, data), side, batch in zip(names, sides, batches, strict=False):
+    for (name, data), side, (fits, batch) in zip(names, sides, found, strict=False):
         warn_of(batch, f"bootstrap: of {name}", stacklevel=5)
         count = _num_parameters(side.gmm)
+        gain = _gain(side, index(fits, 0))
+        if gain > max(FAR_ROW, FAR_PARAMETER * count / len(side.x)):
+            warnings.warn(
+                f"bootstrap: {name} does not look like a fit to {data}: the nearest maximum of the "
+                f"likelihood is {gain:.2g} nats for each row above it; are these its rows?",
+                stacklevel=4,
+            )
         if len(side.x) < FEW_ROWS * count:
             warnings.warn(
                 f"bootstrap: {data} has {len(side.x)} rows for the {count} parameters of {name}; "
@@ -226,6 +230,11 @@ def _tell_of_values(found, nonnegative):
             "are nearly the same, where stderr is too large, or their rows are too few to tell",
             stacklevel=4,
         )
+
+
+def _gain(side, best):
+    """By how much the fit explains a row better than what was given, in the mean."""
+    return float(jnp.mean(log_prob(best, side.x)) - jnp.mean(log_prob(side.gmm, side.x)))
 
 
 def _num_parameters(g):

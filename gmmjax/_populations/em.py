@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._fitting.fit import FitResult
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._populations import fixed_point, rows
 from gmmjax._populations.fixed_point import Floor, Run, Stop
 from gmmjax._populations.moments import Cloud
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, is_traced, on_any_mesh
+from gmmjax._validate import check_count, on_any_mesh
 
 # Of the variance of the rows: what a component has at least.
 LEAST_VARIANCE = 1e-6

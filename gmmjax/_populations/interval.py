@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._sampling.estimate import Estimate, is_scalar
+
 
 class DataEstimate(NamedTuple):
     """A function of populations, as far as rows of them tell; see `gmmjax.bootstrap`.
@@ -19,8 +21,9 @@ class DataEstimate(NamedTuple):
 
     Example:
       >>> import gmmjax
-      >>> gmmjax.DataEstimate._fields
-      ('value', 'stderr', 'bias', 'lower', 'upper')
+      >>> found = gmmjax.DataEstimate(0.51, 0.02, 0.006, 0.48, 0.55)
+      >>> print(found, f"{found:.2f}", sep="; ")
+      0.51 ± 0.02, interval 0.48 to 0.55; 0.51 (0.48 to 0.55)
     """
 
     value: jax.Array
@@ -28,6 +31,17 @@ class DataEstimate(NamedTuple):
     bias: jax.Array
     lower: jax.Array
     upper: jax.Array
+
+    def __str__(self):
+        estimate = Estimate(self.value, self.stderr)
+        if not is_scalar(estimate):
+            return repr(self)
+        return f"{estimate}, interval {self.lower:.4g} to {self.upper:.4g}"
+
+    def __format__(self, spec):
+        if not spec:
+            return str(self)
+        return f"{self.value:{spec}} ({self.lower:{spec}} to {self.upper:{spec}})"
 
 
 class Range(NamedTuple):

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._populations import rows
 from gmmjax._populations.em import LEAST_VARIANCE, maximise, usable
-from gmmjax._validate import check_count, is_traced, keyed
+from gmmjax._validate import check_count, keyed
 
 # The last step brings less than this to the likelihood of all rows, in nats. What is missing is of
 # the order of a hundredth of a standard error.

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, as_real
 from gmmjax._populations.moments import Cloud
-from gmmjax._validate import is_traced
 
 # Rows in a block: its tables stay in cache, and memory does not grow with the number of rows.
 BLOCK = 2048

@@ -10,10 +10,11 @@ import numpy as np
 
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
 from gmmjax._reduction import costs, descent, partitions, parts, search, standardise
-from gmmjax._validate import check_count, is_traced, keyed
+from gmmjax._validate import check_count, keyed
 
 MAX_KEPT = 2  # starts that are compared as they are: sharp and shared clusters
 

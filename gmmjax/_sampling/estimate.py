@@ -7,7 +7,7 @@ from typing import NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 
-from gmmjax._validate import is_traced
+from gmmjax._jax import is_traced
 
 
 class Estimate(NamedTuple):

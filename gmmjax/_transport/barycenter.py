@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, as_real, index
@@ -16,7 +17,7 @@ from gmmjax._transport.coupling import coupling
 from gmmjax._transport.polar import polar
 from gmmjax._transport.transport import transport
 from gmmjax._transport.wasserstein import pairwise_w2_squared
-from gmmjax._validate import check_count, is_traced
+from gmmjax._validate import check_count
 
 MAX_ITERATIONS = 200
 

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.density import responsibilities
 from gmmjax._mixture.gmm import GMM, as_real, common_float
 from gmmjax._transport.polar import rotations
 from gmmjax._transport.wasserstein import mw2_plan
-from gmmjax._validate import is_traced
 
 
 def mw2_interpolate(p: GMM, q: GMM, t) -> GMM:

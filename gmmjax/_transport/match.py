@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._exact.gaussians import gaussian_kl
+from gmmjax._jax import is_traced
 from gmmjax._mixture.components import pairwise_kl
 from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._transport.transport import transport
 from gmmjax._transport.wasserstein import gaussian_w2_squared, pairwise_w2_squared
-from gmmjax._validate import check_function, is_traced
+from gmmjax._validate import check_function
 
 # Functions of two Gaussians whose tables are at hand.
 TABLES = {gaussian_w2_squared: pairwise_w2_squared, gaussian_kl: pairwise_kl}

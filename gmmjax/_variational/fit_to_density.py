@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from gmmjax._fitting import checkpoints
 from gmmjax._fitting.descent import Record
 from gmmjax._fitting.fit import FitResult
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._validate import check_between, check_count, check_function, is_traced, keyed
+from gmmjax._validate import check_between, check_count, check_function, keyed
 from gmmjax._variational import components, fit_state, sight, steps
 from gmmjax._variational.fit_state import Method, Problem, State
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float, index
-from gmmjax._validate import is_traced
 
 
 def belongs_to(obj, package: str, *names: str) -> bool:

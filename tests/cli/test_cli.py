@@ -128,6 +128,7 @@ def test_equal_mixtures_and_infinite_stderr(files, capsys):
         (["reduce", "{p}", "-o", "x.npz"], "--components"),
         (["reduce", "{p}", "-o", "x.npz", "--components", "8-2"], "a range that rises"),
         (["reduce", "{p}", "-o", "x.npz", "--components", "2-"], "expected an integer"),
+        (["reduce", "{p}", "-o", "x.npz", "--components", "2:8"], "a range such as 2-8"),
         (["matrix", "{p}", "{q}", "--csv", "--json"], "not allowed with"),
         (["plot", "{p}", "{other}", "-o", "x.png"], "other.npz: has dimension 3, but"),
         ([], "required"),
@@ -242,7 +243,7 @@ def test_condition(tmp_path, capsys):
 
 def test_matrix_says_how_it_was_found_and_draws(files, tmp_path, capsys):
     target = tmp_path / "matrix.png"
-    options = ["--samples", "256", "--json", "--plot", str(target)]
+    options = ["--samples", "256", "--json", "--plot", str(target), "--order", "cluster"]
     assert main(["matrix", *files[:2], *options]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["samples"], printed["seed"], printed["divergence"]) == (256, 0, "js")

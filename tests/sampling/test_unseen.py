@@ -9,11 +9,7 @@ import pytest
 
 import gmmjax
 from gmmjax._mixture.components import Relation
-from gmmjax._sampling import unseen
-
-
-def one(dim):
-    return gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, dim)), jnp.ones((1, dim)))
+from gmmjax._sampling import spikes, unseen
 
 
 def spike(dim, width, distance=0.0, log_mass=jnp.inf):
@@ -21,13 +17,15 @@ def spike(dim, width, distance=0.0, log_mass=jnp.inf):
     shift = jnp.zeros((1, 1, dim)).at[0, 0, 0].set(distance / width)
     variances = jnp.full((1, 1, dim), width**-2.0)
     mean = jnp.zeros((1, dim)).at[0, 0].set(distance)
-    return unseen.Spikes(mean, jnp.ones(1, bool), jnp.full(1, log_mass), Relation(shift, variances))
+    return spikes.Spikes(mean, jnp.ones(1, bool), jnp.full(1, log_mass), Relation(shift, variances))
 
 
 def variance(dim, width, num_points, **where):
     residual = jnp.full((1, 1), 3.0)
     return float(
-        unseen.narrow_modes(one(dim), jnp.full(1, num_points), spike(dim, width, **where), residual)
+        spikes.narrow_modes(
+            jnp.zeros(1), jnp.full(1, num_points), spike(dim, width, **where), residual
+        )
     )
 
 
@@ -70,8 +68,8 @@ def test_a_spike_is_no_lower_than_its_mass_allows():
     width = 1e-3
     log_hit = -0.5 * np.log(1 + 1 / (4 * width**2))
     residual = jnp.full((1, 1), -100.0)
-    found = unseen.narrow_modes(
-        one(1), jnp.full(1, 10.0), spike(1, width, log_mass=log_hit + 2.0), residual
+    found = spikes.narrow_modes(
+        jnp.zeros(1), jnp.full(1, 10.0), spike(1, width, log_mass=log_hit + 2.0), residual
     )
     np.testing.assert_allclose(found, np.exp(log_hit) * 2.0**2 / 10, rtol=1e-9)
 
