@@ -16,10 +16,11 @@ NUM_SEED_DRAWS = 256
 def scatter(rng, p: Parts, count: int) -> Parts:
     """Fresh components of equal weight at centres that k-means++ chooses among draws."""
     dim = p.means.shape[1]
-    even = np.full(NUM_SEED_DRAWS, 1 / NUM_SEED_DRAWS)
-    points = _draw(rng, p, NUM_SEED_DRAWS)
+    num_draws = max(NUM_SEED_DRAWS, 2 * count)
+    even = np.full(num_draws, 1 / num_draws)
+    points = _draw(rng, p, num_draws)
     labels = clusters.seed(rng, even, points, count)
-    draws = Parts(even, points, np.zeros((NUM_SEED_DRAWS, dim, dim)))
+    draws = Parts(even, points, np.zeros((num_draws, dim, dim)))
     centres = clusters.merge(draws, labels, count).means
     covariances = np.broadcast_to(_fresh_covariance(count, dim), (count, dim, dim))
     return Parts(np.full(count, 1 / count), centres, covariances)

@@ -1,58 +1,148 @@
 """Mixture reduction as clustering: which components of a mixture are merged into one."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from gmmjax._mixture.gmm import index
-from gmmjax._reduction import parts
 from gmmjax._reduction.parts import Parts
 
-MAX_SWEEPS = 50  # free: every sweep lowers the bound, and about five find the last move
+MAX_ROUNDS = 1000  # free: each lowers the bound, and a few dozen find the last change
 MIN_CHANGE = 1e-12  # in nats: less is rounding, and a component could go back and forth
+MAX_PAIRS = 256  # of which an exchange is tried at once
 
 
 def improve(c: Parts, labels, num_clusters: int) -> np.ndarray:
-    """Move single components to other clusters while that lowers Runnalls' bound.
+    """Move and exchange single components between clusters while that lowers Runnalls' bound.
 
     The bound is ½ Σ_c W_c log|P_c| up to a constant. Greedy merging cannot undo a merge, and no
-    gradient moves a component from one cluster to another. A sweep over 50 components takes
-    milliseconds. Returns the labels `(K,)`.
+    gradient moves a component from one cluster to another. Returns the labels `(K,)`.
     """
-    moments, labels = _moments(c), np.array(labels)
-    sums = np.stack([moments[labels == k].sum(axis=0) for k in range(num_clusters)])
-    bounds = _bound(sums, c.means.shape[1])
-    for _ in range(MAX_SWEEPS):
-        if not _sweep(moments, labels, sums, bounds, c.means.shape[1]):
+    state = _state(c, labels, num_clusters)
+    for _ in range(MAX_ROUNDS):
+        changes = _changes_by_moves(state)
+        if not (_move(state, changes) or _exchange(state, changes)):
             break
+    return state.labels
+
+
+class _State(NamedTuple):
+    """A partition that is changed in place."""
+
+    rows: np.ndarray  # (K, M) moments of each component
+    labels: np.ndarray  # (K,)
+    sums: np.ndarray  # (n, M) moments of each cluster
+    bounds: np.ndarray  # (n,)
+    dim: int
+
+
+def _state(c, labels, num_clusters):
+    rows, labels, dim = moment_rows(c), np.array(labels), c.means.shape[1]
+    sums = sum_rows(rows, labels, num_clusters)
+    return _State(rows, labels, sums, bound(sums, dim), dim)
+
+
+def _changes_by_moves(s: _State):
+    """Changes `(K, n)` of the bound where a component moves; 0 where it stays."""
+    alone = _alone(s)[:, None]
+    rest = np.where(alone, 0.0, s.sums[s.labels] - s.rows)
+    left = bound(rest, s.dim) - s.bounds[s.labels]
+    joined = bound(s.sums[None] + s.rows[:, None], s.dim) - s.bounds
+    changes = joined + left[:, None]
+    changes[np.arange(len(changes)), s.labels] = 0.0
+    return changes
+
+
+def _alone(s):
+    return np.bincount(s.labels, minlength=len(s.sums))[s.labels] == 1
+
+
+def _move(s: _State, changes):
+    """The moves that lower the bound most, in place; whether there are any.
+
+    None empties a cluster.
+    """
+    to = np.argmin(changes, axis=1)
+    gains = np.where(_alone(s), 0.0, changes[np.arange(len(to)), to])
+    touched = np.zeros(len(s.sums), bool)
+    for i in _helpful(gains):
+        pair = [s.labels[i], to[i]]
+        if not touched[pair].any():
+            touched[pair] = True
+            s.sums[pair] += [-s.rows[i], s.rows[i]]
+            s.labels[i] = to[i]
+    return _settle(s, touched)
+
+
+def _exchange(s: _State, changes):
+    """The exchanges of two components that lower the bound most, in place; whether there are any.
+
+    Tried are the pairs whose two moves cost least.
+    """
+    i, j = np.triu_indices(len(s.labels), 1)
+    apart = s.labels[i] != s.labels[j]
+    i, j = i[apart], j[apart]
+    both = changes[i, s.labels[j]] + changes[j, s.labels[i]]
+    if len(both) > MAX_PAIRS:
+        least = np.argpartition(both, MAX_PAIRS)[:MAX_PAIRS]
+        i, j = i[least], j[least]
+    a, b = s.labels[i], s.labels[j]
+    moved = s.rows[j] - s.rows[i]
+    first, second = s.sums[a] + moved, s.sums[b] - moved
+    gains = bound(first, s.dim) + bound(second, s.dim) - s.bounds[a] - s.bounds[b]
+    touched = np.zeros(len(s.sums), bool)
+    for at in _helpful(gains):
+        pair = [a[at], b[at]]
+        if not touched[pair].any():
+            touched[pair] = True
+            s.sums[pair] = first[at], second[at]
+            s.labels[[i[at], j[at]]] = b[at], a[at]
+    return _settle(s, touched)
+
+
+def _helpful(changes):
+    """Places of changes below 0, the largest first."""
+    places = np.flatnonzero(changes < -MIN_CHANGE)
+    return places[np.argsort(changes[places])]
+
+
+def _settle(s: _State, touched):
+    """Bring bounds up to date. A cluster takes part in one change a round: others do not add up."""
+    s.bounds[touched] = bound(s.sums[touched], s.dim)
+    return touched.any()
+
+
+def perturbed(rng, c: Parts, labels, num_clusters: int) -> np.ndarray:
+    """Merge two clusters that cost little, and begin a new one with a component that costs much.
+
+    It leads out of a local minimum of the bound in few moves.
+    """
+    state = _state(c, labels, num_clusters)
+    kept, gone = _cheap_pair(rng, state.sums, state.dim)
+    labels = np.where(labels == gone, kept, labels)
+    state = _state(c, labels, num_clusters)
+    alone = _alone(state)
+    rest = np.where(alone[:, None], 0.0, state.sums[labels] - state.rows)
+    gain = state.bounds[labels] - bound(rest, state.dim) - bound(state.rows, state.dim)
+    chance = np.where(alone, 0.0, np.maximum(gain, 1e-12))
+    labels[rng.choice(len(labels), p=chance / chance.sum())] = gone
     return labels
 
 
-def _sweep(moments, labels, sums, bounds, dim):
-    """Move each component where the bound is least, in place; whether any has moved."""
-    moved = False
-    for i in np.flatnonzero(moments[:, 0] > 0):
-        old = labels[i]
-        if np.sum(labels == old) == 1:
-            continue
-        without = sums[old] - moments[i]
-        left = _bound(without[None], dim)[0]
-        joined = _bound(sums + moments[i], dim)
-        change = joined - bounds + left - bounds[old]
-        change[old] = 0.0
-        new = np.argmin(change)
-        if change[new] < -MIN_CHANGE:
-            sums[old] = without
-            sums[new] += moments[i]
-            bounds[old] = left
-            bounds[new] = joined[new]
-            labels[i] = new
-            moved = True
-    return moved
+def value(c: Parts, labels, num_clusters: int) -> float:
+    """½ Σ_c W_c log|P_c|: Runnalls' bound of a partition, up to a constant."""
+    moments = moment_rows(c)
+    return bound(sum_rows(moments, labels, num_clusters), c.means.shape[1]).sum()
 
 
 def merge(c: Parts, labels, num_clusters: int) -> Parts:
     """Merge the components of each cluster: its weight, mean and covariance stay."""
-    clusters = [parts.pool(index(c, labels == k)) for k in range(num_clusters)]
-    return parts.concatenate(*clusters)
+    totals = sum_rows(c.weights, labels, num_clusters)
+    share = (c.weights / totals[labels])[:, None]
+    means = sum_rows(share * c.means, labels, num_clusters)
+    # About the means, where nothing cancels.
+    apart = c.means - means[labels]
+    spread = c.covariances + apart[:, :, None] * apart[:, None, :]
+    return Parts(totals, means, sum_rows(share[:, None] * spread, labels, num_clusters))
 
 
 def merge_cheaply(rng, c: Parts) -> Parts:
@@ -60,18 +150,21 @@ def merge_cheaply(rng, c: Parts) -> Parts:
     # A component without weight costs next to nothing, and is merged first.
     c = c._replace(weights=np.maximum(c.weights, 1e-12))
     count, dim = c.means.shape
-    moments = _moments(c)
-    bounds = _bound(moments, dim)
-    i, j = np.triu_indices(count, 1)
-    costs = _bound(moments[i] + moments[j], dim) - bounds[i] - bounds[j]
-    # Of exponential variables each is the least with a chance in proportion to 1 over its mean.
-    variables = np.maximum(costs, 1e-300) * rng.exponential(size=len(costs))
-    chosen = np.argmin(variables)
-    kept, gone = i[chosen], j[chosen]
+    kept, gone = _cheap_pair(rng, moment_rows(c), dim)
     labels = np.arange(count)
     labels[gone] = kept
     labels[labels > gone] -= 1
     return merge(c, labels, count - 1)
+
+
+def _cheap_pair(rng, rows, dim):
+    """Two rows whose merge costs little."""
+    bounds = bound(rows, dim)
+    i, j = np.triu_indices(len(rows), 1)
+    costs = bound(rows[i] + rows[j], dim) - bounds[i] - bounds[j]
+    # Of exponential variables each is the least with a chance in proportion to 1 over its mean.
+    chosen = np.argmin(np.maximum(costs, 1e-300) * rng.exponential(size=len(costs)))
+    return i[chosen], j[chosen]
 
 
 def seed(rng, weights, means, num_clusters: int) -> np.ndarray:
@@ -91,7 +184,14 @@ def seed(rng, weights, means, num_clusters: int) -> np.ndarray:
     return labels
 
 
-def _moments(c):
+def sum_rows(rows: np.ndarray, labels, num_clusters: int) -> np.ndarray:
+    """The sum of the rows of each cluster."""
+    sums = np.zeros((num_clusters, *rows.shape[1:]))
+    np.add.at(sums, labels, rows)
+    return sums
+
+
+def moment_rows(c: Parts) -> np.ndarray:
     """Weight, first and second moments of each component, one row each: those of a cluster are
     their sum.
     """
@@ -102,14 +202,18 @@ def _moments(c):
     return c.weights[:, None] * rows
 
 
-def _bound(sums, dim):
-    """½ W log|P| of each row of moments: its part of Runnalls' bound, but for a constant."""
-    weights, first, second = np.split(sums, [1, 1 + dim], axis=1)
-    safe = np.maximum(weights, 1e-300)
-    mean = first / safe
-    raw = (second / safe).reshape(-1, dim, dim)
-    covariance = raw - mean[:, :, None] * mean[:, None, :]
-    sign, log_det = np.linalg.slogdet(covariance)
-    weights = weights[:, 0]
-    regular = (weights > 0) & (sign > 0)
-    return np.where(regular, 0.5 * weights * log_det, 0.0)
+def from_moments(sums: np.ndarray, dim: int) -> Parts:
+    """The components that have rows of moments."""
+    weights = sums[..., 0]
+    averages = sums / np.maximum(weights, 1e-300)[..., None]
+    means = averages[..., 1 : 1 + dim]
+    raw = averages[..., 1 + dim :].reshape(*means.shape, dim)
+    return Parts(weights, means, raw - means[..., :, None] * means[..., None, :])
+
+
+def bound(sums: np.ndarray, dim: int) -> np.ndarray:
+    """½ W log|P| of rows of moments: their part of Runnalls' bound, but for a constant."""
+    c = from_moments(sums, dim)
+    sign, log_det = np.linalg.slogdet(c.covariances)
+    regular = (c.weights > 0) & (sign > 0)
+    return 0.5 * c.weights * np.where(regular, log_det, 0.0)

@@ -3,21 +3,20 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, overload
+from typing import overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gmmjax._estimates.kl import kl_divergence
-from gmmjax._fitting.fit import FitResult, fit
+from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
-from gmmjax._reduction import costs, em, parts, search, standardise
-from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, keyed, takes_key
+from gmmjax._reduction import costs, descent, partitions, parts, search, standardise
+from gmmjax._validate import check_count, keyed
+
+MAX_KEPT = 2  # starts that are compared as they are: sharp and shared clusters
 
 
 @overload
@@ -42,15 +41,19 @@ def reduce_mixture(
 ):
     r"""The nearest mixture of fewer components, in forward KL or another divergence.
 
-    Sought is :math:`\min_q \mathrm{KL}(p \| q)`. Components are merged greedily, then moved one by
-    one between the clusters that arose while that lowers Runnalls' bound; further partitions, and
-    centres among draws, are chosen at random. From all of them the fixed point of
+    Sought is :math:`\min_q \mathrm{KL}(p \| q)`. Components are merged greedily, then moved and
+    exchanged one by one between the clusters that arose while that lowers Runnalls' bound; further
+    partitions, and centres among draws, are chosen at random. From all of them the fixed point of
     :math:`\mathrm{KL}(p \| q)` is sought (each component takes the moments of what it is
     responsible for), on Sobol points of p, and from the best of them again and again with a
     component replaced, or two merged and another put where p is missed. The divergence is then
     minimised from there by gradient (L-BFGS, forward KL on the same points of p, others with common
     random numbers). Results are compared, with the greedy one among them, by one key that no step
     has used. An approximation: the best of many local minima, in nats for the default.
+
+    More than 1,024 components are merged with near neighbours first, by Runnalls' cost, and shared
+    among clusters all at once; these are compared, too. Where K times n is above 131,072 that is
+    all, whatever the divergence: points would say less of p, and no gradient step is taken.
 
     Args:
       key: a JAX key.
@@ -80,12 +83,13 @@ def reduce_mixture(
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, values are not finite, a count is below 1, or `p` is traced.
-      ImportError: `progress` without tqdm.
+      ImportError: `progress` without tqdm, or more than 1,024 components without SciPy.
 
     Reference:
       Runnalls (2007), "Kullback-Leibler approach to Gaussian mixture reduction"; Hartigan (1975),
       "Clustering algorithms", chapter 4 (moves); Varadhan and Roland (2008), "Simple and globally
-      convergent methods for accelerating the convergence of any EM algorithm", scheme S3.
+      convergent methods for accelerating the convergence of any EM algorithm", scheme S3;
+      Vasconcelos and Lippman (1998), "Learning mixture hierarchies" (shared clusters).
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
@@ -159,17 +163,17 @@ def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_m
     1.
     """
     key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
-    greedy, starts = search.starts(key_starts, p, count, cost, init, len(rounds))
-    found, cloud = search.search(key_search, p, starts, rounds)
-    # Where components overlap the fixed point is far off when its iteration stalls.
-    if divergence is kl_divergence:
-        fits = [_descend(key_descent, found[0], _on_cloud, cloud, num_steps)]
-    else:
-        fits = [_descend(key_descent, q, _OfPair(divergence), p, num_steps) for q in found]
+    greedy, starts = partitions.starts(key_starts, p, count, cost, init, len(rounds))
+    fits = []
+    if partitions.is_searched(p, greedy.num_components):
+        found, cloud = search.search(key_search, p, starts, rounds)
+        fits += descent.descend(key_descent, p, found, cloud, divergence, num_steps)
+    if partitions.is_large(p):
+        fits += [descent.kept(q, num_steps) for q in starts[:MAX_KEPT]]
     candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
         candidates = [_with_moments_of(p, q) for q in candidates]
-    losses = [_evaluate(divergence, key_choice, p, q) for q in candidates]
+    losses = [descent.evaluate(divergence, key_choice, p, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
     # The record of a descent is kept where greedy merging turns out to be the best, too.
@@ -182,40 +186,3 @@ def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_m
 def _with_moments_of(p, q):
     """The affine image of `q` that has the mean and the covariance of `p`."""
     return standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(q), q))
-
-
-def _on_cloud(key, q, cloud):
-    return em.loss(q, cloud)
-
-
-class _OfPair(NamedTuple):
-    """A divergence as a loss in its second argument; equal, and so compiled once, for one
-    divergence.
-    """
-
-    divergence: Callable
-
-    def __call__(self, key, q, p):
-        return _evaluate(self.divergence, key, p, q)
-
-
-@jax.jit(static_argnums=(2, 4))
-def _descend(key, start, loss, target, num_steps):
-    # Not batched: under vmap steps after a stop would be computed all the same.
-    return fit(
-        key,
-        loss,
-        start,
-        optimizer=optax.lbfgs(),
-        num_steps=num_steps,
-        common_random_numbers=True,
-        hold_weights=None,  # components are in place
-        patience=10,
-        args=(target,),
-    )
-
-
-def _evaluate(divergence, key, p, q):
-    """The divergence as an estimate, whether or not it takes a key."""
-    result = divergence(key, p, q) if takes_key(divergence) else divergence(p, q)
-    return result if isinstance(result, Estimate) else Estimate(result, jnp.zeros_like(result))

@@ -1,4 +1,4 @@
-"""Where a reduction starts, and how the best of many starts is found.
+"""How the best of many starts is found.
 
 Mixtures are concrete, without absent components, and in coordinates where p has covariance 1.
 """
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
-from gmmjax._reduction import changes, clusters, em, merge, parts
+from gmmjax._reduction import changes, em, parts
+from gmmjax._reduction.partitions import numpy_rng
 from gmmjax._reduction.parts import Parts
 
 NUM_BLOCKS = 8
@@ -20,52 +21,18 @@ NUM_POINTS = 2048  # in each block
 # blocks. That buys time: on six targets three times as many iterations took twice as long, all
 # blocks three times, for changes of KL below 10⁻⁵. A third of the iterations missed an optimum.
 SCREEN_ITERATIONS = 15
+# On the line components overlap so much that KL is 10⁻⁵: after 15 its order is not settled.
+SCREEN_ITERATIONS_1D = 45
 SCREEN_BLOCKS = 2
 # How many mixtures are changed side by side; a round takes time in proportion.
 NUM_CANDIDATES = 4
 # The search ends after so many rounds in a row that bring less than this part of the loss. Three
 # saved a third of the time and 14 took a third more, and found the same: it is for rare optima.
 MAX_IDLE_ROUNDS = 7
+MAX_IDLE_ROUNDS_1D = 14  # where optima are rare, and rounds cheap
 MIN_GAIN = 1e-3
 # With all blocks, to rank the candidates. It is free: the descent does the rest.
 FINAL_ITERATIONS = 10
-
-
-def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
-    """The greedy reduction, and what to search from: partitions of `p`, or what the user wants."""
-    c = parts.to_numpy(p)
-    count = min(count, p.num_components)
-    labels = np.asarray(_greedy_labels(p, p.num_components - count, cost))
-    greedy = parts.to_structure(p, clusters.merge(c, labels, count))
-    if init is None:
-        found = _partitions_and_scatters(_numpy_rng(key), c, labels, count, num_restarts)
-    elif isinstance(init, GMM):
-        found = [parts.to_numpy(init)]
-    else:
-        found = [parts.to_numpy(init(k, p, count)) for k in jax.random.split(key, num_restarts)]
-    return greedy, [parts.to_structure(p, start) for start in found]
-
-
-def _partitions_and_scatters(rng, c, labels, count, num_restarts):
-    # Partitions of the components serve where these are far apart. Where they overlap, the best
-    # mixture may cut right through them, and only starts from single points lead there.
-    found = [_improved(c, labels, count)]
-    for i in range(1, num_restarts):
-        if i % 3 == 0:
-            labels = clusters.seed(rng, c.weights, c.means, count)
-            found.append(_improved(c, labels, count))
-        else:
-            found.append(changes.scatter(rng, c, count))
-    return found
-
-
-def _improved(c, labels, count):
-    return clusters.merge(c, clusters.improve(c, labels, count), count)
-
-
-@jax.jit(static_argnums=2)
-def _greedy_labels(p, num_merges, cost):
-    return merge.greedy(p, num_merges, cost)[2]
 
 
 def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:
@@ -80,33 +47,38 @@ def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[
     runs = _screen(_best(runs, max(NUM_CANDIDATES, len(starts) // 2)), cloud, floor)
     candidates = index(runs, _order(runs)[:NUM_CANDIDATES])
     if starts[0].num_components > 1:
-        rng = _numpy_rng(key)
+        rng = numpy_rng(key)
         candidates = _perturb(rng, parts.to_numpy(p), cloud, floor, candidates, rounds)
-    final = em.run_em(candidates.gmm, cloud, floor, FINAL_ITERATIONS, NUM_BLOCKS)
+    # The first start is a partition, which no points have misled: in many dimensions it may be the
+    # best on all points, if not on few.
+    last = _batch([*_unstacked(candidates)[:-1], starts[0]])
+    final = em.run_em(last, cloud, floor, FINAL_ITERATIONS, NUM_BLOCKS)
     return _best(_to_numpy(final), NUM_CANDIDATES), cloud
 
 
 def _screen(starts, cloud, floor):
     """Runs from a list of starts: a batch with NumPy leaves, in which no operation compiles."""
     # A few at a time, repeated where there are fewer, so that all rounds share one compilation.
+    num_steps = SCREEN_ITERATIONS_1D if starts[0].dim == 1 else SCREEN_ITERATIONS
     runs = []
     for first in range(0, len(starts), NUM_CANDIDATES):
         some = starts[first : first + NUM_CANDIDATES]
-        batch = jax.tree.map(_stack, *(some * NUM_CANDIDATES)[:NUM_CANDIDATES])
-        runs.append(em.run_em(batch, cloud, floor, SCREEN_ITERATIONS, SCREEN_BLOCKS))
+        batch = (some * NUM_CANDIDATES)[:NUM_CANDIDATES]
+        runs.append(em.run_em(_batch(batch), cloud, floor, num_steps, SCREEN_BLOCKS))
     return _concatenate(*runs)
 
 
 def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
+    max_idle = MAX_IDLE_ROUNDS_1D if p.means.shape[1] == 1 else MAX_IDLE_ROUNDS
     try:
         for _ in rounds:
             before = np.min(_losses(candidates))
             candidates = _changed(rng, p, cloud, floor, candidates)
             gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
-            if idle == MAX_IDLE_ROUNDS:
+            if idle == max_idle:
                 break
     except KeyboardInterrupt:
         if isinstance(rounds, range):  # no bar, and nobody who has seen enough
@@ -117,7 +89,7 @@ def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
 
 def _changed(rng, p: Parts, cloud, floor, candidates):
     """Try two changes of each candidate and keep the best of the three: they stay distinct."""
-    found = [index(candidates.gmm, i) for i in range(NUM_CANDIDATES)]
+    found = _unstacked(candidates)
     replaced = [changes.replace(rng, p, g) for g in found]
     relocated = [changes.relocate(rng, cloud, g) for g in found]
     runs = _concatenate(candidates, _screen(replaced + relocated, cloud, floor))
@@ -137,6 +109,14 @@ def _best(runs, count):
     return [index(runs.gmm, i) for i in _order(runs)[:count]]
 
 
+def _batch(several):
+    return jax.tree.map(_stack, *several)
+
+
+def _unstacked(candidates):
+    return [index(candidates.gmm, i) for i in range(NUM_CANDIDATES)]
+
+
 def _concatenate(*runs):
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
 
@@ -147,10 +127,6 @@ def _stack(*leaves):
 
 def _to_numpy(tree):
     return jax.tree.map(np.asarray, tree)
-
-
-def _numpy_rng(key):
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 def _smallest_variance(p):

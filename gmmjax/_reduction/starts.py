@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.gmm import GMM, as_float, index
+from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import covariance, mean
 from gmmjax._reduction import costs, merge, parts
 from gmmjax._sampling.sample import sample
@@ -52,9 +52,8 @@ def greedy_start(key, p: GMM, num_components: int, *, cost=costs.runnalls) -> GM
 
 @jax.jit(static_argnums=(1, 2))
 def _greedy_start(p, count, cost):
-    c, left, _ = merge.greedy(p, p.num_components - count, cost)
-    kept = jnp.argsort(~left, stable=True)[:count]
-    return parts.to_gmm(index(c, kept))
+    labels = merge.greedy(p, p.num_components - count, cost)
+    return parts.to_gmm(merge.pooled(p, labels, count))
 
 
 @keyed

@@ -1,12 +1,14 @@
 """Reduction as clustering: moves only lower the bound, and merges keep the moments."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._reduction import clusters, parts
+from gmmjax._reduction import clusters, greedy, lloyd, merge, parts
 from gmmjax._reduction.parts import Parts
 
 
@@ -54,6 +56,71 @@ def test_no_single_move_is_left_that_lowers_the_bound(bound, better):
 def test_the_bound_is_an_upper_one(planar, bound, better):
     q = gmmjax.from_covariances(*clusters.merge(parts.to_numpy(planar), better, 3))
     assert gmmjax.kl_divergence(jax.random.key(99), planar, q).value < bound(better)
+
+
+def test_no_exchange_is_left_that_lowers_the_bound(bound, better):
+    for i in range(10):
+        for j in range(i):
+            swapped = better.copy()
+            swapped[[i, j]] = better[[j, i]]
+            assert bound(swapped) > bound(better) - 1e-9
+
+
+def test_moves_alone_would_leave_exchanges(monkeypatch):
+    """On some of a few random partitions."""
+    c = parts.to_numpy(random_mixture(5, 30, 4))
+    begun = [np.random.default_rng(i).permutation(30) % 5 for i in range(8)]
+    both = [clusters.value(c, clusters.improve(c, labels, 5), 5) for labels in begun]
+    monkeypatch.setattr(clusters, "_exchange", lambda *_: False)
+    moves = [clusters.value(c, clusters.improve(c, labels, 5), 5) for labels in begun]
+    assert np.mean(both) < np.mean(moves) - 1e-3
+
+
+def test_greedy_merging_in_numpy_is_that_of_jax(planar):
+    ours = greedy.labels(parts.to_numpy(planar), 4)
+    theirs = np.asarray(merge.greedy(planar, 6, gmmjax.runnalls))
+    np.testing.assert_array_equal(ours[:, None] == ours, theirs[:, None] == theirs)
+
+
+def test_merges_among_neighbours_come_near_to_greedy_ones():
+    c = parts.to_numpy(random_mixture(0, 400, 3))
+    near = greedy.labels_among_neighbours(c, 40)
+    assert set(near) == set(range(40))
+    dense = clusters.value(c, greedy.labels(c, 40), 40)
+    start = clusters.value(c, np.arange(400), 400)
+    assert clusters.value(c, near, 40) - start < 1.1 * (dense - start)
+    assert clusters.value(c, np.arange(400) % 40, 40) - start > 1.5 * (dense - start)
+
+
+def test_sweeps_lower_the_bound():
+    c = parts.to_numpy(random_mixture(0, 400, 3))
+    begun = np.arange(400) % 40
+    found = lloyd.improve(c, begun, 40)
+    assert set(found) == set(range(40))
+    assert clusters.value(c, found, 40) < clusters.value(c, begun, 40) - 0.1
+
+
+def test_shared_clusters_are_likelier_where_they_overlap():
+    """Of components without extent their means: the iteration is then EM on these."""
+    p = random_mixture(0, 400, 2)
+    c = parts.to_numpy(p)
+    c = c._replace(covariances=1e-6 * c.covariances)
+    sharp = clusters.merge(c, lloyd.improve(c, greedy.labels(c, 8), 8), 8)
+    shared = lloyd.share(c, sharp)
+    np.testing.assert_allclose(parts.pool(shared).means, parts.pool(c).means, atol=1e-9)
+    log_prob = [gmmjax.log_prob(parts.to_structure(p, q), c.means) for q in (sharp, shared)]
+    assert c.weights @ log_prob[1] > c.weights @ log_prob[0] + 0.01
+
+
+def test_many_that_coincide_are_merged():
+    c = Parts(np.full(40, 1 / 40), np.repeat([[0.0], [1.0]], 20, axis=0), np.ones((40, 1, 1)))
+    np.testing.assert_array_equal(greedy.labels_among_neighbours(c, 2), np.repeat([0, 1], 20))
+
+
+def test_says_what_is_missing_without_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
+    with pytest.raises(ImportError, match=r"p: neighbours .*gmmjax\[scale\]"):
+        greedy.labels_among_neighbours(parts.to_numpy(random_mixture(0, 20, 2)), 5)
 
 
 @pytest.fixture

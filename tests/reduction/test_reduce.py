@@ -7,7 +7,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._reduction import search
+from gmmjax._reduction import partitions, search
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
 CROUSE = gmmjax.from_covariances(
@@ -183,6 +183,19 @@ def test_keeps_no_absent_component(key):
     enough = reduce(key, absent, 9).gmm
     assert enough.num_components == 5
     assert abs(kl(absent, enough)) < 1e-9
+
+
+def test_many_components_are_clustered_without_a_search(key, monkeypatch):
+    p = random_mixture(4, 60, 2)
+    monkeypatch.setattr(partitions, "MAX_DENSE", 20)
+    monkeypatch.setattr(partitions, "MAX_IMPROVED", 100)
+    monkeypatch.setattr(partitions, "MAX_SEARCHED", 100)
+    result = reduce(key, p, 5)
+    assert result.gmm.num_components == 5
+    assert result.loss.value < result.start.value
+    assert result.num_steps == 0
+    assert not result.converged
+    assert np.isnan(result.losses).all()
 
 
 @pytest.mark.parametrize(("count", "error"), [(0, ValueError), (2.5, TypeError)])

@@ -1,0 +1,118 @@
+"""Where a reduction begins: greedy merging, better partitions of p, and scattered components."""
+
+import jax
+import numpy as np
+
+from gmmjax._mixture.gmm import GMM
+from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, parts
+
+# Beyond, components are merged with near neighbours first: tables of all pairs grow too large.
+MAX_DENSE = 1024
+# Of these, components times those that are kept, beyond which points say less of p than its
+# components do: a search from 2,000 to 100 found nothing better than shared clusters, and from
+# 10,000 to 100 it ended above them, fitted to its points.
+MAX_SEARCHED = 1 << 17
+# Components times clusters, beyond which partitions are improved in sweeps, not one by one, and
+# beyond which the best are not perturbed.
+MAX_IMPROVED = 65_536
+MAX_WANDERED = 4096
+
+
+def is_large(p: GMM) -> bool:
+    """Whether there are too many components for tables of all pairs."""
+    return p.num_components > MAX_DENSE
+
+
+def is_searched(p: GMM, count: int) -> bool:
+    """Whether points are of use."""
+    return not is_large(p) or p.num_components * count <= MAX_SEARCHED
+
+
+def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
+    """The greedy reduction, and what to search from: partitions of `p`, or what the user wants."""
+    count = min(count, p.num_components)
+    c = parts.to_numpy(p)
+    labels = _greedy_labels(p, c, count, cost)
+    merged = parts.to_structure(p, clusters.merge(c, labels, count))
+    if init is None:
+        rng = numpy_rng(key)
+        if len(labels) * count <= MAX_IMPROVED:
+            found = _several(rng, c, labels, count, num_restarts)
+        else:
+            found = _swept(c, labels, count)
+            if is_searched(p, count):
+                found += [changes.scatter(rng, c, count) for _ in range(len(found), num_restarts)]
+    elif isinstance(init, GMM):
+        found = [parts.to_numpy(init)]
+    else:
+        found = [parts.to_numpy(init(k, p, count)) for k in jax.random.split(key, num_restarts)]
+    return merged, [parts.to_structure(p, start) for start in found]
+
+
+def numpy_rng(key) -> np.random.Generator:
+    """NumPy's generator from a JAX key."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def _greedy_labels(p, c, count, cost):
+    if is_large(p):
+        first = greedy.labels_among_neighbours(c, max(count, MAX_DENSE // 2))
+        fewer = clusters.merge(c, first, first.max() + 1)
+        return _dense_labels(parts.to_structure(p, fewer), fewer, count, cost)[first]
+    return _dense_labels(p, c, count, cost)
+
+
+def _dense_labels(p, c, count, cost):
+    if cost is costs.runnalls:
+        return greedy.labels(c, count)
+    return np.asarray(_compiled_labels(p, p.num_components - count, cost))
+
+
+@jax.jit(static_argnums=(1, 2))
+def _compiled_labels(p, num_merges, cost):
+    return merge.greedy(p, num_merges, cost)
+
+
+def _several(rng, c, labels, count, num_restarts):
+    """The best partition that was found first, then scattered components and other partitions.
+
+    Partitions of the components serve where these are far apart. Where they overlap, the best
+    mixture may cut right through them, and only starts from single points lead there.
+    """
+    scattered = []
+    partitions = [clusters.improve(c, labels, count)]
+    for i in range(1, num_restarts):
+        if i % 3 == 0:
+            seeds = clusters.seed(rng, c.weights, c.means, count)
+            partitions.append(clusters.improve(c, seeds, count))
+        else:
+            scattered.append(changes.scatter(rng, c, count))
+    partitions.sort(key=lambda these: clusters.value(c, these, count))
+    if len(labels) * count <= MAX_WANDERED:
+        partitions = _wandered(rng, c, partitions, count, 3 * num_restarts)
+    return [*(clusters.merge(c, these, count) for these in partitions), *scattered]
+
+
+def _wandered(rng, c, partitions, count, num_steps):
+    """What the better of two walks found in place of its start; the others stay distinct."""
+    found = [_wander(rng, c, these, count, num_steps) for these in partitions[:2]]
+    values = [clusters.value(c, these, count) for these in found]
+    best = int(np.argmin(values))
+    return [found[best], *partitions[:best], *partitions[best + 1 :]]
+
+
+def _swept(c, labels, count):
+    """Sharp clusters, and shared ones."""
+    sharp = clusters.merge(c, lloyd.improve(c, labels, count), count)
+    return [sharp, lloyd.share(c, sharp)]
+
+
+def _wander(rng, c, labels, count, num_steps):
+    """Perturb a partition and improve it, again and again, and go on from the best."""
+    best = clusters.value(c, labels, count)
+    for _ in range(num_steps if 1 < count < len(labels) else 0):
+        trial = clusters.improve(c, clusters.perturbed(rng, c, labels, count), count)
+        value = clusters.value(c, trial, count)
+        if value < best:
+            best, labels = value, trial
+    return labels
