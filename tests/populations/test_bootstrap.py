@@ -74,9 +74,10 @@ def test_starts_lead_to_the_same_maximum(data, found):
 def test_rows_far_from_those_of_a_mixture_would_not(data, found):
     """The twin: rows that are exchanged give another divergence, and that is told."""
     x, y = data
-    with pytest.warns(UserWarning, match="p does not look like a fit to x") as told:
+    of_p = pytest.warns(UserWarning, match="p does not look like a fit to x")
+    of_q = pytest.warns(UserWarning, match="q does not look like a fit to y")
+    with of_p, of_q:
         other = gmmjax.bootstrap(kl, jax.random.key(1), gaussian(0.0), y, gaussian(SHIFT), x)
-    assert "q does not look like a fit to y" in str(told[1].message)
     assert abs(other.value - found.value) > 1e-3
 
 
