@@ -98,7 +98,7 @@ CASES = {
         1,
         {"num_steps": 400, "samples_per_component": 90, "max_components": 72},
     ),
-    "arm-10": (arm, 10, {"num_steps": 290}),
+    "arm-10": (arm, 10, {"num_steps": 480, "samples_per_component": 60}),
     "arm-256": (arm, 256, {"num_steps": 110, "samples_per_component": 42}),
 }
 
