@@ -30,10 +30,11 @@ def image(rows: jax.Array, solved: jax.Array) -> Parts:
     """Bᵀy for B `(n or 1, E, M)` or, where it is diagonal, `(n or 1, E)`."""
     rows, solved = jax.lax.stop_gradient((rows, solved))
     if rows.ndim == 2:
-        return _product(rows, solved)
+        zeros = jnp.zeros(jnp.broadcast_shapes(rows.shape, solved.shape), rows.dtype)
+        return _add_product((zeros, zeros), rows, solved)
 
     def add_row(e, total):
-        return _add(total, *_product(_at(rows, e), _at(solved, e)[:, None]))
+        return _add_product(total, _at(rows, e), _at(solved, e)[:, None])
 
     zeros = jnp.zeros((len(solved), rows.shape[2]), rows.dtype)
     return jax.lax.fori_loop(0, rows.shape[1], add_row, (zeros, zeros))
@@ -64,13 +65,13 @@ def _exponents(logits: jax.Array, log_dets: jax.Array, square: Square) -> Parts:
     shift = _sum(jnp.broadcast_to(there, solved.shape), -here)
 
     def add_shift(e, total):
-        product, rounding = _product(_at(shift[0], e), -_at(solved, e))
-        return _add(total, product, rounding - _at(shift[1], e) * _at(solved, e))
+        large, small = _add_product(total, _at(shift[0], e), -_at(solved, e))
+        return large, small - _at(shift[1], e) * _at(solved, e)
 
     def add_square(m, total):
         number = _at(large, m)
-        product, rounding = _product(number, 0.5 * number)
-        return _add(total, product, rounding + number * _at(small, m))
+        value, rest = _add_product(total, number, 0.5 * number)
+        return value, rest + number * _at(small, m)
 
     total = _sum(logits, -jnp.broadcast_to(log_dets, logits.shape))
     total = jax.lax.fori_loop(0, solved.shape[1], add_shift, total)
@@ -82,10 +83,18 @@ def _at(table, i):
     return jax.lax.dynamic_index_in_dim(table, i, axis=1, keepdims=False)
 
 
-def _add(total, large, small):
-    """Add a number in two parts to a sum in two parts."""
-    value, rounding = _sum(total[0], large)
-    return value, total[1] + (rounding + small)
+def _add_product(total, a, b):
+    """Add a·b to a sum in two parts.
+
+    The products of halves are exact, so that nothing is lost where the compiler joins a product and
+    a sum into one instruction: that of whole numbers would then not be the one that was added.
+    """
+    high_a, low_a = _halves(a)
+    high_b, low_b = _halves(b)
+    for exact in (high_a * high_b, high_a * low_b, low_a * high_b):
+        value, rounding = _sum(total[0], exact)
+        total = value, total[1] + rounding
+    return total[0], total[1] + low_a * low_b
 
 
 def _sum(a, b):
@@ -93,16 +102,6 @@ def _sum(a, b):
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
-
-
-def _product(a, b):
-    """A product, and what rounding took from it."""
-    high_a, low_a = _halves(a)
-    high_b, low_b = _halves(b)
-    product = a * b
-    rounding = high_a * high_b - product
-    rounding += high_a * low_b + low_a * high_b
-    return product, rounding + low_a * low_b
 
 
 def _halves(a):
