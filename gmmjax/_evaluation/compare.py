@@ -104,8 +104,8 @@ def compare(
 
     Example:
       >>> import gmmjax, jax, jax.numpy as jnp
-      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
-      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
+      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0] * 3, [1.0] * 3]), jnp.ones(2))
+      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 3)), jnp.full(1, 2.0))
       >>> found = gmmjax.compare(jax.random.key(0), p, q)
       >>> bool(found.js_bounds.lower <= found.js.value <= found.js_bounds.upper)
       True
