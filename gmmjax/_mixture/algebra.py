@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture import linalg, triangular, values
 from gmmjax._mixture.build import check_mixtures, concatenate, log_weights
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
 
@@ -170,7 +170,10 @@ def affine(g: GMM, A, b=0.0) -> GMM:
     if not is_traced(b) and not np.isfinite(b).all():
         raise ValueError(f"b: expected finite numbers, got {b}")
     rank = _rank_of_image(A, g)
-    return _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype), rank)
+    image = _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype), rank)
+    if image.means.dtype == jnp.float32 and not is_traced(image):
+        values.warn_of_moved_image(A, b, g.means, image)
+    return image
 
 
 def _rank_of_image(A, g):

@@ -167,7 +167,7 @@ def _checked(g, x):
         raise ValueError(f"x: expected points of shape (…, {g.dim}), got {x.shape}")
     dtype = float_of(g.means, x)
     if dtype == jnp.float32 and not is_traced(g) and x.dtype == np.float64:
-        values.warn_of_moved_points(dtype, x, jax.device_get(g.scale))
+        values.warn_of_moved_points("x", dtype, x, jax.device_get(g.scale))
     return GMM(*(leaf.astype(dtype) for leaf in g)), jnp.asarray(x, dtype)
 
 

@@ -107,6 +107,17 @@ def round_to(dtype, means, factor, names=("means", "covariances")):
     return rounded
 
 
+def warn_of_rounding(dtype, logits, means, scale, names):
+    """Warn where leaves of a mixture in double precision lose what matters in a dtype."""
+    logits, means, scale = (np.asarray(leaf, np.float64) for leaf in (logits, means, scale))
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights = np.exp(logits - logits.max())
+    means, scale = (of_present(leaf, weights) for leaf in (means, scale))
+    scale = np.tril(scale) if scale.ndim > means.ndim else scale
+    if np.isfinite(means).all() and np.isfinite(scale).all() and is_regular(scale):
+        round_to(dtype, means, scale, names)
+
+
 def _check_range(dtype, factor, rounded, names):
     """Refuse means and deviations that the dtype cannot hold."""
     lost = [k for k, mean in enumerate(rounded[0]) if not np.isfinite(mean).all()]
@@ -137,14 +148,28 @@ def _warn_of_moved_means(dtype, means, factor, rounded, name):
         )
 
 
-def warn_of_moved_points(dtype, x, scale):
+def warn_of_moved_image(A, b, means, image):
+    """Warn where the means of A x + b, given and found in single precision, are not what they are.
+
+    Those of x are taken as they stand: it is the rounding of A, of b and of their image that moves.
+    """
+    means, A, b = (np.asarray(leaf, np.float64) for leaf in (means, A, b))
+    exact = (means @ A.T if A.ndim == 2 else means * A) + b
+    found, factor = (np.asarray(leaf, np.float64) for leaf in image[1:])
+    if np.isfinite(found).all() and np.isfinite(factor).all() and is_regular(factor):
+        _warn_of_moved_means(image.means.dtype, exact, factor, found, "means of A x + b")
+
+
+def warn_of_moved_points(name, dtype, x, scale):
     """Warn where rounding moves points `(…, D)` by much of some component's deviation."""
     deviations = np.linalg.norm(scale, axis=2) if scale.ndim == 3 else np.abs(scale)
     with np.errstate(over="ignore", invalid="ignore"):
         moved = np.abs(x.astype(dtype) - x).reshape(-1, x.shape[-1]).max(axis=0, initial=0.0)
     part = np.max(moved / deviations.reshape(len(scale), -1).min(axis=0))
     if part > MOVED:
-        warn(f"x: rounding to {dtype} moves a point by {part:.2g} standard deviations; {REMEDY}")
+        warn(
+            f"{name}: rounding to {dtype} moves a point by {part:.2g} standard deviations; {REMEDY}"
+        )
 
 
 def _warn_of_lost_variances(dtype, factor, rounded, name):

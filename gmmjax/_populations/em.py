@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
@@ -14,6 +15,7 @@ from gmmjax._validate import check_count, on_any_mesh
 
 # Of the variance of the rows: what a component has at least.
 LEAST_VARIANCE = 1e-6
+MOST_STEPS = 1 << 24  # of each of which a record is kept
 
 
 @on_any_mesh
@@ -55,7 +57,8 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
         gradient is asked for. The result moves with its rows and not with `init`: for its spread
         see `gmmjax.refits`, and for a loss of x that has a gradient use `gmmjax.log_prob`.
       ValueError: shapes disagree; `x` has a row that is not finite, a constant column, or fewer
-        rows than components; `weights` are negative, not finite or all 0.
+        rows than components; `weights` are negative, not finite or all 0; `tol` is negative or no
+        number; the density of `init` at the rows is beyond the range of the dtype.
 
     Reference:
       Dempster, Laird and Rubin (1977), "Maximum likelihood from incomplete data via the EM
@@ -75,11 +78,25 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
     dtype = jnp.result_type(x, init.means)
     weights = rows.check_row_weights(weights, len(x), dtype)
     num_steps = check_count("num_steps", num_steps)
-    if not is_traced(tol) and not tol >= 0:
-        raise ValueError(f"tol: expected a number of at least 0, got {tol}")
+    if num_steps > MOST_STEPS:
+        raise ValueError(f"num_steps: expected at most {MOST_STEPS}, got {num_steps}")
+    if not is_traced(tol):
+        _check_tolerance(tol)
     init = GMM(*(leaf.astype(dtype) for leaf in init))
     arguments = _refuse_gradients((x.astype(dtype), init, weights))
-    return _em(*arguments, jnp.asarray(tol, dtype), num_steps)
+    found = _em(*arguments, jnp.asarray(tol, dtype), num_steps)
+    if not is_traced(found) and not jnp.isfinite(found.start.value):
+        raise ValueError(
+            f"init: the mean of its log-density over the rows is {-found.start.value} in {dtype}; "
+            "start nearer to the rows, and about as wide as they are"
+        )
+    return found
+
+
+def _check_tolerance(tol):
+    given = np.asarray(tol)
+    if given.shape != () or given.dtype.kind not in "fiu" or not given >= 0:
+        raise ValueError(f"tol: expected a number of at least 0, got {tol!r}")
 
 
 @jax.custom_jvp

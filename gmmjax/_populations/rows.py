@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import density
-from gmmjax._mixture.gmm import GMM, as_real
+from gmmjax._mixture import density, linalg, values
+from gmmjax._mixture.gmm import GMM, as_real, float_of
 from gmmjax._populations.moments import Cloud
 
 # Rows in a block: its tables stay in cache, and memory does not grow with the number of rows.
@@ -37,9 +37,19 @@ def check_rows(name: str, x, g: GMM):
             f"{name}: has too few rows, {len(x)} for {g.num_components} components; "
             f"at least {least} are needed"
         )
+    with np.errstate(over="ignore"):  # what is infinite in single precision is refused below
+        rounded = jnp.asarray(x)
     if not is_traced(x):
-        _check_values(name, x)
-    return jnp.asarray(x)
+        _round_aloud(name, x, g)
+        _check_values(name, rounded)
+    return rounded
+
+
+def _round_aloud(name, x, g):
+    """Warn where rows in double precision lose what tells them apart in single precision."""
+    dtype = float_of(x, g.means)
+    if dtype == np.float32 and x.dtype == np.float64 and not is_traced(g):
+        values.warn_of_moved_points(name, dtype, x, jax.device_get(g.scale))
 
 
 def _check_values(name, x):
@@ -70,15 +80,18 @@ def check_row_weights(weights, count: int, dtype) -> jax.Array:
             f"weights: expected shape ({count},), one for each row of x, got {weights.shape}"
         )
     if not is_traced(weights):
-        values = np.asarray(weights)
-        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        given = np.asarray(weights, np.float64)
+        bad = np.flatnonzero(~(np.isfinite(given) & (given >= 0)))
         if len(bad):
             raise ValueError(
                 f"weights: expected finite numbers of at least 0, but row {bad[0]} has "
-                f"{values[bad[0]]}"
+                f"{given[bad[0]]}"
             )
-        if not values.any():
+        if not given.any():
             raise ValueError(f"weights: all {count} are 0")
+        # Of any size: what float32 does not hold, or whose sum is infinite.
+        given = given / given.max()
+        weights = given / given.mean()
     weights = jnp.asarray(weights, dtype)
     return jnp.where(jnp.all(weights >= 0), weights / jnp.mean(weights), jnp.nan)
 
@@ -87,10 +100,14 @@ def frame(x: jax.Array, g: GMM) -> Frame:
     """The frame of rows `(N, D)`, in which a mixture of the structure of `g` keeps it."""
     # Without their weights: many weightings of one data set then share its points.
     origin = jnp.mean(x, axis=0)
-    variance = jnp.mean((x - origin[None]) ** 2, axis=0)
+    apart = x - origin[None]
+    # In a unit in which no square is out of range.
+    largest = jnp.max(jnp.abs(apart), axis=0)
+    size = largest * jnp.sqrt(jnp.mean(linalg.safe_divide(apart, largest[None]) ** 2, axis=0))
     if g.scale.ndim < g.means.ndim:
-        variance = jnp.broadcast_to(jnp.mean(variance), variance.shape)
-    return Frame(origin, jnp.sqrt(variance))
+        largest = jnp.max(size)
+        size = jnp.full_like(size, largest * jnp.sqrt(jnp.mean((size / largest) ** 2)))
+    return Frame(origin, size)
 
 
 def into(f: Frame, g: GMM) -> GMM:

@@ -4,6 +4,7 @@ installed.
 
 import sys
 import types
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -222,3 +223,33 @@ def test_batches_are_refused():
     batch = dist.MixtureSameFamily(mixing, dist.Normal(jnp.zeros((4, 2)), 1.0))
     with pytest.raises(ValueError, match=r"is a batch of mixtures, of shape \(4,\)"):
         interop.as_gmm(batch)
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.filterwarnings("default")
+def test_tensors_in_double_precision_are_rounded_aloud(full):
+    """Of float64 there is more in PyTorch than in JAX as it comes."""
+    torch = partner("torch")
+    dist = torch.distributions
+
+    def model(loc, dtype):
+        loc = torch.tensor(loc, dtype=dtype)
+        if full:
+            normal = dist.MultivariateNormal(loc, torch.eye(1, dtype=dtype).expand(2, 1, 1))
+        else:
+            normal = dist.Independent(dist.Normal(loc, torch.ones(2, 1, dtype=dtype)), 1)
+        return dist.MixtureSameFamily(dist.Categorical(torch.ones(2, dtype=dtype)), normal)
+
+    far = [[1e6], [1e6 + 0.03]]
+    with jax.enable_x64(False):
+        words = "means: rounding to float32 moves that of component 1 by 0.03 standard deviations"
+        with pytest.warns(UserWarning, match=words) as heard:
+            found = interop.from_torch(model(far, torch.float64))
+        assert len(heard) == 1
+        assert {leaf.dtype for leaf in found} == {jnp.dtype("float32")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert interop.from_torch(model(far, torch.float64)).means[1, 0] == far[1][0]
+        with jax.enable_x64(False):
+            interop.from_torch(model(far, torch.float32))
+            interop.from_torch(model([[0.0], [0.03]], torch.float64))

@@ -91,6 +91,29 @@ def test_rounding_of_coordinates_is_said(single):
         gmmjax.log_prob(g, np.array(MAP[0]))
 
 
+@pytest.mark.parametrize(
+    ("matrix", "offset", "component"),
+    [(1.0, 1e6, 0), ([2.0], [1e6 + 1], 0), ([[0.5]], [1e6 + 0.485], 1)],
+)
+def test_an_offset_that_swallows_means_is_said(single, matrix, offset, component):
+    g = gmmjax.GMM(jnp.zeros(2), jnp.array([[0.03], [1.0]]), jnp.ones(2))
+    words = f"means of A x . b: rounding.*component {component} by 0.0.*enable_x64"
+    with pytest.warns(UserWarning, match=words) as heard:
+        gmmjax.affine(g, matrix, offset)
+    assert len(heard) == 1
+    gmmjax.affine(g, matrix, 1.0)
+    gmmjax.affine(g._replace(scale=jnp.zeros(2)), matrix, offset)  # nothing to measure it by
+    jax.jit(gmmjax.affine)(g, jnp.asarray(matrix), jnp.asarray(offset))
+
+
+def test_what_was_lost_before_is_not_said(single):
+    """Arrays of JAX in float32 are what they are: the docstring of `GMM` says so."""
+    g = gmmjax.GMM(jnp.zeros(1), jnp.array([[1e6 + 0.03]]), jnp.ones(1))
+    assert gmmjax.mean(g) == 1e6
+    with pytest.warns(UserWarning, match="g.means: rounding to float32 moves"):
+        gmmjax.mean(g._replace(means=np.array([[1e6 + 0.03]])))
+
+
 def test_with_float64_nothing_is_rounded():
     gmmjax.from_covariances([0.5, 0.5], *MAP)
 

@@ -244,3 +244,19 @@ def test_bad_values_under_jit_are_nan(x, init, bad):
     found = jax.jit(lambda x, w: gmmjax.em(x, init, weights=w))(rows, weights)
     assert np.isnan(found.loss.value)
     assert all(np.isnan(leaf).any() for leaf in found.gmm)
+
+
+def test_rows_that_lose_their_digits_are_said():
+    x = 1e6 + np.random.default_rng(0).normal(size=(64, 1))
+    with jax.enable_x64(False):
+        init = gmmjax.GMM(jnp.zeros(1), jnp.full((1, 1), 1e6), jnp.ones(1))
+        words = "x: rounding to float32 moves a point by 0.03.*common origin"
+        with pytest.warns(UserWarning, match=words) as heard:
+            gmmjax.em(x, init)
+        assert len(heard) == 1
+        gmmjax.em(x - 1e6, init._replace(means=jnp.zeros((1, 1))))
+        with (
+            pytest.warns(UserWarning, match="x: rounding to float32 moves a point"),
+            pytest.raises(ValueError, match=r"x: column 0 is 1000000.0 in all rows"),
+        ):
+            gmmjax.em(1e6 + 1e-3 * (x - 1e6), init._replace(scale=jnp.full(1, 1e-3)))
