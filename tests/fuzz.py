@@ -1,7 +1,8 @@
 """Damaged files, models and command lines: nothing but the errors that the documentation names.
 
-Run by hand, for minutes: `python tests/fuzz.py load 100000` (or `models`, `words`, and a seed).
-What it found is among the small files and words of `mixture/test_damaged.py`.
+Run by hand, for minutes: `python tests/fuzz.py load 100000` (or `models`, `words`, `rows`, and a
+seed). What it found is among the small files and words of `mixture/test_damaged.py`, and the rows
+of `populations/test_em.py`.
 """
 
 import collections
@@ -14,13 +15,17 @@ import time
 import traceback
 import warnings
 import zipfile
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
+import jax
 import numpy as np
 
 import gmmjax
 from gmmjax._cli import main as command_line
+from gmmjax._populations import em
 
 SECONDS, BYTES = 1.0, 1 << 30  # at most, for one input
 WORDS = (
@@ -56,7 +61,7 @@ def arrays(rng):
 def odd(rng, value):
     """Another dtype, another shape, or an entry that is no number of a mixture."""
     choice = rng.integers(4)
-    with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
+    with contextlib.suppress(ValueError, TypeError, RuntimeError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if choice == 0:
             return value.astype(DTYPES[rng.integers(len(DTYPES))])
@@ -151,21 +156,142 @@ def try_words(rng, folder):
     return words
 
 
-ATTEMPTS = {"load": try_load, "models": try_models, "words": try_words}
+class Table:
+    """What a data frame looks like: something that NumPy can make an array of."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+def masked(rng, x):
+    return np.ma.masked_array(x, rng.random(np.shape(x)) < rng.choice([0, 0.1, 0.9]))
+
+
+def ragged(rng, x):
+    rows = np.asarray(x).tolist()
+    return rows[:-1] + [[0.0]] if isinstance(rows, list) else rows
+
+
+def objects(rng, x):
+    values = np.array(x, dtype=object)
+    strange = [None, "a", True, 1j, 10**400, Fraction(1, 3), Decimal("nan"), np.float32(2), [1.0]]
+    if values.size:
+        values.ravel()[rng.integers(values.size)] = strange[rng.integers(len(strange))]
+    return values
+
+
+def huge(rng, x):
+    """Three million rows, which take no memory before somebody copies them."""
+    columns = [(), (2,), (3,)][rng.integers(3)]
+    return np.broadcast_to(np.int8(1), (3 * 10**6, *columns))
+
+
+def units(rng, x):
+    """Numbers at the ends of their range, or far from 0."""
+    factors, origins = [1e-320, 1e-160, 1e-45, 1e30, 1e160, 1e300], [0, 0, 1, 1e8, 1e300]
+    with np.errstate(all="ignore"):
+        return x * rng.choice(factors) + rng.choice(origins)
+
+
+NOTHING = [None, {}, "x.csv", b"x", 3, ..., set(), object(), [[]], iter([1])]
+CONTAINERS = [
+    lambda rng, x: odd(rng, np.asarray(x, "f8")),
+    lambda rng, x: odd(rng, odd(rng, np.asarray(x, "f8"))),
+    lambda rng, x: Table(odd(rng, np.asarray(x, "f8"))),
+    lambda rng, x: np.asarray(x).tolist(),
+    lambda rng, x: jax.numpy.asarray(np.asarray(x, "f4")),
+    lambda rng, x: np.asarray(x)[..., :0],
+    lambda rng, x: [None, {}, "x.csv", b"x", 3, ..., set(), object(), [[]], iter([1])][
+        rng.integers(10)
+    ],
+    lambda rng, x: x,
+    masked,
+    ragged,
+    objects,
+    units,
+]
+SHAPE = 12, 2  # rows of this shape are fitted; to compile for each other shape would take days
+
+
+def starts(rng):
+    """A start of two components in the plane, mostly a usable one."""
+    scale = [np.ones(2), np.ones((2, 2)), np.stack([np.eye(2)] * 2), np.ones(1)][rng.integers(4)]
+    leaves = [np.zeros(2), rng.normal(size=(2, 2)), scale]
+    if rng.random() < 0.1:
+        i = rng.integers(3)
+        leaves[i] = odd(rng, leaves[i])
+    with np.errstate(over="ignore"):
+        leaves = [leaf.astype("f4") if leaf.dtype == "f8" else leaf for leaf in leaves]
+    return gmmjax.GMM(*leaves)
+
+
+def fitted(x, init, weights, tol, num_steps):
+    """EM itself, where it is compiled for that shape."""
+    if x.shape != SHAPE or init.num_components != 2:
+        raise Checked
+    return FIT(x, init, weights, tol, num_steps)
+
+
+FIT = em._em
+
+
+class Checked(Exception):
+    """What was given passed all checks."""
+
+
+def try_rows(rng, folder):
+    """A table of rows, the weights of its rows, and how long to go on."""
+    x = rng.normal(size=SHAPE).astype(["f8", "f4"][rng.integers(2)])
+    x = CONTAINERS[rng.integers(len(CONTAINERS))](rng, x)
+    weights = None
+    if rng.random() < 0.5:
+        weights = rng.integers(0, 3, size=SHAPE[0]) * rng.choice([1.0, 1e-320, 1e307])
+        with np.errstate(over="ignore"):
+            weights = CONTAINERS[rng.integers(len(CONTAINERS))](rng, weights)
+    if rng.random() < 1e-3:
+        x = huge(rng, rng.normal(size=SHAPE))
+    options = {}
+    if rng.random() < 0.1:
+        options["tol"] = [0, np.inf, np.nan, -1, "a", None, [0.1], np.ones(2), 1j][rng.integers(9)]
+    if rng.random() < 0.1:
+        options["num_steps"] = [0, -1, 2.0, "3", None, True, np.int8(5), 10**20][rng.integers(8)]
+    with mock.patch.object(em, "_em", fitted):
+        try:
+            found = gmmjax.em(x, starts(rng), weights=weights, **{"num_steps": 5, **options})
+            values = jax.device_get((found.gmm, found.loss.value))
+            if any(np.isnan(leaf).any() for leaf in jax.tree.leaves(values)):
+                raise AssertionError(f"NaN from {x}, {weights}")
+        except Checked:
+            pass
+        except (ValueError, TypeError) as error:
+            names = ("x: ", "weights: ", "init: ", "init.", "tol: ", "num_steps: ")
+            if not str(error).startswith(names):
+                raise
+
+
+ATTEMPTS = {"load": try_load, "models": try_models, "words": try_words, "rows": try_rows}
 
 
 def fuzz(name, times, seed=0):
     """So many inputs; what was raised beside the documented errors, by the place that raised it."""
-    found, slowest = collections.Counter(), 0.0
+    found, slowest, compiling = collections.Counter(), 0.0, []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiling.append(seconds if "compile" in event else 0.0)
+    )
     with tempfile.TemporaryDirectory() as folder:
         for i in range(times):
             rng = np.random.default_rng([seed, i])
+            compiling.clear()
             began = time.perf_counter()
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
                     warnings.filterwarnings("ignore", category=UserWarning, message="covariances:")
                     warnings.filterwarnings("ignore", category=UserWarning, message="means:")
+                    warnings.filterwarnings("ignore", category=UserWarning, message="x: rounding")
                     ATTEMPTS[name](rng, Path(folder))
             except Exception as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
@@ -173,7 +299,7 @@ def fuzz(name, times, seed=0):
                 found[place] += 1
                 if found[place] == 1:
                     print(f"input {i}: {place}: {str(error)[:300]}")  # noqa: T201
-            took = time.perf_counter() - began
+            took = time.perf_counter() - began - sum(compiling)  # once for each shape
             slowest = max(slowest, took if i else 0.0)  # the first imports
             if took > SECONDS and i:
                 print(f"input {i}: {took:.1f} s")  # noqa: T201

@@ -163,8 +163,10 @@ def warn_of_moved_image(A, b, means, image):
 def warn_of_moved_points(name, dtype, x, scale):
     """Warn where rounding moves points `(…, D)` by much of some component's deviation."""
     deviations = np.linalg.norm(scale, axis=2) if scale.ndim == 3 else np.abs(scale)
+    x = np.asarray(x)
     with np.errstate(over="ignore", invalid="ignore"):
-        moved = np.abs(x.astype(dtype) - x).reshape(-1, x.shape[-1]).max(axis=0, initial=0.0)
+        moved = x.astype(dtype) - x
+    moved = np.abs(moved, out=moved).reshape(-1, x.shape[-1]).max(axis=0, initial=0.0)
     part = np.max(moved / deviations.reshape(len(scale), -1).min(axis=0))
     if part > MOVED:
         warn(

@@ -38,11 +38,12 @@ def from_torch(distribution) -> GMM:
       (3, 2)
     """
     with jax.enable_x64(True):  # tensors in double precision are read as such
-        leaves = [np.asarray(leaf) for leaf in read(distribution, "torch")]
-    dtype = float_of(*leaves)
+        logits, means, scale = (np.asarray(leaf) for leaf in read(distribution, "torch"))
+    dtype = float_of(logits, means, scale)
     if dtype == jnp.float32:
-        values.warn_of_rounding(dtype, *leaves, ("distribution: means", "distribution: scale"))
-    return GMM(*(jnp.asarray(leaf, dtype) for leaf in leaves))
+        names = "distribution: means", "distribution: scale"
+        values.warn_of_rounding(dtype, logits, means, scale, names)
+    return GMM(*(jnp.asarray(leaf, dtype) for leaf in (logits, means, scale)))
 
 
 def to_torch(g: GMM):

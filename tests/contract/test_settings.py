@@ -113,6 +113,17 @@ def test_nan_checks_find_nothing(function, pair, key):
 
 
 @some
+def test_infinity_checks_find_nothing(function, key):
+    """Where all components are present nothing is infinite by design."""
+    pair = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
+    with jax.debug_infs(True):
+        found = jax.jit(function.call)(key, *pair)
+        with pytest.raises(FloatingPointError):
+            jnp.exp(jnp.float64(1e3))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+@some
 def test_no_hidden_transfers(function, pair, key):
     """A compiled call moves nothing between host and device."""
     compiled = jax.jit(function.call)

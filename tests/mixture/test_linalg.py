@@ -91,3 +91,29 @@ def test_pairwise_kl_is_that_of_dense_gaussians(kind_p, kind_q):
     np.testing.assert_allclose(
         computed, components.pairwise_kl(densified(p), densified(q)), rtol=1e-10
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dense_forms_are_those_of_numpy(kind):
+    g = random_mixture(1, 3, 4, kind=kind)
+    factors = np.asarray(g.scale)
+    if factors.ndim < 3:
+        deviations = np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), 4))
+        factors = np.stack([np.diag(row) for row in deviations])
+    np.testing.assert_array_equal(linalg.dense_factors(g.scale, g.means), factors)
+    covariances = np.broadcast_to(factors @ np.swapaxes(factors, 1, 2), (3, 4, 4))
+    np.testing.assert_allclose(linalg.dense_covariances(g.scale, g.means), covariances)
+
+
+def test_one_component_far_from_0_is_told_from_many_near():
+    """Their product would cancel five digits of its squared distance in single precision."""
+    rng = np.random.default_rng(0)
+    shift = rng.normal(size=(64, 32))  # as many numbers as are worth a product
+    shift[5] += 40.0
+    assert shift.size >= linalg.LARGE
+    assert (shift**2).sum(axis=0).max() < linalg.NEAR * 32 < (shift**2).sum(axis=1).max()
+    x = (shift[5] + rng.normal(size=32))[:, None]
+    narrow = [jnp.asarray(a, jnp.float32) for a in (np.ones((1, 1)), shift, x)]
+    found = linalg.squared_norms(narrow[:1], *narrow[1:])
+    wide = [np.asarray(a, float) for a in narrow]
+    np.testing.assert_allclose(found, ((wide[2].T - wide[1]) ** 2).sum(axis=1)[:, None], rtol=1e-6)

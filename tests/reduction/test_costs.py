@@ -7,6 +7,8 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
+from gmmjax._mixture.gmm import index
+from gmmjax._reduction import merge, parts
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
 FIRST, SECOND = 2, 7  # the components that are merged
@@ -86,3 +88,36 @@ def test_an_affine_map_scales_all_costs_alike(table, planar):
     off = ~np.eye(10, dtype=bool)
     ratio = table(moved)[off] / table(planar)[off]
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+
+
+def merged_by_hand(cost, g, num_merges):
+    """Labels of merging the cheapest of all pairs, which are looked at anew each time."""
+    c, count = parts.from_gmm(g), g.num_components
+    labels, left = np.arange(count), list(range(count))
+    rows = jax.vmap(lambda c, i: jax.tree.leaves(cost(parts.to_gmm(c), i)), (None, 0))
+    tables = jax.jit(lambda c: rows(c, jnp.arange(count)))
+    join = jax.jit(lambda c, i, j: index(merge.merged(c, i), j))
+    for _ in range(num_merges):
+        costs = np.stack([np.round(table, 12) for table in tables(c)], axis=-1)
+        pairs = [(*costs[i, j], i, j) for i in left for j in left if i < j]
+        *_, i, j = min(pairs)
+        c = jax.tree.map(lambda leaf, new, i=i: leaf.at[i].set(new), c, join(c, i, j))
+        labels[labels == j] = i
+        left.remove(j)
+    return np.searchsorted(left, labels)
+
+
+@pytest.mark.parametrize("cost", [gmmjax.runnalls, gmmjax.west], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("alike", [True, False])
+def test_greedy_merges_are_those_of_all_pairs(cost, alike, planar):
+    """Where weights are alike, West's order is decided by the distances."""
+    g = planar._replace(logits=jnp.zeros(10)) if alike else planar
+    found = jax.jit(merge.greedy, static_argnums=(1, 2))(g, 6, cost)
+    np.testing.assert_array_equal(found, merged_by_hand(cost, g, 6))
+
+
+def test_two_absent_components_merge_into_their_midpoint():
+    c = parts.Parts(jnp.zeros(2), jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.stack([jnp.eye(2)] * 2))
+    both = index(merge.merged(c, 0), 1)
+    np.testing.assert_allclose(both.means, [1.0, 0.0])
+    np.testing.assert_allclose(both.covariances, np.diag([2.0, 1.0]))

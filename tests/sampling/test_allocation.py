@@ -102,16 +102,16 @@ def test_next_power_of_two():
     assert found == [1, 2, 4, 4, 8, 1024, 1024]
 
 
-@pytest.mark.parametrize("shape", [(3, 2, 2), (1, 2, 2), (3, 2), (1, 2), (3,), (1,)])
+@pytest.mark.parametrize("shape", [(3, 2, 2), (1, 2, 2), (3, 2), (2, 2), (1, 2), (3,), (1,)])
 @pytest.mark.parametrize("group", [1, 4])
 def test_points_are_placed(shape, group):
     """μ_k + L_k z of each point, by a plain loop."""
-    rng = np.random.default_rng(0)
-    means, scale = rng.normal(size=(3, 2)), rng.normal(size=shape)
+    rng, count = np.random.default_rng(0), 2 if shape[0] == 2 else 3
+    means, scale = rng.normal(size=(count, 2)), rng.normal(size=shape)
     scale = np.tril(scale) if scale.ndim == 3 else scale
-    owners = np.array([0, 2, 1, 2])
+    owners = np.array([0, count - 1, 1, count - 1])
     z = rng.normal(size=(2, 4, group))
-    found = allocation.place(jnp.eye(3)[:, owners], jnp.asarray(means), jnp.asarray(scale), z)
+    found = allocation.place(jnp.eye(count)[:, owners], jnp.asarray(means), jnp.asarray(scale), z)
     for i, k in enumerate(owners):
         part = scale[k if len(scale) > 1 else 0]
         moved = part @ z[:, i] if part.ndim == 2 else np.reshape(part, (-1, 1)) * z[:, i]

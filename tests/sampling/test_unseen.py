@@ -3,11 +3,13 @@
 Their constants were tuned by coverage; these tests say at which number each of them turns.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gmmjax
+from gmmjax._mixture import density, tiles
 from gmmjax._mixture.components import Relation
 from gmmjax._sampling import spikes, unseen
 
@@ -63,15 +65,44 @@ def test_a_mode_that_catches_a_64th_is_not_narrow():
     np.testing.assert_allclose((1 + 1 / (4 * widest**2)) ** -0.5, 1 / 64, rtol=1e-6)
 
 
-def test_a_spike_is_no_lower_than_its_mass_allows():
+@pytest.mark.parametrize("lowest", [2.0, 0.5, -1.0])
+def test_a_spike_is_no_lower_than_its_mass_allows(lowest):
     """By Jensen −r is at most log(m/a): a spike that is upward in −log q counts for no more."""
     width = 1e-3
     log_hit = -0.5 * np.log(1 + 1 / (4 * width**2))
     residual = jnp.full((1, 1), -100.0)
     found = spikes.narrow_modes(
-        jnp.zeros(1), jnp.full(1, 10.0), spike(1, width, log_mass=log_hit + 2.0), residual
+        jnp.zeros(1), jnp.full(1, 10.0), spike(1, width, log_mass=log_hit + lowest), residual
     )
-    np.testing.assert_allclose(found, np.exp(log_hit) * 2.0**2 / 10, rtol=1e-9)
+    np.testing.assert_allclose(found, np.exp(log_hit) * max(lowest, 0.0) ** 2 / 10, rtol=1e-9)
+
+
+def test_the_modes_of_which_least_is_known_are_looked_at():
+    """Of two hidden and one broad, as three components of other weights see them."""
+    widths = np.array([[1e-3], [2.0], [3e-3]])
+    shift = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 3, 1)))
+    variances = jnp.asarray(np.broadcast_to(widths[None] ** -2.0, (3, 3, 1)))
+    modes = spikes.Spikes(
+        jnp.arange(3.0)[:, None], jnp.ones(3, bool), jnp.arange(3.0), Relation(shift, variances)
+    )
+    g = gmmjax.GMM(jnp.arange(3.0), jnp.zeros((3, 1)), jnp.ones(3))
+    assert spikes.most_hidden(g, jnp.ones(3), modes, 3) is modes
+    found = spikes.most_hidden(g, jnp.ones(3), modes, 2)
+    np.testing.assert_array_equal(np.sort(found.log_masses), [0.0, 2.0])
+    for leaf, whole in zip(found.relation, modes.relation, strict=True):
+        chosen = np.asarray(found.log_masses).astype(int)
+        np.testing.assert_array_equal(leaf, whole[:, chosen])
+    np.testing.assert_array_equal(found.means[:, 0], found.log_masses)
+
+
+def test_the_narrowest_components_are_those_of_least_volume():
+    """Where one is absent, which is narrower still."""
+    scale = jnp.array([[3.0, 0.1], [1.0, 1.0], [0.2, 0.5], [1e-9, 1e-9]])
+    logits = jnp.array([0.0, 0.0, 0.0, -jnp.inf])
+    g = gmmjax.GMM(logits, jnp.arange(8.0).reshape(4, 2), scale)
+    found, masses = spikes.narrowest(g, jnp.arange(4.0), 2)
+    np.testing.assert_array_equal(masses, [2.0, 0.0])
+    np.testing.assert_array_equal(found.scale, scale[jnp.array([2, 0])])
 
 
 def pair_apart(distance):
@@ -104,7 +135,7 @@ def test_a_replicate_that_carries_four_shares_is_the_mark_of_a_tail():
 
 def test_a_third_of_the_replicates_may_carry_a_bounded_sum():
     def missed(count, largest=1.0):
-        return unseen.missed_point((jnp.arange(33) < count).astype(float), largest, 100)
+        return unseen.missed_point(3.0 * (jnp.arange(33) < count), largest, 100)
 
     np.testing.assert_allclose(missed(10), 1e-4)
     assert missed(11) == 0
@@ -117,3 +148,44 @@ def test_a_point_between_is_added_where_four_are_missing():
 
     np.testing.assert_allclose(between(3.99), 0.007**2)
     assert between(4.01) == 0
+
+
+def test_rounding_is_that_of_the_log_densities():
+    """Half a unit of the mean of |log N|, which is ½ D below the peak."""
+    g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 3)), jnp.full(1, 2.0))
+    peak = 3 * np.log(2 * np.sqrt(2 * np.pi))
+    expected = (0.5 * np.finfo(float).eps * (1.5 + peak)) ** 2
+    small = g._replace(scale=jnp.ones(1))
+    for both in ((g,), (g, small), (small, g)):
+        found = unseen.rounding([density.prepare(one) for one in both])
+        np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal"])
+@pytest.mark.parametrize("many", [False, True])
+def test_one_narrow_direction_is_found(kind, many, monkeypatch):
+    """By a little more than the edge of χ² along one axis of four, and wide along the others."""
+    if many:
+        monkeypatch.setattr(unseen, "LARGEST_PROOF", 0)
+        monkeypatch.setattr(tiles, "tile_size", lambda: 72)  # of three components one is apart
+    edge = np.sqrt(2 / (4 - 8 / 9))
+    wide = jnp.asarray(np.random.default_rng(0).uniform(1, 2, size=(3, 4)))
+    p = gmmjax.GMM(jnp.zeros(3), jnp.zeros((3, 4)), wide)
+    turn = jnp.linalg.qr(jnp.asarray(np.random.default_rng(1).normal(size=(4, 4))))[0]
+
+    def turned(g):
+        return gmmjax.affine(g._replace(scale=jax.vmap(jnp.diag)(g.scale)), turn)
+
+    @jax.jit
+    def is_infinite(narrowest):
+        q = p._replace(scale=wide * jnp.array([3.0, 3.0, 1.0, 3.0]).at[2].set(narrowest)[None])
+        both = [p, q]
+        if kind == "full":
+            both = [
+                gmmjax.affine(g._replace(scale=jax.vmap(jnp.diag)(g.scale)), turn) for g in both
+            ]
+        return jnp.isinf(unseen.heavy_tails(*map(density.prepare, both), jnp.array(2.0)))
+
+    # The slowest fall of p along the axis is that of its widest component there, as of q.
+    assert is_infinite(edge - 1e-3)
+    assert not is_infinite(edge + 1e-3)
