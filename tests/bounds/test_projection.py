@@ -9,6 +9,7 @@ import pytest
 from cases import KINDS, cast, random_mixture
 
 import gmmjax
+from gmmjax._bounds import projection
 from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 
 DIVERGENCES = {
@@ -87,3 +88,16 @@ def test_bounds_say_something_where_they_said_nothing():
     p, q = mixture(), mixture()
     assert 1.35 < gmmjax.kl_bounds(p, q).lower < 2.349
     assert 0.136 < gmmjax.js_bounds(p, q).lower < 0.283
+
+
+def test_what_the_sum_may_be_off_by_is_taken_off():
+    """Half of its points would differ by so much, and rounding by some units."""
+    terms = np.random.default_rng(0).uniform(size=len(projection.GRID))
+    fine = projection.STEP * terms.sum()
+    off = abs(fine - 2 * projection.STEP * terms[::2].sum())
+    assert off > 1e-2
+    logs = jnp.stack([terms, terms])
+    found = projection._Densities(logs, logs, logs, logs, logs)
+    value, _ = projection._total(lambda log_p, log_q: (log_p, log_p, log_q), found)
+    rounding = 64 * np.finfo(float).eps * (1 + fine)
+    np.testing.assert_allclose(fine - off - value, rounding, rtol=0.3)

@@ -158,6 +158,47 @@ def test_single_precision_stays_single(x, init, found):
     np.testing.assert_allclose(single.gmm.means, found.gmm.means, rtol=0.01)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_squares_of_rows_may_be_out_of_range(x, init, found, unit):
+    """In float32, whose largest square is that of 1e19: both of these gave NaN."""
+    single = jax.tree.map(lambda leaf: (unit * leaf).astype(jnp.float32), (x, init))
+    moved = gmmjax.em(single[0], single[1]._replace(logits=init.logits.astype(jnp.float32)))
+    np.testing.assert_allclose(moved.gmm.means / np.float32(unit), found.gmm.means, rtol=0.01)
+
+
+@pytest.mark.parametrize("unit", [1e-320, 1e307])
+def test_weights_of_rows_have_no_unit(x, init, unit):
+    counts = np.random.default_rng(0).integers(0, 9, size=len(x))
+    expected, moved = (gmmjax.em(x, init, weights=w, num_steps=2) for w in (counts, unit * counts))
+    np.testing.assert_allclose(moved.loss.value, expected.loss.value, rtol=1e-3)
+
+
+def test_a_start_that_sees_no_row_is_refused(x, init):
+    far = gmmjax.affine(init, 1.0, 1e160)
+    with pytest.raises(ValueError, match="init: the mean of its log-density.*-inf.*nearer"):
+        gmmjax.em(x, far)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tol": 1j}, "tol: expected a number of at least 0, got 1j"),
+        ({"tol": np.ones(2)}, "tol: expected a number"),
+        ({"tol": "a"}, "tol: expected a number of at least 0, got 'a'"),
+        ({"num_steps": 10**20}, "num_steps: expected at most"),
+    ],
+)
+def test_bad_ends(x, init, given, words):
+    with pytest.raises(ValueError, match=words):
+        gmmjax.em(x, init, **given)
+
+
+@pytest.mark.parametrize("bad", [np.ones(3, complex), np.zeros(3, "V8")])
+def test_a_start_that_is_no_numbers_is_refused(x, init, bad):
+    with pytest.raises(TypeError, match="init: expected (float32|arrays of numbers)"):
+        gmmjax.em(x, init._replace(logits=bad))
+
+
 class DataFrame:
     """What a data frame looks like: something with values."""
 
@@ -216,6 +257,8 @@ class Sparse:
         (lambda x: x * [1.0, 0.0], "x: column 1 is 0.0 in all rows"),
         (lambda _: Sparse(), "x: is a sparse matrix.*toarray"),
         (lambda x: x.astype(str), "x: expected real numbers"),
+        (lambda x: np.ma.masked_array(x, x > 2), "x: has masked entries; leave their rows out"),
+        (lambda x: [[10**400, 1], *x[1:].tolist()], "x: has a number that is too large"),
     ],
 )
 def test_bad_rows(x, init, change, message):
