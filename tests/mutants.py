@@ -63,7 +63,7 @@ PLACES = {
     "projection": ("_bounds/projection.py", ["bounds/test_projection.py"]),
     "variational": ("_bounds/variational.py", ["bounds/test_bounds.py"]),
     "barycenter": ("_transport/barycenter.py", ["transport/test_barycenter.py"]),
-    "bures": ("_transport/bures.py", ["transport/test_wasserstein.py"]),
+    "bures": ("_transport/bures.py", ["transport/test_barycenter.py"]),
     "coupling": ("_transport/coupling.py", ["transport/test_wasserstein.py"]),
     "interpolate": ("_transport/interpolate.py", ["transport/test_interpolate.py"]),
     "match": ("_transport/match.py", ["transport/test_match.py"]),

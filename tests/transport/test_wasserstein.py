@@ -10,6 +10,7 @@ from cases import KINDS, cast, densified, random_mixture
 from scipy import optimize, sparse, special
 
 import gmmjax
+from gmmjax._transport.coupling import coupling
 from gmmjax._transport.transport import transport
 from gmmjax._transport.wasserstein import pairwise_w2_squared
 
@@ -81,6 +82,28 @@ def test_transport_is_the_optimum_of_a_linear_programme(kind):
     coupling, _, _ = solved(kind, np.float64)
     optimum = linear_programme(cost, supply, demand)
     np.testing.assert_allclose(np.sum(coupling * cost), optimum, rtol=1e-9)
+
+
+def in_two_parts():
+    """Masses that balance to the bit in each half, between which nothing moves."""
+    cost = np.kron(1 - np.eye(2), np.full((2, 2), 100.0)) + np.arange(4.0)[:, None] * np.arange(4)
+    return cost, np.array([2, 2, 1, 3]) / 8, np.array([1, 3, 2, 2]) / 8
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_coupling_moves_with_its_masses(parts):
+    """Against a step so small that the same places are used."""
+    cost, supply, demand = problem("plain", 4, 4) if parts == 1 else in_two_parts()
+    moves = np.array([1.0, -1.0, 1.0, -1.0]), np.array([-1.0, 1.0, 1.0, -1.0])
+    tangents = np.zeros_like(cost), *moves
+    _, found = jax.jit(lambda *t: jax.jvp(coupling, (cost, supply, demand), t))(*tangents)
+    there, back = (
+        solve(cost, *(m + h * d for m, d in zip((supply, demand), moves, strict=True))).coupling
+        for h in (2**-12, -(2**-12))
+    )
+    assert (np.asarray(there > 0) == np.asarray(back > 0)).all()
+    np.testing.assert_allclose(found, (there - back) * 2**11, atol=1e-9)
+    np.testing.assert_allclose(found.sum(axis=1), moves[0], atol=1e-12)
 
 
 @kinds
