@@ -52,7 +52,7 @@ def maps_held():
 class OneFileOneWorker(LoadFileScheduling):
     """The tests of a file stay on one worker, and share its programs.
 
-    Notebooks share none, and fill what is left. Since pytest 9.2 the group marks of xdist are no
+    Notebooks share few, and fill what is left. Since pytest 9.2 the group marks of xdist are no
     longer heard, which would have said the same.
     """
 

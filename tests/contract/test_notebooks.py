@@ -2,7 +2,9 @@
 pictures, and small.
 """
 
+import contextlib
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -23,15 +25,45 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def execute(notebook):
-    """A copy of it, run in a fresh kernel of this environment; any error in a cell raises."""
+@contextlib.contextmanager
+def kernel(**environment):
+    """A fresh one of this environment."""
+    client = nbclient.NotebookClient(
+        nbformat.v4.new_notebook(),
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(NOTEBOOKS[0].parent)}},
+    )
+    with client.setup_kernel(env=os.environ | environment):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """For many notebooks: to import takes as long as to run, and small programs are the same."""
+    with kernel() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def optimising():
+    """For one that computes for longer than it compiles."""
+    flags = os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1")
+    with kernel(XLA_FLAGS=flags) as client:
+        yield client
+
+
+def execute(client, notebook):
+    """A copy of it, run where nothing is defined; any error in a cell raises."""
     fresh = copy.deepcopy(notebook)
     for cell in code_cells(fresh):
         cell.outputs, cell.execution_count = [], None
-    where = {"metadata": {"path": str(NOTEBOOKS[0].parent)}}
-    return nbclient.NotebookClient(
-        fresh, timeout=120, kernel_name="python3", resources=where
-    ).execute()
+    forget = nbformat.v4.new_code_cell("%reset -f")
+    client.nb = nbformat.v4.new_notebook(cells=[forget, *fresh.cells])
+    client.reset_execution_trackers()
+    for index, cell in enumerate(client.nb.cells):
+        client.execute_cell(cell, index)
+    return fresh
 
 
 def complaints(notebook, size):
@@ -75,16 +107,22 @@ def test_complaints_can_be_had():
 
 @every
 @pytest.mark.timeout(240)
-def test_runs(path):
+def test_runs(path, request):
+    computes = path.stem == "07_variational_inference"
+    client = request.getfixturevalue("optimising" if computes else "shared")
     notebook = read(path)
     printed = lambda cells: [any(o.get("name") == "stdout" for o in cell.outputs) for cell in cells]
-    assert printed(code_cells(execute(notebook))) == printed(code_cells(notebook))
+    assert printed(code_cells(execute(client, notebook))) == printed(code_cells(notebook))
 
 
 @pytest.mark.timeout(120)
-def test_errors_are_fatal():
-    with pytest.raises(nbclient.exceptions.CellExecutionError, match="ZeroDivisionError"):
-        execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]))
+def test_errors_are_fatal(shared):
+    """Names of an earlier notebook are not known to the next."""
+    for source, error in (("1 / 0", "ZeroDivisionError"), ("known", "NameError")):
+        cells = [nbformat.v4.new_code_cell("known = 1"), nbformat.v4.new_code_cell(source)]
+        with pytest.raises(nbclient.exceptions.CellExecutionError, match=error):
+            execute(shared, nbformat.v4.new_notebook(cells=cells[-1:]))
+        execute(shared, nbformat.v4.new_notebook(cells=cells[:1]))
 
 
 def test_all_of_them_are_here():
