@@ -200,7 +200,10 @@ def read_arrays(path, names=None) -> dict:
     """The arrays of an .npz file, those of `names` or all, never unpickled."""
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError(f"one array of shape {archive.shape}, as np.save writes it")
+            with archive:
                 wanted = [name for name in names or archive if name in archive]
                 _refuse_to_unfold(archive.zip, wanted, os.path.getsize(path))
                 return {name: archive[name] for name in wanted}

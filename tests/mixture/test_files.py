@@ -219,3 +219,9 @@ def test_bad_files(tmp_path):
         with pytest.raises(ValueError, match="not an .npz file") as error:
             gmmjax.load(path)
         assert str(error.value).startswith(f"{path}: ")
+
+
+def test_one_array_is_not_a_mixture(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"not an \.npz file.*one array of shape \(3, 2\)"):
+        gmmjax.load(tmp_path / "rows.npy")
