@@ -3,11 +3,20 @@
 import jax
 import jax.numpy as jnp
 
-MAX_DIM = 2  # of numerical integration
+from gmmjax._mixture.gmm import GMM
+
+# Of all mixtures together, by dimension: integrals of more of them take longer than half a second.
+MOST_COMPONENTS = {1: 1024, 2: 32}
 
 # Far above what panels and strips leave, 1e-12 and ten units in the last place.
 RELATIVE_ERROR = {"float64": 1e-9, "float32": 1e-5}
 ROUNDING = 64  # units in the last place of 1
+
+
+def is_quick(*mixtures: GMM) -> bool:
+    """Whether numerical integration takes milliseconds."""
+    count = sum(g.num_components for g in mixtures)
+    return count <= MOST_COMPONENTS.get(mixtures[0].dim, 0)
 
 
 def bracket(value: jax.Array, at_most: float = jnp.inf) -> tuple[jax.Array, jax.Array]:

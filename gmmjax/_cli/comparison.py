@@ -5,6 +5,7 @@ compiles a program on one core.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from gmmjax._bounds.bounds import js_bounds, kl_bounds
+from gmmjax._bounds.bounds import Bounds, js_bounds, kl_bounds
+from gmmjax._bounds.bracket import bracket, is_quick
 from gmmjax._cli import closed_forms
 from gmmjax._cli.programs import compiled
 from gmmjax._cli.store import Store
@@ -27,10 +29,12 @@ from gmmjax._sampling.estimate import Estimate
 from gmmjax._transport.wasserstein import mw2_squared
 
 NUM_SAMPLES = 16_384
-# Of both mixtures together, by dimension: quadrature of more of them takes longer than a second.
-MOST_COMPONENTS = {1: 256, 2: 16}
 # Points times components times dimensions: so few take a tenth of a second however compiled.
 LITTLE = 1 << 22
+
+
+# How to get some numbers each, by their names.
+Tasks = dict[tuple[str, ...], Callable[[], tuple]]
 
 
 class Effort(NamedTuple):
@@ -41,8 +45,7 @@ class Effort(NamedTuple):
 
     def is_exact(self, p: GMM, q: GMM) -> bool:
         """Whether quadrature takes the place of estimates."""
-        few = p.num_components + q.num_components <= MOST_COMPONENTS.get(p.dim, 0)
-        return few and self.num_samples is None and self.rtol is None
+        return self.num_samples is None and self.rtol is None and is_quick(p, q)
 
     def told(self, p: GMM, q: GMM) -> dict:
         """How the numbers were found, for programs."""
@@ -84,7 +87,7 @@ def running(store: Store | None, key, p: GMM, q: GMM, effort: Effort) -> Iterato
     """A function that waits for a number of a `Comparison`, all of which are on their way."""
     alike = stack([p, q])
     pair = _Pair(store, index(alike, 0), index(alike, 1))
-    tasks = _tasks(pair, _divergences(pair, key, effort, effort.is_exact(p, q)))
+    tasks = _by_quadrature(pair) if effort.is_exact(p, q) else _by_points(pair, key, effort)
     pool = ThreadPoolExecutor(2)
     try:
         futures = {names: pool.submit(task) for names, task in tasks.items()}
@@ -103,26 +106,20 @@ def together(wait: Callable) -> Comparison:
     return Comparison(**{name: wait(name) for name in Comparison._fields})
 
 
-def _tasks(pair, divergences) -> dict[tuple[str, ...], Callable[[], tuple]]:
-    """How to get some numbers each, by their names; those that take longest come first."""
-    kl, js = divergences
+def _by_points(pair, key, effort) -> Tasks:
+    """KL and JS by estimates, and what needs none; those that take longest come first."""
+    kl, js = _estimates(pair, key, effort)
     return {
         ("kl_pq", "kl_qp"): kl,
         ("kl_pq_bounds", "kl_qp_bounds"): functools.partial(pair.both_ways, kl_bounds),
         ("js",): js,
         ("js_bounds",): functools.partial(pair.one_way, js_bounds),
-        ("mw2_squared",): functools.partial(pair.one_way, mw2_squared),
-        ("ise", "cauchy_schwarz"): functools.partial(_l2, pair),
+        **_without_noise(pair),
     }
 
 
-def _divergences(pair, key, effort, is_exact):
+def _estimates(pair, key, effort):
     """How to get KL both ways, and how to get JS."""
-    if is_exact:
-        return (
-            functools.partial(_exact, pair.both_ways, kl_quadrature),
-            functools.partial(_exact, pair.one_way, js_quadrature),
-        )
     if effort.rtol is not None:
         wanted = estimates(key, pair.p, pair.q, None, effort.rtol)
         return lambda: (wanted["kl_pq"](), wanted["kl_qp"]()), lambda: (wanted["js"](),)
@@ -135,9 +132,35 @@ def _divergences(pair, key, effort, is_exact):
     )
 
 
-def _exact(ways, function):
-    """Values of a function without noise, as estimates."""
-    return tuple(Estimate(value, jnp.zeros(())) for value in ways(function))
+def _by_quadrature(pair) -> Tasks:
+    """KL and JS without noise, and bounds of the same numbers."""
+
+    def kl():
+        forward, backward = pair.both_ways(_kl_and_bounds)
+        return *forward, *backward
+
+    return {
+        ("kl_pq", "kl_pq_bounds", "kl_qp", "kl_qp_bounds"): kl,
+        ("js", "js_bounds"): lambda: pair.one_way(_js_and_bounds)[0],
+        **_without_noise(pair),
+    }
+
+
+def _kl_and_bounds(p, q):
+    value = kl_quadrature(p, q)
+    return Estimate(value, jnp.zeros_like(value)), Bounds(*bracket(value))
+
+
+def _js_and_bounds(p, q):
+    value = js_quadrature(p, q)
+    return Estimate(value, jnp.zeros_like(value)), Bounds(*bracket(value, at_most=math.log(2)))
+
+
+def _without_noise(pair) -> Tasks:
+    return {
+        ("mw2_squared",): functools.partial(pair.one_way, mw2_squared),
+        ("ise", "cauchy_schwarz"): functools.partial(_l2, pair),
+    }
 
 
 def _l2(pair):
