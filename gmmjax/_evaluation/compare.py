@@ -166,7 +166,10 @@ def bracket_header() -> str:
 def bracket(label: str, estimate: Estimate, bounds: Bounds, digits: int | None = None) -> str:
     """An estimate between its bounds, with as many digits as it has unless told otherwise."""
     row = _row(label, estimate, _digits(float(estimate.stderr)) if digits is None else digits)
-    return f"{row}{_rounded(bounds.lower):>14}{_rounded(bounds.upper):>14}"
+    lower, upper = map(_rounded, bounds)
+    if lower == upper:  # of a number that is known: as many digits as tell them apart
+        lower, upper = (f"{float(bound):.10g}" for bound in bounds)
+    return f"{row}{lower:>14}{upper:>14}"
 
 
 def _digits(stderr):
