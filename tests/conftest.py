@@ -6,12 +6,19 @@ compilation.compile_cheaply()
 
 import jax
 import pytest
+from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Nobody reads where an operation of a test comes from.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 compilation.leave_garbage()
+
+# Examples compile, which takes as long as it takes; the suite asks the same ones each time.
+patient = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("suite", patient, max_examples=20, derandomize=True)
+settings.register_profile("thorough", patient, max_examples=500)
+settings.load_profile("suite")
 
 
 def pytest_xdist_make_scheduler(config, log):
