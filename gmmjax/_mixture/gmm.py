@@ -11,6 +11,8 @@ import numpy as np
 from gmmjax._jax import is_traced
 from gmmjax._mixture import values
 
+MOST_SEEN = 1 << 18  # numbers in the scales of a mixture, of which NumPy takes a millisecond
+
 
 class GMM(NamedTuple):
     r"""A Gaussian mixture, :math:`p(x) = \sum_k w_k\, \mathcal N(x; \mu_k, L_k L_k^\top)`.
@@ -80,12 +82,29 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     check_shapes(names, *map(jnp.shape, g))
     if dtype == jnp.float32 and not is_traced(g) and not all(isinstance(x, jax.Array) for x in g):
         values.warn_of_rounding(dtype, *g, names[1:])
-    logits, means, scale = _in_dtype(g, dtype)
+    g = _in_dtype(g, dtype)
+    if _is_at_hand(g) and values.is_usable(*jax.device_get(g)):
+        return g._replace(scale=_lower(g.scale))
+    logits, means, scale = g
     means, scale, verdict = _canonical(logits, means, scale)
     checked = GMM(logits, means, scale)
     if not is_traced(verdict):
-        _refuse_values(names, g, checked, np.asarray(verdict), singular)
+        values.refuse(names, g, checked, np.asarray(verdict), singular)
     return checked
+
+
+def _is_at_hand(g):
+    """Whether NumPy can look at all numbers before a program that does could be compiled."""
+    if is_traced(g) or g.scale.size > MOST_SEEN:
+        return False
+    return all(leaf.is_fully_addressable for leaf in g)
+
+
+def _lower(scale):
+    """Concrete scales without what stands above the diagonal of factors."""
+    if scale.ndim < 3 or not np.triu(jax.device_get(scale), 1).any():
+        return scale
+    return jax.device_put(np.tril(jax.device_get(scale)), scale.sharding)
 
 
 def float_of(*arrays) -> np.dtype:
@@ -127,25 +146,6 @@ def of_present(logits: jax.Array, leaf: jax.Array) -> jax.Array:
     heaviest = jax.lax.dynamic_index_in_dim(jax.lax.stop_gradient(leaf), jnp.argmax(logits))
     absent = (logits == -jnp.inf).reshape(-1, *[1] * (leaf.ndim - 1))
     return jnp.where(absent, heaviest, leaf)
-
-
-def _refuse_values(names, given, checked, verdict, singular):
-    """Raise for concrete values that no function could use, and show them."""
-    bad_logits, bad_means, bad_scale, has_zero = verdict
-    if bad_logits:
-        raise ValueError(
-            f"{names[0]}: expected numbers, or −inf for absent components but not for all, "
-            f"got {given.logits}"
-        )
-    if bad_means or bad_scale:
-        i = 1 if bad_means else 2
-        k = np.argwhere(~np.isfinite(jax.device_get(checked[i])))[0][0]
-        seen = np.asarray(given[i])[k]
-        raise ValueError(f"{names[i]}: expected finite values, got {seen} for component {k}")
-    if has_zero and not singular:
-        raise ValueError(
-            f"{names[2]}: a standard deviation is 0, and there is no density, got {given.scale}"
-        )
 
 
 def as_real(name, value):

@@ -47,6 +47,32 @@ def of_present(values, weights):
     return np.where(absent, values[np.argmax(weights)], values)
 
 
+def is_usable(logits, means, scale):
+    """Whether all components are there, and finite, and no deviation is 0."""
+    if not all(np.isfinite(leaf).all() for leaf in (logits, means, scale)):
+        return False
+    return bool(np.all(np.diagonal(scale, axis1=1, axis2=2) if scale.ndim == 3 else scale))
+
+
+def refuse(names, given, checked, verdict, singular):
+    """Raise for concrete values that no function could use, and show them."""
+    bad_logits, bad_means, bad_scale, has_zero = verdict
+    if bad_logits:
+        raise ValueError(
+            f"{names[0]}: expected numbers, or −inf for absent components but not for all, "
+            f"got {given.logits}"
+        )
+    if bad_means or bad_scale:
+        i = 1 if bad_means else 2
+        k = np.argwhere(~np.isfinite(np.asarray(checked[i])))[0][0]
+        seen = np.asarray(given[i])[k]
+        raise ValueError(f"{names[i]}: expected finite values, got {seen} for component {k}")
+    if has_zero and not singular:
+        raise ValueError(
+            f"{names[2]}: a standard deviation is 0, and there is no density, got {given.scale}"
+        )
+
+
 def check_finite(**arrays):
     """Refuse what is infinite or not a number; the keywords are the arguments' names."""
     for name, value in arrays.items():

@@ -10,6 +10,7 @@ from cases import cast, random_mixture
 
 import gmmjax
 from gmmjax._mixture import values
+from gmmjax._mixture.gmm import _canonical, as_float
 
 
 @pytest.fixture
@@ -293,3 +294,15 @@ def test_rounding_that_harms_nobody_is_silent():
 def test_single_precision_is_what_it_was(single):
     g = cast(random_mixture(0, 3, 2), jnp.float32)
     assert {leaf.dtype for leaf in gmmjax.pad(g, 4)} == {jnp.dtype("float32")}
+
+
+def test_numpy_looks_at_what_is_plain_and_a_program_at_the_rest():
+    """For every shape a program would take a tenth of a second to compile."""
+    plain = gmmjax.GMM(jnp.zeros(7), jnp.zeros((7, 3)), jnp.ones((7, 3, 3)))
+    before = _canonical._cache_size()
+    checked = as_float("g", plain)
+    assert _canonical._cache_size() == before
+    np.testing.assert_array_equal(checked.scale, np.tril(plain.scale))
+    absent = plain._replace(logits=plain.logits.at[0].set(-jnp.inf))
+    assert np.isfinite(as_float("g", absent).logits[1:]).all()
+    assert _canonical._cache_size() == before + 1
