@@ -25,8 +25,8 @@ from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import load, save
 from gmmjax._progress import bar
+from gmmjax._reduction.partitions import merged
 from gmmjax._reduction.reduce import reduce_mixture
-from gmmjax._reduction.starts import greedy_start
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._transport.wasserstein import mw2_squared
 
@@ -176,7 +176,7 @@ def reduce(arguments):
 def _reduced(arguments, p, count, output):
     """A reduction, of which the best so far is on disk at any time."""
     key = jax.random.key(arguments.seed)
-    save(output, greedy_start(key, p, count))
+    save(output, merged(p, count))
     alone = len(arguments.components) == 1
     options = {"num_restarts": arguments.restarts, "progress": alone and _has_bars()}
     result = reduce_mixture(key, p, count, **options)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
-from gmmjax._reduction import clusters, em, parts
+from gmmjax._reduction import cloud, clusters, parts
 from gmmjax._reduction.parts import Parts
 
 # Of a fresh component, in units of n^(−2/D) where p has variance 1. It is free: a quarter and four
@@ -33,12 +33,12 @@ def replace(rng, p: Parts, g: GMM) -> GMM:
     return _with_fresh(g, index(parts.to_numpy(g), rest), _draw(rng, p, 1))
 
 
-def relocate(rng, cloud: em.Cloud, g: GMM) -> GMM:
+def relocate(rng, block: cloud.Block, g: GMM) -> GMM:
     """Merge two components that differ little, and put a fresh one where p is missed."""
-    chance = np.fmax(em.excess(g, cloud), 1e-12)
+    chance = np.fmax(cloud.excess(g, block), 1e-12)
     place = rng.choice(len(chance), p=chance / chance.sum())
     fewer = clusters.merge_cheaply(rng, parts.to_numpy(g))
-    return _with_fresh(g, fewer, np.asarray(cloud.x[0])[:, place][None])
+    return _with_fresh(g, fewer, block.x[:, place][None])
 
 
 def _with_fresh(like, c, mean):

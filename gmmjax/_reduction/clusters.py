@@ -26,28 +26,30 @@ def improve(c: Parts, labels, num_clusters: int) -> np.ndarray:
 
 
 class _State(NamedTuple):
-    """A partition that is changed in place."""
+    """A partition that is changed in place, and what its clusters would be with or without one."""
 
     rows: np.ndarray  # (K, M) moments of each component
     labels: np.ndarray  # (K,)
     sums: np.ndarray  # (n, M) moments of each cluster
     bounds: np.ndarray  # (n,)
+    joined: np.ndarray  # (K, n) bounds of clusters with one more component
+    left: np.ndarray  # (K,) bounds of the cluster of each component without it
     dim: int
 
 
 def _state(c, labels, num_clusters):
     rows, labels, dim = moment_rows(c), np.array(labels), c.means.shape[1]
     sums = sum_rows(rows, labels, num_clusters)
-    return _State(rows, labels, sums, bound(sums, dim), dim)
+    nothing = np.zeros((len(rows), num_clusters))
+    state = _State(rows, labels, sums, nothing[0].copy(), nothing, nothing[:, 0].copy(), dim)
+    _settle(state, np.ones(num_clusters, bool))
+    return state
 
 
 def _changes_by_moves(s: _State):
     """Changes `(K, n)` of the bound where a component moves; 0 where it stays."""
-    alone = _alone(s)[:, None]
-    rest = np.where(alone, 0.0, s.sums[s.labels] - s.rows)
-    left = bound(rest, s.dim) - s.bounds[s.labels]
-    joined = bound(s.sums[None] + s.rows[:, None], s.dim) - s.bounds
-    changes = joined + left[:, None]
+    left = s.left - s.bounds[s.labels]
+    changes = s.joined - s.bounds + left[:, None]
     changes[np.arange(len(changes)), s.labels] = 0.0
     return changes
 
@@ -106,8 +108,15 @@ def _helpful(changes):
 
 
 def _settle(s: _State, touched):
-    """Bring bounds up to date. A cluster takes part in one change a round: others do not add up."""
+    """Bring bounds up to date; whether any cluster was touched.
+
+    A cluster takes part in one change a round: others do not add up.
+    """
     s.bounds[touched] = bound(s.sums[touched], s.dim)
+    s.joined[:, touched] = bound(s.sums[touched] + s.rows[:, None], s.dim)
+    members = touched[s.labels]
+    rest = np.where(_alone(s)[members, None], 0.0, s.sums[s.labels[members]] - s.rows[members])
+    s.left[members] = bound(rest, s.dim)
     return touched.any()
 
 
@@ -116,13 +125,14 @@ def perturbed(rng, c: Parts, labels, num_clusters: int) -> np.ndarray:
 
     It leads out of a local minimum of the bound in few moves.
     """
-    state = _state(c, labels, num_clusters)
-    kept, gone = _cheap_pair(rng, state.sums, state.dim)
+    rows, dim = moment_rows(c), c.means.shape[1]
+    sums = sum_rows(rows, labels, num_clusters)
+    kept, gone = _cheap_pair(rng, sums, dim)
     labels = np.where(labels == gone, kept, labels)
-    state = _state(c, labels, num_clusters)
-    alone = _alone(state)
-    rest = np.where(alone[:, None], 0.0, state.sums[labels] - state.rows)
-    gain = state.bounds[labels] - bound(rest, state.dim) - bound(state.rows, state.dim)
+    sums[kept] += sums[gone]
+    alone = np.bincount(labels, minlength=num_clusters)[labels] == 1
+    rest = np.where(alone[:, None], 0.0, sums[labels] - rows)
+    gain = bound(sums, dim)[labels] - bound(rest, dim) - bound(rows, dim)
     chance = np.where(alone, 0.0, np.maximum(gain, 1e-12))
     labels[rng.choice(len(labels), p=chance / chance.sum())] = gone
     return labels
@@ -213,7 +223,21 @@ def from_moments(sums: np.ndarray, dim: int) -> Parts:
 
 def bound(sums: np.ndarray, dim: int) -> np.ndarray:
     """½ W log|P| of rows of moments: their part of Runnalls' bound, but for a constant."""
-    c = from_moments(sums, dim)
-    sign, log_det = np.linalg.slogdet(c.covariances)
-    regular = (c.weights > 0) & (sign > 0)
-    return 0.5 * c.weights * np.where(regular, log_det, 0.0)
+    weights, first = sums[..., 0], sums[..., 1 : 1 + dim]
+    present = weights > 0
+    safe = np.where(present, weights, 1.0)
+    scatter = sums[..., 1 + dim :].reshape(*first.shape, dim)
+    scatter = scatter - first[..., :, None] * (first / safe[..., None])[..., None, :]
+    log_det = _log_det(np.where(present[..., None, None], scatter, np.eye(dim)))
+    regular = present & (log_det > -np.inf)
+    return np.where(regular, 0.5 * weights * (log_det - dim * np.log(safe)), 0.0)
+
+
+def _log_det(matrices):
+    """Log-determinants of positive definite matrices, −inf of others."""
+    try:
+        factors = np.linalg.cholesky(matrices)  # in half of the time
+    except np.linalg.LinAlgError:
+        sign, log_det = np.linalg.slogdet(matrices)
+        return np.where(sign > 0, log_det, -np.inf)
+    return 2 * np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(axis=-1)

@@ -29,7 +29,10 @@ def is_searched(p: GMM, count: int) -> bool:
 
 
 def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM, list[GMM]]:
-    """The greedy reduction, and what to search from: partitions of `p`, or what the user wants."""
+    """The greedy reduction, and what to search from: partitions of `p`, or what the user wants.
+
+    Given a mixture of JAX arrays; those that are found are of NumPy's.
+    """
     count = min(count, p.num_components)
     c = parts.to_numpy(p)
     labels = _greedy_labels(p, c, count, cost)
@@ -47,6 +50,15 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
     else:
         found = [parts.to_numpy(init(k, p, count)) for k in jax.random.split(key, num_restarts)]
     return merged, [parts.to_structure(p, start) for start in found]
+
+
+def merged(p: GMM, count: int) -> GMM:
+    """What greedy merging by Runnalls' cost leaves, of NumPy arrays in the structure of `p`."""
+    frame = parts.frame(p)
+    white = parts.drop_absent(parts.into(frame, p))
+    c, count = parts.to_numpy(white), min(count, white.num_components)
+    labels = _greedy_labels(white, c, count, costs.runnalls)
+    return parts.out_of(frame, parts.to_structure(white, clusters.merge(c, labels, count)))
 
 
 def numpy_rng(key) -> np.random.Generator:

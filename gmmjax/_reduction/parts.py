@@ -1,4 +1,7 @@
-"""Weights, means and covariances: what merging is done in, and the ways from a mixture and back."""
+"""Weights, means and covariances: what merging is done in, and the ways from a mixture and back.
+
+And coordinates in which a mixture has mean 0 and covariance 1, so that nothing depends on units.
+"""
 
 from typing import Any, NamedTuple
 
@@ -42,15 +45,22 @@ def to_numpy(g: GMM) -> Parts:
 
 
 def to_structure(like: GMM, c: Parts) -> GMM:
-    """A mixture of concrete parts in the structure and dtype of another, but untied.
+    """A mixture of concrete parts in the structure of another, but untied; of NumPy arrays.
 
     Of all mixtures in that structure it is the nearest in forward KL, component by component.
     """
     with np.errstate(divide="ignore"):
         logits = np.log(c.weights)
-    dtype = like.means.dtype
-    scale = factors(like, c.covariances)
-    return GMM(jnp.asarray(logits, dtype), jnp.asarray(c.means, dtype), jnp.asarray(scale, dtype))
+    return _numpy(logits, c.means, factors(like, c.covariances))
+
+
+def to_jax(g: GMM, dtype, num_components: int = 1) -> GMM:
+    """A mixture of JAX arrays, with absent components for want of others."""
+    missing = max(num_components - g.num_components, 0)
+    logits = np.pad(g.logits, (0, missing), constant_values=-np.inf)
+    # Copies of the first are as good as any.
+    means, scale = (np.concatenate([leaf, *[leaf[:1]] * missing]) for leaf in (g.means, g.scale))
+    return GMM(*(jnp.asarray(leaf, dtype) for leaf in (logits, means, scale)))
 
 
 def factors(like: GMM, covariances: np.ndarray) -> np.ndarray:
@@ -86,6 +96,34 @@ def drop_absent(g: GMM) -> GMM:
     return GMM(g.logits[present], g.means[present], scale)
 
 
+class Frame(NamedTuple):
+    """x = origin + L z, where L has the structure of a scale."""
+
+    origin: np.ndarray  # (D,)
+    factor: np.ndarray  # (D, D), (D,) or ()
+
+
+def frame(g: GMM) -> Frame:
+    """The frame of a concrete mixture: its mean, and a factor of its covariance."""
+    whole = pool(to_numpy(g))
+    return Frame(whole.means[0], factors(g, whole.covariances)[0])
+
+
+def into(f: Frame, g: GMM) -> GMM:
+    """A mixture in the coordinates of a frame of its own structure, or of a smaller one."""
+    factor = _as_matrix(f)
+    apart = np.asarray(g.means, np.float64) - f.origin
+    means = np.linalg.solve(factor, apart.T).T
+    return _numpy(g.logits, means, _mapped(np.linalg.inv(factor), g))
+
+
+def out_of(f: Frame, g: GMM) -> GMM:
+    """The way back."""
+    factor = _as_matrix(f)
+    means = f.origin + np.asarray(g.means, np.float64) @ factor.T
+    return _numpy(g.logits, means, _mapped(factor, g))
+
+
 def _squares(scale, means):
     """Covariance matrices of a scale, `(K or 1, D, D)`."""
     if scale.ndim > means.ndim:
@@ -93,3 +131,23 @@ def _squares(scale, means):
         return lower @ lower.mT
     variances = (scale**2).reshape(len(scale), -1, 1)
     return variances * np.eye(means.shape[1])
+
+
+def _mapped(matrix, g):
+    """The scale of `g` after a lower-triangular, diagonal or scalar map, in its own structure."""
+    scale = np.asarray(g.scale, np.float64)
+    if scale.ndim == 3:
+        return matrix @ np.tril(scale)
+    if scale.ndim == 2:
+        return scale * np.diagonal(matrix)
+    return scale * matrix[0, 0]
+
+
+def _as_matrix(f):
+    if f.factor.ndim == 2:
+        return f.factor
+    return np.diag(np.broadcast_to(f.factor, f.origin.shape))
+
+
+def _numpy(*leaves):
+    return GMM._make(np.asarray(leaf, np.float64) for leaf in leaves)

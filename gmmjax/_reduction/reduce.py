@@ -3,19 +3,22 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable
-from typing import overload
+from typing import NamedTuple, overload
 
 import jax
 import numpy as np
 
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult
-from gmmjax._jax import is_traced
+from gmmjax._jax import is_traced, jit_quickly
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
-from gmmjax._reduction import costs, descent, partitions, parts, search, standardise
+from gmmjax._reduction import costs, descent, partitions, parts, search
+from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, keyed
 
+# Numbers of p, beyond which a program that is compiled quickly takes a second to run.
+MAX_QUICK = 2048
 MAX_KEPT = 2  # starts that are compared as they are: sharp and shared clusters
 
 
@@ -104,16 +107,16 @@ def reduce_mixture(
     several = isinstance(num_components, Iterable)
     counts = list(num_components) if several else [num_components]
     counts = [check_count("num_components", count) for count in counts]
-    frame = standardise.frame(p)
+    frame = parts.frame(p)
     if isinstance(init, GMM):
-        init = standardise.into(frame, as_float("init", init))
-    white = parts.drop_absent(standardise.into(frame, p))
+        init = parts.into(frame, as_float("init", init))
+    white = parts.drop_absent(parts.into(frame, p))
+    task = _Task(white, p.means.dtype, divergence, max(counts, default=1))
 
     def reduce(count, rounds):
-        result = _reduce(
-            key, white, count, divergence, cost, init, rounds, num_steps, preserve_moments
-        )
-        return result._replace(gmm=standardise.out_of(frame, result.gmm))
+        result = _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments)
+        gmm = parts.to_jax(parts.out_of(frame, result.gmm), task.dtype)
+        return result._replace(gmm=gmm)
 
     if several:
         return _each(lambda count: reduce(count, range(num_restarts)), counts, progress)
@@ -158,22 +161,47 @@ def _checked_target(p):
     return p
 
 
-def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_moments):
-    """The reduction of a mixture without absent components, in coordinates where its covariance is
-    1.
-    """
+class _Task(NamedTuple):
+    """What is asked of all reductions to several numbers of components."""
+
+    p: GMM  # of NumPy arrays, without absent components, in coordinates where its covariance is 1
+    dtype: jax.typing.DTypeLike
+    divergence: Callable
+    capacity: int  # the largest number of components
+
+    def target(self) -> GMM:
+        """The mixture as divergences take it."""
+        return parts.to_jax(self.p, self.dtype)
+
+    def loss(self, key, q: GMM) -> Estimate:
+        """The divergence of a mixture from p."""
+        if self.divergence is not kl_divergence or self.p.means.size > MAX_QUICK:
+            return descent.evaluate(
+                self.divergence, key, self.target(), parts.to_jax(q, self.dtype)
+            )
+        # One program for all numbers of components.
+        return _quick_kl(key, self.target(), parts.to_jax(q, self.dtype, self.capacity))
+
+
+@jit_quickly
+def _quick_kl(key, p, q):
+    return kl_divergence(key, p, q)
+
+
+def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
+    """The reduction in coordinates where the covariance of p is 1."""
+    p = task.p
     key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
-    greedy, starts = partitions.starts(key_starts, p, count, cost, init, len(rounds))
+    greedy, starts = partitions.starts(key_starts, task.target(), count, cost, init, len(rounds))
     fits = []
     if partitions.is_searched(p, greedy.num_components):
-        found, cloud = search.search(key_search, p, starts, rounds)
-        fits += descent.descend(key_descent, p, found, cloud, divergence, num_steps)
+        fits += _found(key_search, key_descent, task, starts, rounds, num_steps)
     if partitions.is_large(p):
         fits += [descent.kept(q, num_steps) for q in starts[:MAX_KEPT]]
     candidates = [greedy, *(result.gmm for result in fits)]
     if preserve_moments:
         candidates = [_with_moments_of(p, q) for q in candidates]
-    losses = [descent.evaluate(divergence, key_choice, p, q) for q in candidates]
+    losses = [task.loss(key_choice, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
     # The record of a descent is kept where greedy merging turns out to be the best, too.
@@ -183,6 +211,22 @@ def _reduce(key, p, count, divergence, cost, init, rounds, num_steps, preserve_m
     )
 
 
+def _found(key_search, key_descent, task, starts, rounds, num_steps):
+    """Where descents from what a search finds end."""
+    found, blocks = search.search(key_search, task.p, starts, rounds)
+    if task.divergence is kl_divergence:
+        # On the line and in the plane that is so far off that the best may not be the first, and
+        # steps are cheap.
+        found = found if task.p.dim <= 2 else found[:1]
+        return [descent.on_points(q, blocks, num_steps) for q in found]
+    return [
+        descent.in_any(
+            key_descent, task.target(), parts.to_jax(q, task.dtype), task.divergence, num_steps
+        )
+        for q in found
+    ]
+
+
 def _with_moments_of(p, q):
     """The affine image of `q` that has the mean and the covariance of `p`."""
-    return standardise.out_of(standardise.frame(p), standardise.into(standardise.frame(q), q))
+    return parts.out_of(parts.frame(p), parts.into(parts.frame(q), q))

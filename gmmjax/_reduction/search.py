@@ -3,15 +3,15 @@
 Mixtures are concrete, without absent components, and in coordinates where p has covariance 1.
 """
 
+import functools
 import warnings
 from collections.abc import Iterable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
-from gmmjax._reduction import changes, em, parts
+from gmmjax._reduction import changes, cloud, em, parts
 from gmmjax._reduction.partitions import numpy_rng
 from gmmjax._reduction.parts import Parts
 
@@ -35,47 +35,45 @@ MIN_GAIN = 1e-3
 FINAL_ITERATIONS = 10
 
 
-def search(key, p: GMM, starts: list[GMM], rounds: Iterable[int]) -> tuple[list[GMM], em.Cloud]:
+def search(
+    key, p: GMM, starts: list[GMM], rounds: Iterable[int]
+) -> tuple[list[GMM], list[cloud.Block]]:
     """Run EM from all starts, perturb the best few for some rounds, and return them best first.
 
-    The points used, a cloud of p, are returned, too.
+    The points used are returned, too.
     """
     # A component far narrower than any of p has collapsed onto a few points.
-    floor = jnp.asarray(1e-3 * _smallest_variance(p), p.means.dtype)
-    cloud = em.cloud(key, p, NUM_BLOCKS, NUM_POINTS)
-    runs = _screen(starts, cloud, floor)
-    runs = _screen(_best(runs, max(NUM_CANDIDATES, len(starts) // 2)), cloud, floor)
+    floor = 1e-3 * _smallest_variance(p)
+    blocks = cloud.draw(key, p, NUM_BLOCKS, NUM_POINTS)
+    screen = functools.partial(_screen, blocks[:SCREEN_BLOCKS], floor)
+    several = starts * -(-NUM_CANDIDATES // len(starts))  # changes of one and the same differ
+    runs = screen(several)
+    runs = screen(_best(runs, max(NUM_CANDIDATES, len(several) // 2)))
     candidates = index(runs, _order(runs)[:NUM_CANDIDATES])
     if starts[0].num_components > 1:
         rng = numpy_rng(key)
-        candidates = _perturb(rng, parts.to_numpy(p), cloud, floor, candidates, rounds)
+        candidates = _perturb(rng, parts.to_numpy(p), blocks[0], screen, candidates, rounds)
     # The first start is a partition, which no points have misled: in many dimensions it may be the
     # best on all points, if not on few.
-    last = _batch([*_unstacked(candidates)[:-1], starts[0]])
-    final = em.run_em(last, cloud, floor, FINAL_ITERATIONS, NUM_BLOCKS)
-    return _best(_to_numpy(final), NUM_CANDIDATES), cloud
+    last = _batch([*_unstacked(candidates)[: NUM_CANDIDATES - 1], starts[0]])
+    final = em.run_em(last, blocks, floor, FINAL_ITERATIONS)
+    return _best(final, NUM_CANDIDATES), blocks
 
 
-def _screen(starts, cloud, floor):
-    """Runs from a list of starts: a batch with NumPy leaves, in which no operation compiles."""
-    # A few at a time, repeated where there are fewer, so that all rounds share one compilation.
+def _screen(blocks, floor, starts, bars=np.inf):
+    """Runs from a list of starts, which are a batch, while they may come below their bars."""
     num_steps = SCREEN_ITERATIONS_1D if starts[0].dim == 1 else SCREEN_ITERATIONS
-    runs = []
-    for first in range(0, len(starts), NUM_CANDIDATES):
-        some = starts[first : first + NUM_CANDIDATES]
-        batch = (some * NUM_CANDIDATES)[:NUM_CANDIDATES]
-        runs.append(em.run_em(_batch(batch), cloud, floor, num_steps, SCREEN_BLOCKS))
-    return _concatenate(*runs)
+    return em.run_em(_batch(starts), blocks, floor, num_steps, bars)
 
 
-def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
+def _perturb(rng, p: Parts, block, screen, candidates, rounds):
     """Change the candidates until it brings nothing for some rounds."""
     idle = 0
     max_idle = MAX_IDLE_ROUNDS_1D if p.means.shape[1] == 1 else MAX_IDLE_ROUNDS
     try:
         for _ in rounds:
             before = np.min(_losses(candidates))
-            candidates = _changed(rng, p, cloud, floor, candidates)
+            candidates = _changed(rng, p, block, screen, candidates)
             gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
             if idle == max_idle:
@@ -87,14 +85,15 @@ def _perturb(rng, p: Parts, cloud, floor, candidates, rounds):
     return candidates
 
 
-def _changed(rng, p: Parts, cloud, floor, candidates):
+def _changed(rng, p: Parts, block, screen, candidates):
     """Try two changes of each candidate and keep the best of the three: they stay distinct."""
     found = _unstacked(candidates)
     replaced = [changes.replace(rng, p, g) for g in found]
-    relocated = [changes.relocate(rng, cloud, g) for g in found]
-    runs = _concatenate(candidates, _screen(replaced + relocated, cloud, floor))
-    best = np.argmin(_losses(runs).reshape(3, NUM_CANDIDATES), axis=0)
-    return index(runs, NUM_CANDIDATES * best + np.arange(NUM_CANDIDATES))
+    relocated = [changes.relocate(rng, block, g) for g in found]
+    bars = np.tile(_losses(candidates), 2)
+    runs = _concatenate(candidates, screen(replaced + relocated, bars=bars))
+    best = np.argmin(_losses(runs).reshape(3, len(found)), axis=0)
+    return index(runs, len(found) * best + np.arange(len(found)))
 
 
 def _losses(runs):
@@ -110,28 +109,19 @@ def _best(runs, count):
 
 
 def _batch(several):
-    return jax.tree.map(_stack, *several)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
 def _unstacked(candidates):
-    return [index(candidates.gmm, i) for i in range(NUM_CANDIDATES)]
+    return [index(candidates.gmm, i) for i in range(len(candidates.loss))]
 
 
 def _concatenate(*runs):
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *runs)
 
 
-def _stack(*leaves):
-    return np.stack([np.asarray(leaf) for leaf in leaves])
-
-
-def _to_numpy(tree):
-    return jax.tree.map(np.asarray, tree)
-
-
 def _smallest_variance(p):
     """Of any component along any direction."""
-    scale = np.asarray(p.scale, np.float64)
-    if scale.ndim == 3:
-        return np.min(np.linalg.svd(np.tril(scale), compute_uv=False)) ** 2
-    return np.min(scale**2)
+    if p.scale.ndim == 3:
+        return np.min(np.linalg.svd(np.tril(p.scale), compute_uv=False)) ** 2
+    return np.min(p.scale**2)

@@ -9,7 +9,6 @@ holds compilation (marked with *).
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from measure import setting
@@ -17,7 +16,7 @@ from pairs import random_mixture, study
 
 import gmmjax
 from gmmjax._mixture.gmm import index
-from gmmjax._reduction import em, standardise
+from gmmjax._reduction import cloud, em, parts
 
 DRAWS = 50_000  # for EM, with 5 starts
 LONG = 20  # restarts
@@ -50,20 +49,17 @@ def by_em(seed, p, count):
 
 def by_long_restarts(seed, p, count):
     """The best of many starts of each kind, all iterated to the end on other and more points."""
-    frame = standardise.frame(p)
-    white = standardise.into(frame, p)
+    frame = parts.frame(p)
+    white = parts.into(frame, p)
     keys = jax.random.split(jax.random.key(1000 + seed), LONG)
     starts = [gmmjax.kmeans_start(key, white, count) for key in keys[::2]]
     starts += [gmmjax.random_start(key, white, count) for key in keys[1::2]]
-    cloud = em.cloud(keys[0], white, 16, 2048)
-    batches = [gmmjax.stack(starts[i : i + 4]) for i in range(0, LONG, 4)]
-    floor = jnp.asarray(1e-6, p.means.dtype)
+    blocks = cloud.draw(keys[0], white, 16, 2048)
+    batch = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
     for _ in range(2):
-        runs = [em.run_em(batch, cloud, floor, 200, 16) for batch in batches]
-        batches = [run.gmm for run in runs]
-    losses = np.concatenate([run.loss for run in runs])
-    best = int(np.nanargmin(losses))
-    return standardise.out_of(frame, index(batches[best // 4], best % 4))
+        runs = em.run_em(batch, blocks, 1e-6, 200)
+        batch = runs.gmm
+    return parts.out_of(frame, index(batch, int(np.nanargmin(runs.loss))))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

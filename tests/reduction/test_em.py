@@ -1,4 +1,4 @@
-"""The iteration of forward KL: its moments, and what an iteration does to the loss."""
+"""Points of p, the iteration of forward KL on them, and the descent after it."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,12 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._mixture.gmm import index
+from gmmjax._mixture.gmm import GMM
 from gmmjax._populations import moments
-from gmmjax._reduction import em, standardise
+from gmmjax._reduction import cloud, descent, em, parts
 
 WIDTH = 1e-3  # of components that lie about 1 from 0
+each_kind = pytest.mark.parametrize("kind", ["full", "diagonal", "spherical"])
 
 
 def narrow(dtype):
@@ -46,15 +47,26 @@ def test_moments_about_0_would_lose_them_in_single_precision():
     assert np.abs(about[:, 0, 0] / (50 * WIDTH**2) - 1).max() > 0.02
 
 
+def white(kind="full"):
+    p = random_mixture(3, 10, 2, kind=kind)
+    return parts.into(parts.frame(p), p)
+
+
 @pytest.fixture(scope="module")
-def runs():
+def blocks():
+    return cloud.draw(jax.random.key(0), white(), 2, 256)
+
+
+def start(kind="full"):
+    """Three of the components, which do not fit."""
+    return GMM(*(leaf[:3] for leaf in white(kind)))
+
+
+@pytest.fixture(scope="module")
+def runs(blocks):
     """Runs of 1, 4 and 16 iterations from one start, on the points of one cloud."""
-    p = random_mixture(3, 10, 2)
-    p = standardise.into(standardise.frame(p), p)
-    cloud = em.cloud(jax.random.key(0), p, 2, 256)
-    starts = gmmjax.stack([gmmjax.random_start(jax.random.key(1), p, 3)])
-    floor = jnp.asarray(1e-6)
-    return [em.run_em(starts, cloud, floor, num_steps, 2) for num_steps in (1, 4, 16)]
+    starts = jax.tree.map(lambda leaf: leaf[None], start())
+    return [em.run_em(starts, blocks, 1e-6, num_steps) for num_steps in (1, 4, 16)]
 
 
 def test_iterations_lower_the_loss(runs):
@@ -66,5 +78,70 @@ def test_iterations_lower_the_loss(runs):
 def test_an_iteration_gives_the_mixture_the_mean_of_the_points(runs):
     """Which is 0 here, up to the error of the points."""
     for run in runs:
-        mean = gmmjax.mean(index(run.gmm, 0))
-        np.testing.assert_allclose(mean, 0, atol=0.02)
+        c = parts.to_numpy(GMM(*(leaf[0] for leaf in run.gmm)))
+        np.testing.assert_allclose(parts.pool(c).means[0], 0, atol=0.02)
+
+
+def test_points_have_the_density_of_p_and_its_moments(blocks):
+    p = white()
+    for block in blocks:
+        np.testing.assert_allclose(block.log_prob, gmmjax.log_prob(p, block.x.T), rtol=1e-9)
+        np.testing.assert_allclose(block.x @ block.weight, 0, atol=0.02)
+        np.testing.assert_allclose((block.x * block.weight) @ block.x.T, np.eye(2), atol=0.1)
+
+
+@each_kind
+def test_mixtures_side_by_side_are_iterated_as_each_alone(kind):
+    blocks = cloud.draw(jax.random.key(0), white(kind), 1, 256)
+    one = start(kind)
+    other = one._replace(means=one.means[::-1] + 0.1)
+    both = em.run_em(GMM(*map(np.stack, zip(one, other, strict=True))), blocks, 1e-6, 5)
+    for i, g in enumerate((one, other)):
+        alone = em.run_em(GMM(*(leaf[None] for leaf in g)), blocks, 1e-6, 5)
+        np.testing.assert_allclose(both.loss[i], alone.loss[0], rtol=1e-9)
+        for ours, theirs in zip(both.gmm, alone.gmm, strict=True):
+            np.testing.assert_allclose(ours[i], theirs[0], rtol=1e-7, atol=1e-9)
+
+
+def test_a_dead_component_stays_where_it_was(blocks):
+    far = start()
+    far = far._replace(means=far.means + np.array([[0.0], [0.0], [1e3]]))
+    run = em.run_em(jax.tree.map(lambda leaf: leaf[None], far), blocks, 1e-6, 3)
+    assert run.gmm.logits[0, 2] == -np.inf
+    np.testing.assert_array_equal(run.gmm.means[0, 2], far.means[2])
+    assert np.isfinite(run.loss[0])
+
+
+@each_kind
+def test_the_gradient_of_a_descent_is_that_of_its_loss(kind):
+    blocks = cloud.draw(jax.random.key(0), white(kind), 2, 64)
+    q = start(kind)
+    rng = np.random.default_rng(0)
+    x = 0.3 * rng.normal(size=sum(leaf.size for leaf in q))
+    if kind == "full":  # what stands above the diagonal is no parameter
+        upper = np.triu_indices(2, 1)
+        x[-12:].reshape(3, 2, 2)[:, upper[0], upper[1]] = 0.0
+    gradient = descent._loss(q, x, blocks)[1]
+    step = 1e-6
+    for i, direction in enumerate(np.eye(len(x))):
+        up, down = (descent._loss(q, x + s * direction, blocks)[0] for s in (step, -step))
+        assert abs((up - down) / (2 * step) - gradient[i]) < 1e-6
+
+
+def test_a_descent_ends_below_the_iteration(blocks, runs):
+    q = GMM(*(leaf[0] for leaf in runs[0].gmm))
+    result = descent.on_points(q, blocks, 100)
+    losses = result.losses[: int(result.num_steps)]
+    assert result.converged
+    assert np.all(np.diff(losses) < 0)
+    assert losses[-1] < runs[2].loss[0] + 1e-4
+    assert losses[-1] < losses[0] - 1e-4
+    assert np.isnan(result.losses[int(result.num_steps) + 1 :]).all()
+
+
+def test_a_mixture_is_given_up_where_its_bar_is_out_of_reach(blocks, runs):
+    starts = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start())
+    given_up, other = em.run_em(starts, blocks, 1e-6, 16, np.array([-1e6, 1e6])).loss
+    np.testing.assert_allclose(other, runs[2].loss[0])
+    np.testing.assert_allclose(given_up, em.run_em(starts, blocks, 1e-6, 2).loss[0])
+    assert given_up > other + 1e-4

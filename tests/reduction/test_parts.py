@@ -7,7 +7,7 @@ import pytest
 from cases import KINDS, random_mixture
 
 import gmmjax
-from gmmjax._reduction import parts, standardise
+from gmmjax._reduction import parts
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,14 +45,14 @@ def test_the_pool_has_the_moments_of_the_mixture():
 @pytest.mark.parametrize("kind", ["full", "diagonal", "spherical", "tied"])
 def test_a_frame_is_left_as_it_was_entered(kind):
     g = random_mixture(3, 4, 2, kind=kind)
-    frame = standardise.frame(g)
-    back = standardise.out_of(frame, standardise.into(frame, g))
+    frame = parts.frame(g)
+    back = parts.out_of(frame, parts.into(frame, g))
     np.testing.assert_allclose(back.means, g.means)
     np.testing.assert_allclose(back.scale, g.scale, atol=1e-15)
 
 
 def test_in_its_frame_a_mixture_has_mean_0_and_covariance_1():
     g = random_mixture(3, 4, 2)
-    white = standardise.into(standardise.frame(g), g)
+    white = parts.into(parts.frame(g), g)
     np.testing.assert_allclose(gmmjax.mean(white), 0, atol=1e-14)
     np.testing.assert_allclose(gmmjax.covariance(white), np.eye(2), atol=1e-14)

@@ -1,0 +1,161 @@
+"""Points of p, and what each component of another mixture is responsible for on them.
+
+All in NumPy and double precision: products and exponentials take as long as compiled ones do, and
+there is nothing to compile. Mixtures may have leading axes.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmmjax._jax import jit_quickly
+from gmmjax._mixture.gmm import GMM
+from gmmjax._sampling import allocation
+from gmmjax._sampling.points import sobol
+
+MAX_KEPT = 1024  # features of points beyond which they are made anew: they would fill the memory
+
+
+class Block(NamedTuple):
+    """Weighted points that stand for p: Σ weight·f(x) estimates E_p[f]."""
+
+    x: np.ndarray  # (D, n)
+    kept: np.ndarray | None  # (F, n) features, where they are few
+    weight: np.ndarray  # (n,)
+    log_prob: np.ndarray  # (n,) of p, so that losses are KL
+
+
+class Sums(NamedTuple):
+    """The loss on each block, and moments about 0 of what components are responsible for."""
+
+    losses: np.ndarray  # (…, B)
+    rows: np.ndarray  # (…, K, F)
+
+
+def draw(key, p: GMM, num_blocks: int, num_points: int) -> list[Block]:
+    """Scrambled Sobol points of a checked mixture, allotted to its components in each block."""
+    places, weights = _placed(key, p, num_blocks, num_points)
+    p = GMM._make(np.asarray(leaf, np.float64) for leaf in p)
+    return [_block(p, *both) for both in zip(places, weights, strict=True)]
+
+
+@functools.partial(jit_quickly, static_argnums=(2, 3))
+def _placed(key, p, num_blocks, num_points):
+    """Points `(B, D, n)` and their weights `(B, n)`."""
+    dtype, dim = p.means.dtype, p.dim
+    z, weight = sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
+    owned = allocation.allocate(p, num_points)
+    middles = (jnp.arange(num_points, dtype=dtype) + 0.5) / num_points
+    chosen = allocation.choose(owned, middles)
+    rate = owned.rates(p.logits)
+    weight = weight * allocation.pick(rate[None], chosen)
+
+    def place(z):
+        return allocation.place(chosen, p.means, p.scale, z[:, :, None])
+
+    return jax.lax.map(place, jnp.moveaxis(z, 1, 0)), weight
+
+
+def _block(p, x, weight):
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    pairs = is_full(p)
+    num_features = 1 + p.dim + (p.dim * (p.dim + 1) // 2 if pairs else p.dim)
+    kept = _features(x, pairs) if num_features <= MAX_KEPT else None
+    block = Block(x, kept, weight / weight.sum(), np.zeros_like(weight))
+    return block._replace(log_prob=log_prob(p, block))
+
+
+def _features(x, pairs):
+    """1, x and its squares, and products of two coordinates where factors are full; `(F, n)`."""
+    ones = np.ones((1, x.shape[1]))
+    if not pairs:
+        return np.concatenate([ones, x, x * x])
+    i, j = np.triu_indices(len(x))
+    return np.concatenate([ones, x, x[i] * x[j]])
+
+
+def is_full(g: GMM) -> bool:
+    """Whether scales are triangular factors."""
+    return g.scale.ndim > g.means.ndim
+
+
+def log_prob(g: GMM, block: Block) -> np.ndarray:
+    """Log-density at the points of a block, `(…, n)`."""
+    table, peak, _ = _table(g, block)
+    return peak + np.log(np.exp(table - peak[..., None, :]).sum(axis=-2))
+
+
+def excess(g: GMM, block: Block) -> np.ndarray:
+    """What each point of a block adds to KL(p ‖ g), `(n,)`: positive where p is missed."""
+    return block.weight * (block.log_prob - log_prob(g, block))
+
+
+def expect(g: GMM, blocks: Sequence[Block]) -> Sums:
+    """Sums over some blocks."""
+    losses, total = [], 0.0
+    for block in blocks:
+        table, peak, features = _table(g, block)
+        # These exponentials are shared by the density and the responsibilities.
+        table -= peak[..., None, :]
+        shares = np.exp(table, out=table)
+        mass = shares.sum(axis=-2)
+        losses.append((block.log_prob - peak - np.log(mass)) @ block.weight)
+        shares *= (block.weight / mass)[..., None, :]
+        total += shares.reshape(-1, shares.shape[-1]) @ features.T
+    rows = np.reshape(total, (*g.logits.shape, -1)) / len(blocks)
+    return Sums(np.stack(losses, axis=-1), rows)
+
+
+def _table(g, block):
+    """Log-densities of weighted components at points `(…, K, n)`, their peaks, and features."""
+    features = _features(block.x, is_full(g)) if block.kept is None else block.kept
+    rows = _coefficients(g)
+    table = rows.reshape(-1, rows.shape[-1]) @ features
+    table = table.reshape(*g.logits.shape, -1)
+    return table, table.max(axis=-2), features
+
+
+def _coefficients(g):
+    """Rows `(…, K, F)` whose products with features are log-densities of weighted components."""
+    inverse = inverse_scale(g)
+    if is_full(g):
+        precision = inverse.mT @ inverse
+        linear = (precision @ g.means[..., None])[..., 0]
+        log_dets = -np.log(np.abs(np.diagonal(inverse, axis1=-2, axis2=-1))).sum(axis=-1)
+        i, j = np.triu_indices(g.dim)
+        squares = np.where(i == j, -0.5, -1.0) * precision[..., i, j]
+    else:
+        precision = inverse**2
+        linear = precision * g.means
+        log_dets = -np.log(inverse).sum(axis=-1)
+        squares = -0.5 * precision
+    distances = np.sum(linear * g.means, axis=-1)
+    constant = -log_dets - 0.5 * (g.dim * np.log(2 * np.pi) + distances)
+    logits = g.logits - np.logaddexp.reduce(g.logits, axis=-1, keepdims=True)
+    return np.concatenate([(logits + constant)[..., None], linear, squares], axis=-1)
+
+
+def inverse_scale(g: GMM) -> np.ndarray:
+    """L⁻¹ of each component, `(…, K, D, D)`, or its diagonal, `(…, K, D)`."""
+    if is_full(g):
+        inverse = np.linalg.inv(np.tril(g.scale))
+        return np.broadcast_to(inverse, (*g.means.shape, g.dim))
+    scale = g.scale if g.scale.ndim == g.means.ndim else g.scale[..., None]
+    return np.broadcast_to(1 / np.abs(scale), g.means.shape)
+
+
+def central(g: GMM, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mass `(…, K)`, mean `(…, K, D)` and covariance, or variances, of rows of moments."""
+    mass, first, second = np.split(rows, [1, 1 + g.dim], axis=-1)
+    mass = np.maximum(mass, 1e-300)
+    mean, second = first / mass, second / mass
+    if not is_full(g):
+        return rows[..., 0], mean, second - mean**2
+    i, j = np.triu_indices(g.dim)
+    square = np.empty((*mean.shape, g.dim))
+    square[..., i, j] = square[..., j, i] = second
+    return rows[..., 0], mean, square - mean[..., :, None] * mean[..., None, :]
