@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import KINDS, cast, random_mixture
-from jax.test_util import check_grads
+from gradients import check_gradients
 from scipy import integrate, special, stats
 
 import gmmjax
@@ -97,7 +97,26 @@ def test_gradients_are_those_of_the_values(offset):
             (found, log_normaliser), total = gmmjax.product(p, q), gmmjax.convolve(p, q)
             return log_normaliser, gmmjax.weights(found), found.means, gmmjax.covariances(total)
 
-        check_grads(jax.jit(outcome), (p, q), order=1, eps=1e-6, rtol=1e-4, atol=1e-5)
+        check_gradients(outcome, (p, q), atol=1e-5)
+
+
+def test_wrong_gradients_are_noticed():
+    """In either mode."""
+
+    @jax.custom_jvp
+    def square(x):
+        return x**2
+
+    square.defjvp(lambda x, dx: (x[0] ** 2, 2.001 * x[0] * dx[0]))
+    with pytest.raises(AssertionError):
+        check_gradients(square, (1.0,))
+    with pytest.raises(AssertionError):
+        check_gradients(with_wrong_transpose, (1.0,))
+
+
+def with_wrong_transpose(x):
+    twice = lambda _, y: 2 * y
+    return jax.custom_derivatives.linear_call(twice, lambda _, c: 3 * c, (), x)
 
 
 def test_absent_components_stay_absent():

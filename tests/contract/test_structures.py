@@ -14,6 +14,9 @@ order of components             3e-4    errors three times too small  what is wr
 bounds                          5e-5    1e-3 or 1 % too much in an    an upper bound 1 % too low
                                         estimate
 gradients                       0       a slope 0.05 % off            what its difference has too
+
+Drawn by hand, 500 examples of each: nothing was found but one pair on a line, of scales that are
+equal to the digit, at which the slope of KL was 2.7 % off its difference; not explained so far.
 """
 
 import functools
