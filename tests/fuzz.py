@@ -61,7 +61,10 @@ def arrays(rng):
 def odd(rng, value):
     """Another dtype, another shape, or an entry that is no number of a mixture."""
     choice = rng.integers(4)
-    with contextlib.suppress(ValueError, TypeError, RuntimeError), warnings.catch_warnings():
+    with (
+        contextlib.suppress(ValueError, TypeError, RuntimeError, OverflowError),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         if choice == 0:
             return value.astype(DTYPES[rng.integers(len(DTYPES))])
