@@ -129,13 +129,12 @@ def test_the_gradient_of_a_descent_is_that_of_its_loss(kind):
 
 
 def test_a_descent_ends_below_the_iteration(blocks, runs):
-    q = GMM(*(leaf[0] for leaf in runs[0].gmm))
+    q = GMM(*(leaf[0] for leaf in runs[1].gmm))
     result = descent.on_points(q, blocks, 100)
     losses = result.losses[: int(result.num_steps)]
     assert result.converged
     assert np.all(np.diff(losses) < 0)
-    assert losses[-1] < runs[2].loss[0] + 1e-4
-    assert losses[-1] < losses[0] - 1e-4
+    assert losses[-1] < runs[1].loss[0] - 1e-4
     assert np.isnan(result.losses[int(result.num_steps) + 1 :]).all()
 
 

@@ -23,7 +23,7 @@ def reduce(key, p, num_components, **options):
     """From few starts on few points, with few changes to the best of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "NUM_POINTS", 512)
-        return gmmjax.reduce_mixture(key, p, num_components, num_restarts=2, **options)
+        return gmmjax.reduce_mixture(key, p, num_components, num_restarts=8, **options)
 
 
 def kl(p, q):
@@ -57,7 +57,7 @@ def crouse():
 def test_progress_is_the_same_reduction(planar, reduced, capsys):
     watched = reduce(jax.random.key(0), planar, 5, progress=True)
     jax.tree.map(np.testing.assert_array_equal, watched, reduced)
-    assert "2/2" in capsys.readouterr().err
+    assert "8/8" in capsys.readouterr().err
 
 
 def test_ctrl_c_under_a_bar_keeps_what_is_there(planar, reduced, monkeypatch):
