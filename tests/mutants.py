@@ -60,7 +60,7 @@ PLACES = {
         ["reduction/test_parts.py", "reduction/test_costs.py", "reduction/test_starts.py"],
     ),
     "approximations": ("_bounds/approximations.py", ["bounds/test_approximations.py"]),
-    "bounds": ("_bounds/bounds.py", ["bounds/test_bounds.py"]),
+    "bounds": ("_bounds/by_components.py", ["bounds/test_bounds.py"]),
     "cross_entropy": ("_bounds/cross_entropy.py", ["bounds/test_bounds.py"]),
     "projection": ("_bounds/projection.py", ["bounds/test_projection.py"]),
     "variational": ("_bounds/variational.py", ["bounds/test_bounds.py"]),
