@@ -92,12 +92,16 @@ def _finish(ratios, recipes, balanced, sampling, options, arguments):
     prepared = {name: density.unpacked(d) for name, d in packed.items()}
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
-    found = replicates(key, terms, params, sampling, options.stick_the_landing)
+    # The guard of a divergence from a blend compares what replicates have of it.
+    to_blend = all(ratio.over == BLEND for ratio in ratios)
+    found = replicates(
+        key, terms, params, sampling, options.stick_the_landing, segmented=not to_blend
+    )
     for recipe in recipes if balanced else ():
         rounding = unseen.rounding([prepared[name] for name in recipe.densities])
         scale = _scaled(params, recipe.index, jnp.ones_like(found.value))
         found = found._replace(unseen=found.unseen + scale**2 * rounding)
-    if not all(ratio.over == BLEND for ratio in ratios):
+    if not to_blend:
         return tuple(conclude(found))
     # Divergences from a blend are at most this; few points may carry what is missing to it. It is
     # infinite where a mixture has no part in the blend.

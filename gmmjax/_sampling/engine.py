@@ -51,19 +51,25 @@ class _Arguments(NamedTuple):
 
 
 def replicates(
-    key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True
+    key,
+    terms: Sequence[Term],
+    params: Any,
+    sampling: Sampling,
+    fixed_fit: bool = True,
+    segmented: bool = True,
 ) -> Replicates:
     """Σ_j E_{p_j}[f_j(params, x)] with its independent means.
 
     With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which
-    leaves the gradient unbiased; without, the gradient is that of the returned value.
+    leaves the gradient unbiased; without, the gradient is that of the returned value. Segmented
+    replicates are not all of one expectation.
     """
     mixtures = [term.mixture for term in terms]
-    layout = blocks.layout(sampling, mixtures)
+    layout = blocks.layout(sampling, mixtures, segmented)
     key_points, key_shift = jax.random.split(key)
     baselines = [_baseline(term, params, layout.num_points, fixed_fit) for term in terms]
     known = _mean(mixtures, baselines)
-    allocations = [allocation.allocate(g, layout.per_replicate) for g in mixtures]
+    allocations = [allocation.allocate(g, layout.num_allocated) for g in mixtures]
     shifts = _shifts(key_shift, layout, known.dtype)
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
     integrands = tuple(term.integrand for term in terms)
@@ -73,7 +79,8 @@ def replicates(
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
         hidden += _hidden(term, params, subtracted, owned.share, layout.num_points)
-    return Replicates(known + value, jax.lax.stop_gradient(known) + means, hidden)
+    means = layout.by_segment(jax.lax.stop_gradient(known) + means)
+    return Replicates(known + value, means, hidden)
 
 
 def num_probes(num_points: int, num_components: int, num_spikes: int) -> tuple[int, int]:
@@ -165,10 +172,11 @@ def _block(integrands, points, layout, arguments, index):
 
 
 def _positions(layout, shifts, row, start):
-    """Where the first point of each group stands in its replicate, in [0, 1)."""
+    """Where the first point of each group stands in all that is allocated, in [0, 1)."""
     shift = jax.lax.dynamic_slice(shifts, (row,), (layout.rows,))
     columns = (start + np.arange(layout.columns, dtype=np.int32)).astype(shifts.dtype)
-    return layout.group(columns[None] + shift[:, None])[:, 0] / layout.per_replicate
+    before = (layout.segments(row) * layout.per_replicate).astype(shifts.dtype)
+    return layout.group(columns[None] + (shift + before)[:, None])[:, 0] / layout.num_allocated
 
 
 def _rest(found, constant, slopes, choice):

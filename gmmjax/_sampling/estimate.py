@@ -82,7 +82,8 @@ class Replicates(NamedTuple):
     """An estimate, and what is known of its error, without a gradient."""
 
     value: jax.Array
-    means: jax.Array  # (R,) independent ones, that the value is the average of
+    # (R,) independent ones, or (R/S, S) of S segments, that the value is the average of
+    means: jax.Array
     unseen: jax.Array  # variance that their spread does not show
 
 
@@ -106,7 +107,8 @@ def conclude(
     # Replicates that overflow have no spread, and an infinite error.
     variance = jnp.where(jnp.isinf(hidden), jnp.inf, _variance_of_mean(means) + hidden)
     # At the level of rounding the spread may be 0 by accident.
-    rounding = 4 * jnp.finfo(means.dtype).eps * jnp.max(jnp.abs(means))
+    sizes = jnp.abs(jnp.mean(means.reshape(len(means), -1), axis=1))
+    rounding = 4 * jnp.finfo(means.dtype).eps * jnp.max(sizes)
     error = jnp.maximum(jnp.sqrt(variance), rounding)
     value = found.value
     if transform is not None:
@@ -118,11 +120,30 @@ def conclude(
 
 
 def _variance_of_mean(means):
-    """The variance of the mean of independent replicates; ∞ of one, of which nothing is known."""
-    count = len(means)
+    """The variance of the mean of independent replicates; ∞ of one, of which nothing is known.
+
+    Those of a segment are alike; segments are not, and their variances add up. Where a few segments
+    make up most of it, it is known as badly as from their replicates alone, and is enlarged by
+    Student's t at the degrees of freedom of Welch and Satterthwaite.
+    """
+    means = means.reshape(len(means), -1)
+    count, segments = means.shape
     if count == 1:
         return jnp.full((), jnp.inf, means.dtype)
-    return jnp.var(means, ddof=1) / count
+    variances = jnp.var(means, axis=0, ddof=1)
+    total = jnp.sum(variances)
+    if segments == 1:
+        return total / count
+    shares = jnp.where(total > 0, variances / jnp.where(total > 0, total, 1.0), 1 / segments)
+    freedom = (count + 1) / jnp.sum(shares**2) - 2
+    return _student(freedom) ** 2 * total / (count * segments**2)
+
+
+def _student(freedom):
+    """The 97.5 % quantile of Student's t, to a percent from 3 on, over that of 31."""
+    # Its series in 1/ν (Abramowitz and Stegun 1964, 26.7.5).
+    rate = 1 / freedom
+    return (1.96 + rate * (2.3722 + rate * (2.8225 + rate * 2.5559))) / 2.0395
 
 
 def _at_most(error: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:
