@@ -143,11 +143,12 @@ def _term(recipe, mixtures, prepared, params, options):
     own = None
     if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
         own = relations[0]
+    opposites = functools.partial(_of_opposites, recipe)
     if not options.control_variate:
-        return Term(p, functools.partial(_integrand, recipe), narrow, None, own)
+        return Term(p, functools.partial(_integrand, recipe), narrow, None, own, opposites)
     expected = tuple(relation.expected_distances for relation in relations)
     control = Control(expected, functools.partial(_values, recipe))
-    return Term(p, functools.partial(_with_features, recipe), narrow, control, own)
+    return Term(p, functools.partial(_with_features, recipe), narrow, control, own, opposites)
 
 
 def _spikes(recipe, prepared, relations, params):
@@ -184,6 +185,14 @@ def _integrand(recipe, params, x):
 def _with_features(recipe, params, x):
     distances = tuple(
         density.squared_distances(params.densities[name], x) for name in recipe.densities
+    )
+    return _values(recipe, params, distances), distances
+
+
+def _of_opposites(recipe, params, located, deviations):
+    distances = tuple(
+        density.opposite_distances(params.densities[name], located, deviations)
+        for name in recipe.densities
     )
     return _values(recipe, params, distances), distances
 

@@ -12,6 +12,7 @@ from gmmjax._sampling.batching import estimate_in_batches, in_batches, with_grad
 from gmmjax._sampling.devices import num_devices, sum_over_devices
 from gmmjax._sampling.settings import Sampling
 
+MOST_SEGMENTS = 8
 LEAST_REPLICATES = 4  # of each segment
 LARGE = 2048  # numbers in the means of a mixture, of which a small block makes large tables
 
@@ -27,6 +28,7 @@ class Layout(NamedTuple):
     num_replicates: int
     per_replicate: int
     num_segments: int
+    num_opposite: int  # 2 where a point stands for a pair μ ± L z, else 1
     rows: int
     columns: int
     # Consecutive points of the replicates of a segment that share a component; 0 where they differ.
@@ -39,12 +41,12 @@ class Layout(NamedTuple):
 
     @property
     def num_points(self):
-        """Points in all blocks."""
-        return self.num_replicates * self.per_replicate
+        """Points in all blocks, both of a pair."""
+        return self.num_replicates * self.per_replicate * self.num_opposite
 
     @property
     def num_blocks(self):
-        return self.num_points // self.block_size
+        return self.num_replicates * self.per_replicate // self.block_size
 
     @property
     def num_allocated(self):
@@ -97,21 +99,22 @@ class Layout(NamedTuple):
         return means.reshape(self.num_segments, -1).T
 
 
-def layout(sampling: Sampling, mixtures, segmented: bool = False) -> Layout:
+def layout(sampling: Sampling, mixtures, segmented: bool = False, num_opposite: int = 1) -> Layout:
     """The layout of at least `num_samples` points, in blocks that suit the largest mixture.
 
     In segments the means of replicates have different expectations, for they see other components.
     """
     num_replicates = min(sampling.num_replicates, sampling.num_samples)
-    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates))
+    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates)) // num_opposite
     sharing = sampling.num_sharing
     size = min(block_size(g.num_components, g.dim, sharing) for g in mixtures)
     devices = num_devices(sampling.points)
     size = max(1, min(size, num_replicates * per_replicate // devices))
-    segments = _num_segments(num_replicates, mixtures) if segmented else 1
+    segments = _num_segments(num_replicates) if segmented else 1
     rows, columns = _largest_block(num_replicates, per_replicate, segments, size)
     runs = min(run_length(g.num_components, segments * per_replicate) for g in mixtures)
-    found = Layout(num_replicates, per_replicate, segments, rows, columns, min(runs, columns))
+    runs = min(runs, columns)
+    found = Layout(num_replicates, per_replicate, segments, num_opposite, rows, columns, runs)
     if found.num_blocks % devices:
         raise ValueError(
             f"points: {found.num_blocks} blocks of points, in {num_replicates} replicates of "
@@ -143,13 +146,13 @@ def in_bounded_memory(function: Callable, sampling: Sampling, mixtures) -> Calla
     return estimate_in_batches(function, size * max(1 << 8, min(most, 1 << 10)))
 
 
-def _num_segments(num_replicates, mixtures):
-    """A power of two: as many as there are components, with four replicates or more in each."""
+def _num_segments(num_replicates):
+    """A power of two up to 8, with four replicates or more in each segment."""
     # Of fewer replicates the spread of a segment that carries all of the error is known too badly.
-    segments = 1
-    most = min(g.num_components for g in mixtures)
-    while 2 * segments <= most and num_replicates % (2 * segments * LEAST_REPLICATES) == 0:
-        segments *= 2
+    # The number of components has no part in it: absent ones change nothing.
+    segments = MOST_SEGMENTS
+    while num_replicates % (segments * LEAST_REPLICATES) and segments > 1:
+        segments //= 2
     return segments
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
+from gmmjax._mixture import linalg
 
 
 class Estimate(NamedTuple):
@@ -134,15 +135,15 @@ def _variance_of_mean(means):
     total = jnp.sum(variances)
     if segments == 1:
         return total / count
-    shares = jnp.where(total > 0, variances / jnp.where(total > 0, total, 1.0), 1 / segments)
-    freedom = (count + 1) / jnp.sum(shares**2) - 2
-    return _student(freedom) ** 2 * total / (count * segments**2)
+    shares = linalg.safe_divide(variances, total)
+    squares = jnp.sum(shares * shares)
+    freedom_rate = squares / (count + 1 - 2 * squares)
+    return _student(freedom_rate) ** 2 * total / (count * segments**2)
 
 
-def _student(freedom):
-    """The 97.5 % quantile of Student's t, to a percent from 3 on, over that of 31."""
-    # Its series in 1/ν (Abramowitz and Stegun 1964, 26.7.5).
-    rate = 1 / freedom
+def _student(rate):
+    """Student's 97.5 % quantile at 1/rate ≥ 3 degrees of freedom, to a percent, over that at 31."""
+    # Its series (Abramowitz and Stegun 1964, 26.7.5).
     return (1.96 + rate * (2.3722 + rate * (2.8225 + rate * 2.5559))) / 2.0395
 
 
