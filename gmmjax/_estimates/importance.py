@@ -49,7 +49,9 @@ def _finish(function, sampling, arguments):
         relations = components.relate_all(sampled.mixture, (p, q))
         narrow = spikes.spikes([p.mixture, q.mixture], relations)
         terms.append(Term(sampled.mixture, integrand, narrow))
-    value, *rest = replicates(key, terms, _Params(p.density, q.density, extra), sampling)
+    params = _Params(p.density, q.density, extra)
+    # Guards compare what replicates have of the sum.
+    value, *rest = replicates(key, terms, params, sampling, segmented=False)
     return value, rest
 
 

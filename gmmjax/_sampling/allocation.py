@@ -150,18 +150,18 @@ def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -
 
     Each group belongs to one component, by its choice.
     """
-    located = pick(means.T, choice)[:, :, None]
-    return (located + _deviations(choice, scale, z, means.ndim)).reshape(len(z), -1)
+    located, moved = pick(means.T, choice), deviations(choice, scale, z, means.ndim)
+    return (located[:, :, None] + moved).reshape(len(z), -1)
 
 
-def _deviations(choice, scale, z, means_ndim):
+def deviations(choice: jax.Array, scale: jax.Array, z: jax.Array, means_ndim: int) -> jax.Array:
     """L_k z for groups of normals, `(D, C, m)`."""
     dim, _, group = z.shape
     if scale.ndim <= means_ndim:
-        deviations = scale.reshape(scale.shape[0], -1).T
+        widths = scale.reshape(scale.shape[0], -1).T
         if len(scale) > 1:
-            deviations = pick(deviations, choice)
-        return deviations[:, :, None] * z
+            widths = pick(widths, choice)
+        return widths[:, :, None] * z
     if len(scale) == 1:
         return linalg.matmul(scale[0], z.reshape(dim, -1)).reshape(z.shape)
     if group > 1 or choice.ndim == 1:

@@ -12,17 +12,26 @@ from gmmjax._sampling.batching import estimate_in_batches, in_batches, with_grad
 from gmmjax._sampling.devices import num_devices, sum_over_devices
 from gmmjax._sampling.settings import Sampling
 
+MOST_SEGMENTS = 8
+LEAST_REPLICATES = 4  # of each segment
 LARGE = 2048  # numbers in the means of a mixture, of which a small block makes large tables
 
 
 class Layout(NamedTuple):
-    """How R replicates of n points are cut into blocks of `rows` replicates by `columns` points."""
+    """How R replicates of n points are cut into blocks of `rows` replicates by `columns` points.
+
+    They are dealt to S segments of all that the components own, R/S to each of them one after
+    another: the points of a component then are S times as many of a sequence, and each sequence has
+    its own scramble still.
+    """
 
     num_replicates: int
     per_replicate: int
+    num_segments: int
+    num_opposite: int  # 2 where a point stands for a pair μ ± L z, else 1
     rows: int
     columns: int
-    # Consecutive points of all replicates that share a component; 0 where replicates differ.
+    # Consecutive points of the replicates of a segment that share a component; 0 where they differ.
     run_length: int
 
     @property
@@ -32,12 +41,22 @@ class Layout(NamedTuple):
 
     @property
     def num_points(self):
-        """Points in all blocks."""
-        return self.num_replicates * self.per_replicate
+        """Points in all blocks, both of a pair."""
+        return self.num_replicates * self.per_replicate * self.num_opposite
 
     @property
     def num_blocks(self):
-        return self.num_points // self.block_size
+        return self.num_replicates * self.per_replicate // self.block_size
+
+    @property
+    def num_allocated(self):
+        """Points that the components share out: one replicate of every segment."""
+        return self.num_segments * self.per_replicate
+
+    @property
+    def _rows_alike(self):
+        """Rows of a block that lie in the same segment."""
+        return min(self.rows, self.num_replicates // self.num_segments)
 
     def position(self, index):
         """The first replicate of a block, and the index of its first point in each."""
@@ -54,27 +73,48 @@ class Layout(NamedTuple):
         leading = table.shape[:-2]
         if not self.run_length:
             return table.reshape(*leading, -1, 1)
-        runs = table.reshape(*leading, self.rows, -1, self.run_length)
-        return jnp.moveaxis(runs, -3, -2).reshape(*leading, self.columns // self.run_length, -1)
+        runs = table.reshape(*leading, -1, self._rows_alike, *self._runs)
+        alike = self._rows_alike * self.run_length
+        return jnp.moveaxis(runs, -3, -2).reshape(*leading, -1, alike)
+
+    def segments(self, row):
+        """The segment of each row of a block of which this is the first, `(rows,)`."""
+        alike = np.int32(self.num_replicates // self.num_segments)
+        return jax.lax.div(row + np.arange(self.rows, dtype=np.int32), alike)
+
+    @property
+    def _runs(self):
+        """How many runs there are in a row, and their length."""
+        return self.columns // self.run_length, self.run_length
 
     def row_sums(self, grouped):
         """Sum `(groups, group size)` entries over the points of each row, `(rows,)`."""
         if not self.run_length:
             return jnp.sum(grouped.reshape(self.rows, -1), axis=1)
-        return jnp.sum(grouped.reshape(-1, self.rows, self.run_length), axis=(0, 2))
+        count, length = self._runs
+        return jnp.sum(grouped.reshape(-1, count, self._rows_alike, length), axis=(1, 3)).ravel()
+
+    def by_segment(self, means):
+        """The means of all replicates, `(R,)`, as those of each segment, `(R/S, S)`."""
+        return means.reshape(self.num_segments, -1).T
 
 
-def layout(sampling: Sampling, mixtures) -> Layout:
-    """The layout of at least `num_samples` points, in blocks that suit the largest mixture."""
+def layout(sampling: Sampling, mixtures, segmented: bool = False, num_opposite: int = 1) -> Layout:
+    """The layout of at least `num_samples` points, in blocks that suit the largest mixture.
+
+    In segments the means of replicates have different expectations, for they see other components.
+    """
     num_replicates = min(sampling.num_replicates, sampling.num_samples)
-    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates))
+    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates)) // num_opposite
     sharing = sampling.num_sharing
     size = min(block_size(g.num_components, g.dim, sharing) for g in mixtures)
     devices = num_devices(sampling.points)
     size = max(1, min(size, num_replicates * per_replicate // devices))
-    rows, columns = _largest_block(num_replicates, per_replicate, size)
-    runs = min(run_length(g.num_components, per_replicate) for g in mixtures)
-    found = Layout(num_replicates, per_replicate, rows, columns, min(runs, columns))
+    segments = _num_segments(num_replicates) if segmented else 1
+    rows, columns = _largest_block(num_replicates, per_replicate, segments, size)
+    runs = min(run_length(g.num_components, segments * per_replicate) for g in mixtures)
+    runs = min(runs, columns)
+    found = Layout(num_replicates, per_replicate, segments, num_opposite, rows, columns, runs)
     if found.num_blocks % devices:
         raise ValueError(
             f"points: {found.num_blocks} blocks of points, in {num_replicates} replicates of "
@@ -106,12 +146,25 @@ def in_bounded_memory(function: Callable, sampling: Sampling, mixtures) -> Calla
     return estimate_in_batches(function, size * max(1 << 8, min(most, 1 << 10)))
 
 
-def _largest_block(num_replicates, per_replicate, size):
-    """Rows and columns of the largest block that fits into a size."""
+def _num_segments(num_replicates):
+    """A power of two up to 8, with four replicates or more in each segment."""
+    # Of fewer replicates the spread of a segment that carries all of the error is known too badly.
+    # The number of components has no part in it: absent ones change nothing.
+    segments = MOST_SEGMENTS
+    while num_replicates % (segments * LEAST_REPLICATES) and segments > 1:
+        segments //= 2
+    return segments
+
+
+def _largest_block(num_replicates, per_replicate, num_segments, size):
+    """Rows and columns of the largest block of one segment, or of whole ones, that fits a size."""
+    alike = num_replicates // num_segments
     best = (0, 0)
     for rows in range(1, min(num_replicates, size) + 1):
-        if num_replicates % rows == 0:
+        if alike % rows == 0 or (rows % alike == 0 and num_replicates % rows == 0):
             columns = min(per_replicate, _power_of_two_below(size // rows))
+            if rows > alike and columns < per_replicate:
+                continue
             # Few columns rather than few rows, for then few components are met.
             if rows * columns >= best[0] * best[1]:
                 best = rows, columns

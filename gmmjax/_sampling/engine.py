@@ -11,9 +11,11 @@ import numpy as np
 from gmmjax._mixture import linalg
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
-from gmmjax._sampling import allocation, blocks, control_variates, unseen
+from gmmjax._sampling import allocation, axes, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
+from gmmjax._sampling.devices import on_one_device
 from gmmjax._sampling.estimate import Replicates
+from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.spikes import (
     ManySpikes,
@@ -23,6 +25,9 @@ from gmmjax._sampling.spikes import (
     narrow_modes_of_many,
     narrowest,
 )
+
+# In fewer dimensions Sobol points say more of twice as many of them than opposite ones do.
+LEAST_OPPOSITE = 16
 
 
 class Term(NamedTuple):
@@ -37,12 +42,16 @@ class Term(NamedTuple):
     spikes: Spikes | ManySpikes  # components that f may show
     control: Control | None = None
     own: Relation | None = None  # of the mixture to itself where f is −log of it
+    # The same at pairs of points, `(params, located, deviations) -> (values, features)`, in the
+    # order of `density.opposite_distances`.
+    opposites: Callable | None = None
 
 
 class _Arguments(NamedTuple):
     """What a block of points needs, beside what is static."""
 
     mixtures: Sequence[GMM]
+    scales: Sequence[jax.Array]  # their factors, turned
     params: Any
     baselines: Sequence[Baseline]
     allocations: Sequence[allocation.Allocation]
@@ -51,29 +60,42 @@ class _Arguments(NamedTuple):
 
 
 def replicates(
-    key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool = True
+    key,
+    terms: Sequence[Term],
+    params: Any,
+    sampling: Sampling,
+    fixed_fit: bool = True,
+    segmented: bool = True,
 ) -> Replicates:
     """Σ_j E_{p_j}[f_j(params, x)] with its independent means.
 
     With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which
-    leaves the gradient unbiased; without, the gradient is that of the returned value.
+    leaves the gradient unbiased; without, the gradient is that of the returned value. Segmented
+    replicates are not all of one expectation.
     """
     mixtures = [term.mixture for term in terms]
-    layout = blocks.layout(sampling, mixtures)
+    layout = blocks.layout(sampling, mixtures, segmented, _num_opposite(terms, sampling))
     key_points, key_shift = jax.random.split(key)
     baselines = [_baseline(term, params, layout.num_points, fixed_fit) for term in terms]
+    scales = [
+        _turned(term, params, subtracted, layout, fixed_fit)
+        for term, subtracted in zip(terms, baselines, strict=True)
+    ]
     known = _mean(mixtures, baselines)
-    allocations = [allocation.allocate(g, layout.per_replicate) for g in mixtures]
+    allocations = [allocation.allocate(g, layout.num_allocated) for g in mixtures]
     shifts = _shifts(key_shift, layout, known.dtype)
-    arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
-    integrands = tuple(term.integrand for term in terms)
+    arguments = _Arguments(mixtures, scales, params, baselines, allocations, shifts, key_points)
+    integrands = tuple(
+        term.integrand if layout.num_opposite == 1 else term.opposites for term in terms
+    )
     block = functools.partial(_block, integrands, sampling.points, layout)
     total = blocks.accumulate(block, sampling, layout, mixtures)
     value, means = total(arguments)
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
         hidden += _hidden(term, params, subtracted, owned.share, layout.num_points)
-    return Replicates(known + value, jax.lax.stop_gradient(known) + means, hidden)
+    means = layout.by_segment(jax.lax.stop_gradient(known) + means)
+    return Replicates(known + value, means, hidden)
 
 
 def num_probes(num_points: int, num_components: int, num_spikes: int) -> tuple[int, int]:
@@ -95,6 +117,28 @@ def _baseline(term, params, num_points, fixed_fit):
     at_means = term.integrand(params, p.means.T)
     return control_variates.baseline(
         p, term.integrand, term.control, params, at_means, num_points, fixed_fit
+    )
+
+
+def _num_opposite(terms, sampling):
+    """2 where points come in opposite pairs, which share the products that take the time."""
+    g = terms[0].mixture
+    is_product = g.scale.ndim > g.means.ndim and g.dim >= LEAST_OPPOSITE
+    known = all(term.opposites is not None for term in terms)
+    enough = sampling.num_samples >= 2 * sampling.num_replicates
+    return 2 if is_product and known and enough and on_one_device(sampling.points) is sobol else 1
+
+
+def _turned(term, params, subtracted, layout, fixed_fit):
+    return axes.turned_factors(
+        term.mixture,
+        term.integrand,
+        term.control,
+        params,
+        subtracted,
+        layout.num_points,
+        layout.num_opposite == 2,
+        fixed_fit,
     )
 
 
@@ -152,23 +196,37 @@ def _block(integrands, points, layout, arguments, index):
     z, weight = layout.group(z), layout.group(weight)
     position = _positions(layout, arguments.shifts, row, start)
     total = jnp.zeros_like(weight)
-    for g, integrand, subtracted, owned in zip(
-        arguments.mixtures, integrands, arguments.baselines, arguments.allocations, strict=True
+    for g, scale, integrand, subtracted, owned in zip(
+        arguments.mixtures,
+        arguments.scales,
+        integrands,
+        arguments.baselines,
+        arguments.allocations,
+        strict=True,
     ):
         choice = allocation.choose(owned, position)
-        found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
+        if layout.num_opposite == 1:
+            found = integrand(arguments.params, allocation.place(choice, g.means, scale, z))
+        else:
+            located = allocation.pick(g.means.T, choice)
+            moved = allocation.deviations(choice, scale, z, g.means.ndim)
+            found = integrand(arguments.params, located, moved)
         rates = owned.rates(g.logits) / layout.per_replicate
         table = allocation.pick(jnp.stack([rates, subtracted.constant]), choice)
         rate, constant = table[:, :, None]
-        total += rate * weight * _rest(found, constant, subtracted.slopes, choice)
+        rest = _rest(found, constant, subtracted.slopes, choice)
+        if layout.num_opposite == 2:
+            rest = jnp.mean(rest.reshape(len(rest), 2, -1), axis=1)
+        total += rate * weight * rest
     return layout.scatter(layout.row_sums(total), row)
 
 
 def _positions(layout, shifts, row, start):
-    """Where the first point of each group stands in its replicate, in [0, 1)."""
+    """Where the first point of each group stands in all that is allocated, in [0, 1)."""
     shift = jax.lax.dynamic_slice(shifts, (row,), (layout.rows,))
     columns = (start + np.arange(layout.columns, dtype=np.int32)).astype(shifts.dtype)
-    return layout.group(columns[None] + shift[:, None])[:, 0] / layout.per_replicate
+    before = (layout.segments(row) * layout.per_replicate).astype(shifts.dtype)
+    return layout.group(columns[None] + (shift + before)[:, None])[:, 0] / layout.num_allocated
 
 
 def _rest(found, constant, slopes, choice):

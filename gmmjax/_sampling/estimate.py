@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
+from gmmjax._mixture import linalg
 
 
 class Estimate(NamedTuple):
@@ -82,7 +83,8 @@ class Replicates(NamedTuple):
     """An estimate, and what is known of its error, without a gradient."""
 
     value: jax.Array
-    means: jax.Array  # (R,) independent ones, that the value is the average of
+    # (R,) independent ones, or (R/S, S) of S segments, that the value is the average of
+    means: jax.Array
     unseen: jax.Array  # variance that their spread does not show
 
 
@@ -106,7 +108,8 @@ def conclude(
     # Replicates that overflow have no spread, and an infinite error.
     variance = jnp.where(jnp.isinf(hidden), jnp.inf, _variance_of_mean(means) + hidden)
     # At the level of rounding the spread may be 0 by accident.
-    rounding = 4 * jnp.finfo(means.dtype).eps * jnp.max(jnp.abs(means))
+    sizes = jnp.abs(jnp.mean(means.reshape(len(means), -1), axis=1))
+    rounding = 4 * jnp.finfo(means.dtype).eps * jnp.max(sizes)
     error = jnp.maximum(jnp.sqrt(variance), rounding)
     value = found.value
     if transform is not None:
@@ -118,11 +121,30 @@ def conclude(
 
 
 def _variance_of_mean(means):
-    """The variance of the mean of independent replicates; ∞ of one, of which nothing is known."""
-    count = len(means)
+    """The variance of the mean of independent replicates; ∞ of one, of which nothing is known.
+
+    Those of a segment are alike; segments are not, and their variances add up. Where a few segments
+    make up most of it, it is known as badly as from their replicates alone, and is enlarged by
+    Student's t at the degrees of freedom of Welch and Satterthwaite.
+    """
+    means = means.reshape(len(means), -1)
+    count, segments = means.shape
     if count == 1:
         return jnp.full((), jnp.inf, means.dtype)
-    return jnp.var(means, ddof=1) / count
+    variances = jnp.var(means, axis=0, ddof=1)
+    total = jnp.sum(variances)
+    if segments == 1:
+        return total / count
+    shares = linalg.safe_divide(variances, total)
+    squares = jnp.sum(shares * shares)
+    freedom_rate = squares / (count + 1 - 2 * squares)
+    return _student(freedom_rate) ** 2 * total / (count * segments**2)
+
+
+def _student(rate):
+    """Student's 97.5 % quantile at 1/rate ≥ 3 degrees of freedom, to a percent, over that at 31."""
+    # Its series (Abramowitz and Stegun 1964, 26.7.5).
+    return (1.96 + rate * (2.3722 + rate * (2.8225 + rate * 2.5559))) / 2.0395
 
 
 def _at_most(error: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:

@@ -1,10 +1,11 @@
 # ruff: noqa: T201
 """Variance per draw and time of every estimator of KL, from one dimension to 39, as the table that
-`estimates.md` carries.
+`estimates.md` carries. The last columns add one piece after another, up to the default.
 
 Run with `python -m pytest -n 0 -s -o timeout=900 tests/benchmarks/test_estimators.py`.
 """
 
+import contextlib
 import functools
 
 import jax
@@ -14,6 +15,8 @@ from measure import as_gmm, seconds, setting
 from pairs import study
 
 import gmmjax
+from gmmjax._estimates import log_ratios
+from gmmjax._sampling import blocks, engine
 
 PAIRS = [
     "crouse_10_to_6",
@@ -28,14 +31,33 @@ PAIRS += [
     "random_20d_10_vs_10_sep0.3",
 ]
 PAIRS += ["random_39d_20_vs_20_sep0.3"]
+PLAIN = {"segments": False, "axes": False, "opposite": False}
 ESTIMATORS = {
-    "strata": {"points": gmmjax.iid, "control_variate": False},
-    "strata + control": {"points": gmmjax.iid, "control_variate": True},
-    "Sobol": {"points": gmmjax.sobol, "control_variate": False},
-    "Sobol + control": {"points": gmmjax.sobol, "control_variate": True},
+    "strata": (gmmjax.iid, False, PLAIN),
+    "strata + control": (gmmjax.iid, True, PLAIN),
+    "Sobol": (gmmjax.sobol, False, PLAIN),
+    "Sobol + control": (gmmjax.sobol, True, PLAIN),
+    "+ segments": (gmmjax.sobol, True, PLAIN | {"segments": True}),
+    "+ axes": (gmmjax.sobol, True, PLAIN | {"segments": True, "axes": True}),
+    "+ opposite points": (gmmjax.sobol, True, dict.fromkeys(PLAIN, True)),
 }
 NUM_SAMPLES = 16_384
 KEYS = 8
+
+
+@contextlib.contextmanager
+def pieces(*, segments, axes, opposite):
+    """Without some of the pieces of the default."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not segments:
+            patch.setattr(blocks, "MOST_SEGMENTS", 1)
+        if not axes:
+            patch.setattr(engine.axes, "turned_factors", lambda p, *_: p.scale)
+        if not opposite:
+            patch.setattr(engine, "LEAST_OPPOSITE", 1 << 20)
+        log_ratios._estimate.clear_cache()
+        yield
+    log_ratios._estimate.clear_cache()
 
 
 def row(p, q):
@@ -45,12 +67,18 @@ def row(p, q):
     x = gmmjax.sample(jax.random.key(99), p, 100_000)
     plain = float((gmmjax.log_prob(p, x) - gmmjax.log_prob(q, x)).var()) / NUM_SAMPLES
     cells = []
-    for options in ESTIMATORS.values():
-        call = lambda seed, o=options: gmmjax.kl_divergence(
-            jax.random.key(seed), p, q, num_samples=NUM_SAMPLES, **o
+    for points, control, used in ESTIMATORS.values():
+        call = lambda seed, points=points, control=control: gmmjax.kl_divergence(
+            jax.random.key(seed),
+            p,
+            q,
+            num_samples=NUM_SAMPLES,
+            points=points,
+            control_variate=control,
         )
-        call(0)
-        runs = [seconds(functools.partial(call, s)) for s in range(KEYS)]
+        with pieces(**used):
+            call(0)
+            runs = [seconds(functools.partial(call, s)) for s in range(KEYS)]
         gain = plain / np.mean([float(estimate.stderr) ** 2 for _, estimate in runs])
         cells.append(f"{float(f'{gain:.2g}'):,g} ({1e3 * np.median([t for t, _ in runs]):.0f})")
     return cells
