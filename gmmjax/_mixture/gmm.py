@@ -84,7 +84,7 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
         values.warn_of_rounding(dtype, *g, names[1:])
     g = _in_dtype(g, dtype)
     if _is_at_hand(g) and values.is_usable(*jax.device_get(g)):
-        return g._replace(scale=_lower(g.scale))
+        return g
     logits, means, scale = g
     means, scale, verdict = _canonical(logits, means, scale)
     checked = GMM(logits, means, scale)
@@ -98,13 +98,6 @@ def _is_at_hand(g):
     if is_traced(g) or g.scale.size > MOST_SEEN:
         return False
     return all(leaf.is_fully_addressable for leaf in g)
-
-
-def _lower(scale):
-    """Concrete scales without what stands above the diagonal of factors."""
-    if scale.ndim < 3 or not np.triu(jax.device_get(scale), 1).any():
-        return scale
-    return jax.device_put(np.tril(jax.device_get(scale)), scale.sharding)
 
 
 def float_of(*arrays) -> np.dtype:

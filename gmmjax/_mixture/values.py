@@ -48,10 +48,13 @@ def of_present(values, weights):
 
 
 def is_usable(logits, means, scale):
-    """Whether all components are there, and finite, and no deviation is 0."""
+    """Whether all components are there, finite and of no deviation 0, nothing above diagonals."""
     if not all(np.isfinite(leaf).all() for leaf in (logits, means, scale)):
         return False
-    return bool(np.all(np.diagonal(scale, axis1=1, axis2=2) if scale.ndim == 3 else scale))
+    if scale.ndim < 3:
+        return bool(scale.all())
+    pivots = np.diagonal(scale, axis1=1, axis2=2)
+    return bool(pivots.all()) and not np.triu(scale, 1).any()
 
 
 def refuse(names, given, checked, verdict, singular):
