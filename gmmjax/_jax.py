@@ -1,14 +1,12 @@
 """Names of JAX that it does not promise to keep, in one place."""
 
 from collections.abc import Callable
-from importlib import metadata
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -23,17 +21,6 @@ class Programs(Protocol):
 def is_traced(*values) -> bool:
     """Whether any leaf of these trees is traced: a value that `jit`, `grad` or `vmap` hides."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
-
-
-def jit_quickly(function: Callable[P, R], **options) -> Callable[P, R]:
-    """Compile in a fifth of the time what then runs for ten times as long; not inside another
-    program.
-    """
-    quickly: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
-    quickly["xla_llvm_disable_expensive_passes"] = True
-    if metadata.version("jaxlib").startswith("0.9."):  # later ones may not know it
-        quickly["xla_cpu_use_fusion_emitters"] = False
-    return jax.jit(function, compiler_options=quickly, **options)
 
 
 def evaluate(program: Jaxpr, constants, x):

@@ -85,14 +85,12 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
       0.118 0.120
     """
     p, q = common_float(p=p, q=q)
-    return _kl_bounds(p, q)
+    return Bounds(*(_kl_bracket if is_quick(p, q) else kl_by_components)(p, q))
 
 
 @jax.jit
-def _kl_bounds(p, q):
-    if is_quick(p, q):
-        return Bounds(*bracket(kl_quadrature(p, q)))
-    return Bounds(*kl_by_components(p, q))
+def _kl_bracket(p, q):
+    return bracket(kl_quadrature(p, q))
 
 
 @keyless
@@ -131,14 +129,13 @@ def entropy_bounds(p: GMM) -> Bounds:
       >>> print(f"{lower:.3f} {upper:.3f}")
       4.916 4.950
     """
-    return _entropy_bounds(as_float("p", p))
+    p = as_float("p", p)
+    return Bounds(*(_entropy_bracket if is_quick(p) else entropy_by_components)(p))
 
 
 @jax.jit
-def _entropy_bounds(p):
-    if is_quick(p):
-        return Bounds(*widened(entropy_quadrature(p)))
-    return Bounds(*entropy_by_components(p))
+def _entropy_bracket(p):
+    return widened(entropy_quadrature(p))
 
 
 @divergence(symmetric=True, zero_at_equality=True)
@@ -180,11 +177,9 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
       0.028 0.029
     """
     p, q = common_float(p=p, q=q)
-    return _js_bounds(p, q)
+    return Bounds(*(_js_bracket if is_quick(p, q) else js_by_components)(p, q))
 
 
 @jax.jit
-def _js_bounds(p, q):
-    if is_quick(p, q):
-        return Bounds(*bracket(js_quadrature(p, q), at_most=math.log(2)))
-    return Bounds(*js_by_components(p, q))
+def _js_bracket(p, q):
+    return bracket(js_quadrature(p, q), at_most=math.log(2))

@@ -12,6 +12,8 @@ from gmmjax._bounds.cross_entropy import (
 )
 from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
+from gmmjax._compile import compile_side_by_side
+from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.build import concatenate, stack_checked
 from gmmjax._mixture.gmm import GMM, index
@@ -22,6 +24,34 @@ Ends = tuple[jax.Array, jax.Array]
 
 def kl_by_components(p: GMM, q: GMM) -> Ends:
     """A lower and an upper bound of KL(p‖q)."""
+    return _at_least(_kl_projection, _kl_tables, p, q)
+
+
+def js_by_components(p: GMM, q: GMM) -> Ends:
+    """A lower and an upper bound of the Jensen–Shannon divergence."""
+    return _at_least(_js_projection, _js_tables, p, q)
+
+
+def _at_least(projection, tables, p, q):
+    """Bounds from tables, the lower one no less than that of a projection."""
+    if not is_traced(p, q):
+        number = jax.ShapeDtypeStruct((), p.means.dtype)
+        compile_side_by_side((projection, p, q), (tables, p, q, number))
+    return tables(p, q, projection(p, q))
+
+
+@jax.jit
+def _kl_projection(p, q):
+    return projected(kl_integrand, p, q)
+
+
+@jax.jit
+def _js_projection(p, q):
+    return projected(js_integrand, p, q)
+
+
+@jax.jit
+def _kl_tables(p, q, least):
     both = stack_checked([p, q])  # one batch for p against either: half of the compilation
     p, q = index(both, 0), index(both, 1)
     ratios = jax.vmap(factor_ratios, (None, 0))(p, both)
@@ -33,10 +63,10 @@ def kl_by_components(p: GMM, q: GMM) -> Ends:
     lower = low_cross_entropy - up_information
     upper = jnp.minimum(up_cross_entropy - low_information, variational_upper(p, q, kl[1]))
     lower, upper = _widened(lower, upper, p, q)
-    lower = jnp.maximum(lower, projected(kl_integrand, p, q))
-    return jnp.maximum(lower, 0.0), upper
+    return jnp.maximum(jnp.maximum(lower, least), 0.0), upper
 
 
+@jax.jit
 def entropy_by_components(p: GMM) -> Ends:
     """A lower and an upper bound of the entropy."""
     log_two_pi_e = 1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
@@ -47,8 +77,8 @@ def entropy_by_components(p: GMM) -> Ends:
     return _widened(known + lower, known + upper, p, p)
 
 
-def js_by_components(p: GMM, q: GMM) -> Ends:
-    """A lower and an upper bound of the Jensen–Shannon divergence."""
+@jax.jit
+def _js_tables(p, q, least):
     # Write p, q and m over the same K_p + K_q components, absent where needed: one table of each
     # kind then serves all three.
     both = concatenate([p, q])
@@ -75,8 +105,8 @@ def js_by_components(p: GMM, q: GMM) -> Ends:
     lower = jnp.maximum(low_m - half * (up_p + up_q), by_affinity)
     upper = jnp.minimum(up_m - half * (low_p + low_q), jnp.mean(variational))
     lower, upper = _widened(lower, upper, p, q)
-    lower = jnp.maximum(lower, projected(js_integrand, p, q))
-    return jnp.maximum(lower, 0.0), jnp.minimum(upper, -jnp.log(half))
+    lower = jnp.maximum(jnp.maximum(lower, least), 0.0)
+    return lower, jnp.minimum(upper, -jnp.log(half))
 
 
 def _log_affinity(p, q, table):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._jax import jit_quickly
+from gmmjax._compile import jit_quickly
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling import allocation
 from gmmjax._sampling.points import sobol

@@ -8,9 +8,10 @@ from typing import NamedTuple, overload
 import jax
 import numpy as np
 
+from gmmjax._compile import jit_quickly
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult
-from gmmjax._jax import is_traced, jit_quickly
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
 from gmmjax._reduction import costs, descent, partitions, parts, search

@@ -368,3 +368,22 @@ def test_separated_modes_and_many_dimensions(dtype):
         np.testing.assert_allclose(
             upper - lower, 0, atol=1.1 * loss + 10_000 * jnp.finfo(dtype).eps * max(1, truth)
         )
+
+
+COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: COMPILED.append(event) if "backend_compile" in event else None
+)
+
+
+@pytest.mark.parametrize("bound", [gmmjax.kl_bounds, gmmjax.js_bounds])
+def test_two_programs_are_compiled_side_by_side_and_once(bound):
+    p, q = random_mixture(0, 2, 3), random_mixture(1, 2, 3)
+    counts = []
+    for _ in range(2):
+        before = len(COMPILED)
+        alone = bound(p, q)
+        counts.append(len(COMPILED) - before)
+    assert counts == [2, 0]
+    within = jax.jit(bound)(p, q)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), alone, within)
