@@ -66,15 +66,15 @@ def baseline(
       fixed: whether the slopes are constants of differentiation.
     """
     values, features = at_means
-    z = pilot_normals(p.num_components, p.dim, num_points)
-    if control is None or z.shape[2] < 2 * MIN_PAIRS:
+    pairs = _num_pairs(p.num_components, num_points)
+    if control is None or pairs < MIN_PAIRS:
         return Baseline(values, values, ())
     if fixed:
         held_p, held_params = jax.tree.map(jax.lax.stop_gradient, (p, params))
-        slopes = _slopes(held_p, held_params, integrand, control, z)
+        slopes = _slopes(held_p, held_params, integrand, control, pairs)
         slopes = jax.tree.map(jax.lax.stop_gradient, slopes)
     else:
-        slopes = _slopes(p, params, integrand, control, z)
+        slopes = _slopes(p, params, integrand, control, pairs)
     mean = constant = values
     for rates, there, expected in zip(slopes, features, control.expected, strict=True):
         mean -= jnp.sum(rates * (there.T - expected), axis=1)
@@ -82,29 +82,29 @@ def baseline(
     return Baseline(mean, constant, slopes)
 
 
-def _slopes(p, params, integrand, control, z):
+def _slopes(p, params, integrand, control, pairs):
     """Slopes of the integrand in its features under each component.
 
     Two candidates, the average slope and the slope at the mean distances, are regressed on a few
     fixed pilot points, and the better fit is kept. Points of the estimate itself would bias it.
     """
-    values, features, average = _pilot(p, params, integrand, control, z)
+    values, features, average = _pilot(p, params, integrand, control, pairs)
     at_means = tuple(mean.T for mean in control.expected)
-    _, central = linearise(params, control, at_means)
+    _, central = _linearise(params, control, at_means)
     first, first_squares = _regress(values, features, average)
     second, second_squares = _regress(values, features, central)
     better = (first_squares <= second_squares)[:, None]
     return tuple(jnp.where(better, a, b) for a, b in zip(first, second, strict=True))
 
 
-def linearise(params, control, features):
+def _linearise(params, control, features):
     """Values `(n,)` of an integrand at given features, and its slopes `(M_j, n)` in them."""
     values, pull = jax.vjp(functools.partial(control.function, params), features)
     (slopes,) = pull(jnp.ones_like(values))
     return values, slopes
 
 
-def _pilot(p, params, integrand, control, z):
+def _pilot(p, params, integrand, control, pairs):
     """Values and features `(…, K, points)` at fixed points around each mean, and average slopes."""
     count, dim = p.means.shape
     everyone = jnp.eye(count, dtype=p.means.dtype)
@@ -115,11 +115,11 @@ def _pilot(p, params, integrand, control, z):
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
         _, features = integrand(params, allocation.place(everyone, p.means, p.scale, z))
-        values, slopes = linearise(params, control, features)
+        values, slopes = _linearise(params, control, features)
         average = [jnp.mean(by_component(table), axis=-1) for table in slopes]
         return by_component(values), [by_component(table) for table in features], average
 
-    z = jnp.asarray(z, p.means.dtype)
+    z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim, pairs)), p.means.dtype)
     if len(z) == 1:
         return around(z[0])
     values, features, slopes = jax.lax.map(jax.checkpoint(around), z)
@@ -127,12 +127,6 @@ def _pilot(p, params, integrand, control, z):
         lambda parts: jnp.concatenate(list(parts), axis=-1), (values, features)
     )
     return values, features, [jnp.mean(parts, axis=0) for parts in slopes]
-
-
-def pilot_normals(count: int, dim: int, num_points: int) -> np.ndarray:
-    """Fixed normals to look around each of so many means with, `(groups, dim, points)`."""
-    pairs = _num_pairs(count, num_points)
-    return _fixed_normals(dim, *_groups(count, dim, pairs)) if pairs else np.zeros((1, dim, 0))
 
 
 def _num_pairs(count, num_points):

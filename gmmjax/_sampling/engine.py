@@ -11,7 +11,7 @@ import numpy as np
 from gmmjax._mixture import linalg
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
-from gmmjax._sampling import allocation, axes, blocks, control_variates, unseen
+from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
 from gmmjax._sampling.devices import on_one_device
 from gmmjax._sampling.estimate import Replicates
@@ -51,7 +51,6 @@ class _Arguments(NamedTuple):
     """What a block of points needs, beside what is static."""
 
     mixtures: Sequence[GMM]
-    scales: Sequence[jax.Array]  # their factors, turned
     params: Any
     baselines: Sequence[Baseline]
     allocations: Sequence[allocation.Allocation]
@@ -77,14 +76,10 @@ def replicates(
     layout = blocks.layout(sampling, mixtures, segmented, _num_opposite(terms, sampling))
     key_points, key_shift = jax.random.split(key)
     baselines = [_baseline(term, params, layout.num_points, fixed_fit) for term in terms]
-    scales = [
-        _turned(term, params, subtracted, layout, fixed_fit)
-        for term, subtracted in zip(terms, baselines, strict=True)
-    ]
     known = _mean(mixtures, baselines)
     allocations = [allocation.allocate(g, layout.num_allocated) for g in mixtures]
     shifts = _shifts(key_shift, layout, known.dtype)
-    arguments = _Arguments(mixtures, scales, params, baselines, allocations, shifts, key_points)
+    arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
     integrands = tuple(
         term.integrand if layout.num_opposite == 1 else term.opposites for term in terms
     )
@@ -127,19 +122,6 @@ def _num_opposite(terms, sampling):
     known = all(term.opposites is not None for term in terms)
     enough = sampling.num_samples >= 2 * sampling.num_replicates
     return 2 if is_product and known and enough and on_one_device(sampling.points) is sobol else 1
-
-
-def _turned(term, params, subtracted, layout, fixed_fit):
-    return axes.turned_factors(
-        term.mixture,
-        term.integrand,
-        term.control,
-        params,
-        subtracted,
-        layout.num_points,
-        layout.num_opposite == 2,
-        fixed_fit,
-    )
 
 
 def _hidden(term, params, subtracted, share, total):
@@ -196,20 +178,15 @@ def _block(integrands, points, layout, arguments, index):
     z, weight = layout.group(z), layout.group(weight)
     position = _positions(layout, arguments.shifts, row, start)
     total = jnp.zeros_like(weight)
-    for g, scale, integrand, subtracted, owned in zip(
-        arguments.mixtures,
-        arguments.scales,
-        integrands,
-        arguments.baselines,
-        arguments.allocations,
-        strict=True,
+    for g, integrand, subtracted, owned in zip(
+        arguments.mixtures, integrands, arguments.baselines, arguments.allocations, strict=True
     ):
         choice = allocation.choose(owned, position)
         if layout.num_opposite == 1:
-            found = integrand(arguments.params, allocation.place(choice, g.means, scale, z))
+            found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
         else:
             located = allocation.pick(g.means.T, choice)
-            moved = allocation.deviations(choice, scale, z, g.means.ndim)
+            moved = allocation.deviations(choice, g.scale, z, g.means.ndim)
             found = integrand(arguments.params, located, moved)
         rates = owned.rates(g.logits) / layout.per_replicate
         table = allocation.pick(jnp.stack([rates, subtracted.constant]), choice)

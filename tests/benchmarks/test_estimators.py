@@ -31,14 +31,13 @@ PAIRS += [
     "random_20d_10_vs_10_sep0.3",
 ]
 PAIRS += ["random_39d_20_vs_20_sep0.3"]
-PLAIN = {"segments": False, "axes": False, "opposite": False}
+PLAIN = {"segments": False, "opposite": False}
 ESTIMATORS = {
     "strata": (gmmjax.iid, False, PLAIN),
     "strata + control": (gmmjax.iid, True, PLAIN),
     "Sobol": (gmmjax.sobol, False, PLAIN),
     "Sobol + control": (gmmjax.sobol, True, PLAIN),
     "+ segments": (gmmjax.sobol, True, PLAIN | {"segments": True}),
-    "+ axes": (gmmjax.sobol, True, PLAIN | {"segments": True, "axes": True}),
     "+ opposite points": (gmmjax.sobol, True, dict.fromkeys(PLAIN, True)),
 }
 NUM_SAMPLES = 16_384
@@ -46,13 +45,11 @@ KEYS = 8
 
 
 @contextlib.contextmanager
-def pieces(*, segments, axes, opposite):
+def pieces(*, segments, opposite):
     """Without some of the pieces of the default."""
     with pytest.MonkeyPatch.context() as patch:
         if not segments:
             patch.setattr(blocks, "MOST_SEGMENTS", 1)
-        if not axes:
-            patch.setattr(engine.axes, "turned_factors", lambda p, *_: p.scale)
         if not opposite:
             patch.setattr(engine, "LEAST_OPPOSITE", 1 << 20)
         log_ratios._estimate.clear_cache()

@@ -112,20 +112,8 @@ def slopes(divergence, key, p, q):
     )(p, q)
 
 
-@pytest.fixture
-def factors_as_they_are(monkeypatch):
-    """Only full factors are turned, and their points are others then."""
-    compiled = slopes, gmmjax._estimates.log_ratios._estimate
-    monkeypatch.setattr(gmmjax._sampling.engine.axes, "turned_factors", lambda p, *_: p.scale)
-    for function in compiled:
-        function.clear_cache()
-    yield
-    for function in compiled:
-        function.clear_cache()
-
-
 @structured
-def test_structure_is_its_dense_twin(divergence, kind, key, factors_as_they_are):
+def test_structure_is_its_dense_twin(divergence, kind, key):
     p, q = random_mixture(0, 4, 3, kind=kind), random_mixture(1, 3, 3, kind=kind)
 
     value, gradient = slopes(divergence, key, p, q)
