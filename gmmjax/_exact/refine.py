@@ -54,7 +54,7 @@ def _unseen_strips(edges):
     bounds = jnp.zeros((room, 2), edges.dtype)
     bounds = bounds.at[:count].set(jnp.stack([edges[:-1], edges[1:]], axis=1))
     errors = jnp.where(np.arange(room) < count, jnp.inf, 0.0).astype(edges.dtype)
-    return Strips(bounds, jnp.zeros_like(errors), errors, jnp.asarray(count))
+    return Strips(bounds, jnp.zeros_like(errors), errors, jnp.asarray(count, jnp.int32))
 
 
 def _next_strips(strips):
@@ -62,7 +62,7 @@ def _next_strips(strips):
     error, worst = jax.lax.top_k(strips.errors, 2 * NUM_BISECTED)
     bisected = worst[:NUM_BISECTED]
     halves = _halves(strips.bounds[bisected])
-    places = jnp.concatenate([bisected, strips.used + jnp.arange(NUM_BISECTED)])
+    places = jnp.concatenate([bisected, strips.used + jnp.arange(NUM_BISECTED, dtype=jnp.int32)])
     unseen = jnp.isinf(error[0])  # these come first, whole
     return (
         jnp.where(unseen, strips.bounds[worst], halves),

@@ -60,7 +60,8 @@ def test_compare_json_in_a_process(files):
         value, stderr = divergence(jax.random.key(7), a, b, num_samples=4096)
         np.testing.assert_allclose(found["value"], value, rtol=1e-6)
         np.testing.assert_allclose(found["stderr"], stderr, rtol=1e-3)
-        assert found["lower"] <= found["value"] <= found["upper"]
+        # in the plane bounds are closer than the estimate knows
+        assert found["lower"] - 5 * stderr <= found["value"] <= found["upper"] + 5 * stderr
     np.testing.assert_allclose(printed["mw2_squared"], gmmjax.mw2_squared(p, q), rtol=1e-6)
 
 
