@@ -116,7 +116,7 @@ def _wandered(rng, c, partitions, count, num_steps):
     """
     walked = partitions[:NUM_WALKS]
     ends = [_wander(rng, c, these, count, num_steps) for these in walked]
-    by_value = {clusters.value(c, these, count).round(9): these for these in [*walked, *ends]}
+    by_value = {round(clusters.value(c, these, count), 9): these for these in [*walked, *ends]}
     best = [by_value[value] for value in sorted(by_value)]
     return [*best[: len(walked)], *partitions[len(walked) :]]
 
