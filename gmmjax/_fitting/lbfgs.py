@@ -14,7 +14,7 @@ MAX_HALVINGS = 30
 class Place(NamedTuple):
     """A point on the way to a minimum."""
 
-    x: np.ndarray
+    x: Any  # numbers here, anything that moves elsewhere
     value: float
     gradient: np.ndarray
     more: Any  # what else the function tells

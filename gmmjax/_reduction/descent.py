@@ -1,6 +1,6 @@
 """The end of a reduction: gradients lower a divergence from p, from where a search ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gmmjax._fitting import lbfgs
+from gmmjax._fitting import lbfgs, scoring
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._mixture.gmm import GMM
 from gmmjax._reduction import cloud, em
@@ -17,6 +17,8 @@ from gmmjax._validate import takes_key
 
 PATIENCE = 10  # steps, after each of which progress is judged
 MIN_PROGRESS = 0.01  # of the standard error: less is none
+MIN_GAIN = 1e-3  # of the loss, where its error is next to nothing: less is no progress
+SHORT_PATIENCE, SHORT_GAIN = 5, 1e-2  # of a trial: its order among others is settled
 LEAST_WEIGHT = 1e-6  # for the sake of units; no component that matters is lighter
 
 
@@ -28,7 +30,7 @@ def on_points(q: GMM, blocks: Sequence[cloud.Block], num_steps: int) -> FitResul
     losses, stderrs, norms = np.full((3, num_steps), np.nan)
     converged = False
     with np.errstate(all="ignore"):  # what is not finite is no step
-        places = lbfgs.descend(lambda x: _loss(q, x, blocks), np.zeros(_num_parameters(q)))
+        places = by_scoring(q, blocks) if q.dim == 1 else _by_lbfgs(q, blocks)
         for step, place in enumerate(places):
             if step == num_steps:
                 break
@@ -36,13 +38,67 @@ def on_points(q: GMM, blocks: Sequence[cloud.Block], num_steps: int) -> FitResul
             norms[step] = np.linalg.norm(place.gradient)
             if step > 0 and step % PATIENCE == 0:
                 progress = losses[step - PATIENCE] - losses[step]
-                if progress <= MIN_PROGRESS * stderrs[step]:
+                if progress <= max(MIN_PROGRESS * stderrs[step], MIN_GAIN * losses[step]):
                     converged = True
                     break
         else:
             converged = True  # no step is left that lowers the loss
-        found = _moved(q, place.x)
-    return _result(found, step, converged, losses, stderrs, norms)
+    return _result(place.x, step, converged, losses, stderrs, norms)
+
+
+def settled(
+    q: GMM, blocks: Sequence[cloud.Block], least_variance: float, num_steps: int
+) -> tuple[GMM, float]:
+    """About where scoring ends, and the loss there: one trial of a search on the line."""
+    losses = []
+    with np.errstate(all="ignore"):
+        for place in by_scoring(q, blocks, least_variance):
+            losses.append(place.value)
+            is_long = len(losses) > SHORT_PATIENCE
+            if is_long and losses[-1 - SHORT_PATIENCE] - losses[-1] < SHORT_GAIN * losses[-1]:
+                break
+            if len(losses) > num_steps:
+                break
+    return place.x, place.value
+
+
+def _by_lbfgs(q, blocks):
+    for place in lbfgs.descend(lambda x: _loss(q, x, blocks), np.zeros(_num_parameters(q))):
+        yield place._replace(x=_moved(q, place.x))
+
+
+def by_scoring(
+    q: GMM, blocks: Sequence[cloud.Block], least_variance: float = 0.0
+) -> Iterator[lbfgs.Place]:
+    """Mixtures on the line on the way down: there a step is cheap, and does for dozens of others.
+
+    Near p the curvature of KL is the Fisher matrix, the second moments of its scores.
+    """
+
+    def value(g):
+        if np.min(g.scale**2) < least_variance:
+            return np.nan, np.nan
+        losses = [(block.log_prob - cloud.log_prob(g, block)) @ block.weight for block in blocks]
+        spread = np.std(losses, ddof=min(1, len(losses) - 1))
+        return np.mean(losses), spread / len(losses) ** 0.5
+
+    def slopes(g):
+        gradient, curvature = 0.0, 0.0
+        for block in blocks:
+            scores = cloud.scores(g, block)
+            weighted = scores * (block.weight / len(blocks))
+            gradient -= weighted.sum(axis=1)
+            curvature += weighted @ scores.T
+        return gradient, curvature
+
+    return scoring.descend(value, slopes, _stepped, q)
+
+
+def _stepped(g, step):
+    """A mixture on the line after a step in the order of its scores."""
+    logits, means, scale = step.reshape(-1, 3).T
+    means = g.means + g.scale.reshape(-1, 1) * means[:, None]
+    return GMM(g.logits + logits, means, g.scale * np.exp(scale).reshape(g.scale.shape))
 
 
 def _moved(start, x):

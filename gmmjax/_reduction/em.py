@@ -23,31 +23,22 @@ class Run(NamedTuple):
     loss: np.ndarray
 
 
-def run_em(
-    starts: GMM,
-    blocks: Sequence[Block],
-    floor: np.floating | float,
-    num_steps: int,
-    bars: np.ndarray | float = np.inf,
-) -> Run:
+def run_em(starts: GMM, blocks: Sequence[Block], floor: np.floating | float, num_steps: int) -> Run:
     """Iterate a batch of mixtures, each until its loss falls no more.
 
-    `floor` is added to the variances of all components. A mixture is given up as soon as its loss
-    would not come below its bar if it fell as fast to the end as it does now.
+    `floor` is added to the variances of all components.
     """
     rounding = 8 * np.finfo(float).eps * np.abs(blocks[0].log_prob).max()
     found, losses = starts, np.full(len(starts.logits), np.inf)
-    bars = np.broadcast_to(bars, losses.shape)
     moving = np.arange(len(losses))
-    for left in reversed(range(num_steps)):
+    for _ in range(num_steps):
         with np.errstate(all="ignore"):  # what is not finite is not kept
             gmm, loss = _squarem_step(index(found, moving), blocks, floor)
             fall = losses[moving] - loss
             stalled = fall < MIN_GAIN * np.maximum(loss, 0.0) + rounding
-            hopeless = loss - left * fall > bars[moving]
         found = GMM._make(_put(past, moving, new) for past, new in zip(found, gmm, strict=True))
         losses = _put(losses, moving, loss)
-        moving = moving[~(stalled | hopeless)]
+        moving = moving[~stalled]
         if not len(moving):
             break
     return Run(found, losses)

@@ -219,13 +219,19 @@ def _found(key_search, key_descent, task, starts, rounds, num_steps):
         # On the line and in the plane that is so far off that the best may not be the first, and
         # steps are cheap.
         found = found if task.p.dim <= 2 else found[:1]
-        return [descent.on_points(q, blocks, num_steps) for q in found]
+        fits = [descent.on_points(q, blocks, num_steps) for q in found]
+        # On the line the points are nearly exact, and estimates tell less.
+        return [min(fits, key=_least_loss)] if task.p.dim == 1 else fits
     return [
         descent.in_any(
             key_descent, task.target(), parts.to_jax(q, task.dtype), task.divergence, num_steps
         )
         for q in found
     ]
+
+
+def _least_loss(fit):
+    return np.fmin.reduce(fit.losses)  # NaN after its last step
 
 
 def _with_moments_of(p, q):

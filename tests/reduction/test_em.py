@@ -1,5 +1,7 @@
 """Points of p, the iteration of forward KL on them, and the descent after it."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.gmm import GMM, index
 from gmmjax._populations import moments
 from gmmjax._reduction import cloud, descent, em, parts
 
@@ -138,9 +140,52 @@ def test_a_descent_ends_below_the_iteration(blocks, runs):
     assert np.isnan(result.losses[int(result.num_steps) + 1 :]).all()
 
 
-def test_a_mixture_is_given_up_where_its_bar_is_out_of_reach(blocks, runs):
-    starts = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start())
-    given_up, other = em.run_em(starts, blocks, 1e-6, 16, np.array([-1e6, 1e6])).loss
-    np.testing.assert_allclose(other, runs[2].loss[0])
-    np.testing.assert_allclose(given_up, em.run_em(starts, blocks, 1e-6, 2).loss[0])
-    assert given_up > other + 1e-4
+def on_the_line(kind):
+    p = random_mixture(3, 10, 1, kind=kind)
+    return parts.into(parts.frame(p), p)
+
+
+@each_kind
+def test_even_points_on_the_line_leave_next_to_no_error(kind):
+    p = on_the_line(kind)
+    blocks = cloud.draw(jax.random.key(0), p, 2, 512)
+    moments = np.array([[np.sum(b.x[0] ** k * b.weight) for k in (1, 2)] for b in blocks])
+    np.testing.assert_allclose(moments, [[0.0, 1.0]] * 2, atol=1e-7)
+
+
+@each_kind
+def test_scores_on_the_line_are_derivatives(kind):
+    p = on_the_line(kind)
+    (block,) = cloud.draw(jax.random.key(0), p, 1, 64)
+    scores, h = cloud.scores(p, block), 1e-6
+    for i, step in enumerate(h * np.eye(len(scores))):
+        up, down = (cloud.log_prob(descent._stepped(p, s), block) for s in (step, -step))
+        np.testing.assert_allclose((up - down) / (2 * h), scores[i], atol=1e-6)
+
+
+def begun(p, blocks):
+    """Where a search on the line begins to score."""
+    batch = jax.tree.map(lambda leaf: np.asarray(leaf)[None], index(p, np.arange(0, 10, 3)))
+    return index(em.run_em(batch, blocks, 1e-6, 5).gmm, 0)
+
+
+def test_eight_steps_of_scoring_do_for_dozens_of_others():
+    p = on_the_line("full")
+    blocks = cloud.draw(jax.random.key(0), p, 2, 512)
+    q = begun(p, blocks)
+    scored, plain = (
+        [place.value for place in itertools.islice(steps(q, blocks), count)]
+        for steps, count in ((descent.by_scoring, 9), (descent._by_lbfgs, 25))
+    )
+    assert scored[-1] < min(plain) - 1e-6
+
+
+def test_a_trial_keeps_its_components_wide():
+    p = on_the_line("full")
+    blocks = cloud.draw(jax.random.key(0), p, 1, 512)
+    found, loss = descent.settled(begun(p, blocks), blocks, 0.0, 40)
+    wide = found._replace(scale=1.2 * found.scale)
+    least = (1.1 * np.min(found.scale)) ** 2  # it is met on the way back
+    kept, more = descent.settled(wide, blocks, least, 40)
+    assert np.min(kept.scale) ** 2 >= least
+    assert more > loss
