@@ -85,10 +85,10 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
     init = GMM(*(leaf.astype(dtype) for leaf in init))
     arguments = _refuse_gradients((x.astype(dtype), init, weights))
     found = _em(*arguments, jnp.asarray(tol, dtype), num_steps)
-    if not is_traced(found) and not jnp.isfinite(found.start.value):
+    if not is_traced(found) and not np.isfinite([found.start.value, found.loss.value]).all():
         raise ValueError(
-            f"init: the mean of its log-density over the rows is {-found.start.value} in {dtype}; "
-            "start nearer to the rows, and about as wide as they are"
+            f"init: the mean of its log-density over the rows is {-found.start.value} in {dtype}, "
+            f"and {-found.loss.value} after EM; start nearer to the rows, and about as wide"
         )
     return found
 

@@ -303,3 +303,10 @@ def test_rows_that_lose_their_digits_are_said():
             pytest.raises(ValueError, match=r"x: column 0 is 1000000.0 in all rows"),
         ):
             gmmjax.em(1e6 + 1e-3 * (x - 1e6), init._replace(scale=jnp.full(1, 1e-3)))
+
+
+def test_a_start_that_is_far_too_wide_is_refused():
+    init = gmmjax.GMM(np.zeros(2), np.array([[0.0], [1.0]]), np.ones(2))
+    rows = np.random.default_rng(0).normal(size=(12, 1))
+    with pytest.raises(ValueError, match="^init: .*about as wide"):
+        gmmjax.em(1e-160 * rows, init)
