@@ -117,8 +117,8 @@ def _bounded_by_one(key, p, q, function, num_samples, num_replicates, points) ->
 def _estimate_bounded(key, p, q, function, sampling):
     found = balanced_replicates(key, *prepare_pair(p, q), function, (), sampling)
     # A few points may carry all of it, or all that is missing to 1.
-    few = unseen.missed_point(found.means, 1.0, sampling.num_samples)
-    missing = 1 - found.means
+    few = unseen.missed_point(found.alike, 1.0, sampling.num_samples)
+    missing = 1 - found.alike
     few_missing = unseen.missed_point(missing, 1.0, sampling.num_samples)
     between = unseen.missed_between(missing, 1.0, sampling.num_samples)
     one_point = functools.reduce(jnp.maximum, (few, few_missing, between))

@@ -61,7 +61,7 @@ def expectation(
     check_function("fn", fn)
     p = as_float("p", p)
     # The engine calls fn at the means of p, as components and as spikes, and at blocks.
-    layout = blocks.layout(sampling, [p], segmented=True)
+    layout = blocks.layout(sampling, [p])
     probes = num_probes(layout.num_points, p.num_components, p.num_components)
     counts = {*probes, layout.block_size} - {0}
     traced = {count: _trace(fn, count, p) for count in counts}

@@ -91,7 +91,7 @@ def f_divergence(
 def _f_divergence(key, p, q, generator, sampling):
     p, q = prepare_pair(p, q)
     found = balanced_replicates(key, p, q, _perspective(generator), (), sampling)
-    sizes = unseen.missed_point(jnp.abs(found.means), jnp.inf, sampling.num_samples)
+    sizes = unseen.missed_point(jnp.abs(found.alike), jnp.inf, sampling.num_samples)
     there, back = _orders(generator, p.mixture.means.dtype)
     tails = unseen.heavy_tails(p, q, there), unseen.heavy_tails(q, p, back)
     return conclude(found, sizes, *tails)

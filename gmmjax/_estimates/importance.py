@@ -50,8 +50,7 @@ def _finish(function, sampling, arguments):
         narrow = spikes.spikes([p.mixture, q.mixture], relations)
         terms.append(Term(sampled.mixture, integrand, narrow))
     params = _Params(p.density, q.density, extra)
-    # Guards compare what replicates have of the sum.
-    value, *rest = replicates(key, terms, params, sampling, segmented=False)
+    value, *rest = replicates(key, terms, params, sampling)
     return value, rest
 
 

@@ -92,21 +92,17 @@ def _finish(ratios, recipes, balanced, sampling, options, arguments):
     prepared = {name: density.unpacked(d) for name, d in packed.items()}
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
-    # The guard of a divergence from a blend compares what replicates have of it.
-    to_blend = all(ratio.over == BLEND for ratio in ratios)
-    found = replicates(
-        key, terms, params, sampling, options.stick_the_landing, segmented=not to_blend
-    )
+    found = replicates(key, terms, params, sampling, options.stick_the_landing)
     for recipe in recipes if balanced else ():
         rounding = unseen.rounding([prepared[name] for name in recipe.densities])
         scale = _scaled(params, recipe.index, jnp.ones_like(found.value))
         found = found._replace(unseen=found.unseen + scale**2 * rounding)
-    if not to_blend:
+    if not all(ratio.over == BLEND for ratio in ratios):
         return tuple(conclude(found))
     # Divergences from a blend are at most this; few points may carry what is missing to it. It is
     # infinite where a mixture has no part in the blend.
     ceiling = _ceiling(ratios, params)
-    missed = unseen.missed_point(ceiling - found.means, ceiling, sampling.num_samples)
+    missed = unseen.missed_point(ceiling - found.alike, ceiling, sampling.num_samples)
     missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
     return tuple(conclude(found, missed, bound=ceiling))
 
@@ -143,12 +139,11 @@ def _term(recipe, mixtures, prepared, params, options):
     own = None
     if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
         own = relations[0]
-    opposites = functools.partial(_of_opposites, recipe)
     if not options.control_variate:
-        return Term(p, functools.partial(_integrand, recipe), narrow, None, own, opposites)
+        return Term(p, functools.partial(_integrand, recipe), narrow, None, own)
     expected = tuple(relation.expected_distances for relation in relations)
     control = Control(expected, functools.partial(_values, recipe))
-    return Term(p, functools.partial(_with_features, recipe), narrow, control, own, opposites)
+    return Term(p, functools.partial(_with_features, recipe), narrow, control, own)
 
 
 def _spikes(recipe, prepared, relations, params):
@@ -185,14 +180,6 @@ def _integrand(recipe, params, x):
 def _with_features(recipe, params, x):
     distances = tuple(
         density.squared_distances(params.densities[name], x) for name in recipe.densities
-    )
-    return _values(recipe, params, distances), distances
-
-
-def _of_opposites(recipe, params, located, deviations):
-    distances = tuple(
-        density.opposite_distances(params.densities[name], located, deviations)
-        for name in recipe.densities
     )
     return _values(recipe, params, distances), distances
 

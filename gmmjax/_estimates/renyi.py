@@ -242,7 +242,7 @@ def _transformed_integral(key, p, q, alpha: jax.Array, transform, sampling, side
     found = balanced_replicates(key, p, q, hellinger_integral.integrand, order, sampling)
     if below_one:
         found, order = hellinger_integral.rescue(found, order, p, q, sampling.num_samples)
-    parts = jnp.abs(jnp.where(order.near, 1 + (alpha - 1) * found.means, found.means))
+    parts = jnp.abs(jnp.where(order.near, 1 + (alpha - 1) * found.alike, found.alike))
     guards = [unseen.missed_point(parts, jnp.inf, sampling.num_samples)]
     if above_one:
         guards.append(jnp.where(alpha > 1, unseen.heavy_tails(p, q, alpha), 0.0))

@@ -68,32 +68,6 @@ def squared_distances(d: Density, x: jax.Array) -> jax.Array:
     return linalg.squared_norms(d.rows, d.shift, x)
 
 
-def opposite_distances(d: Density, located: jax.Array, deviations: jax.Array) -> jax.Array:
-    """The same at pairs of points about C centres, `(K, C·2m)`: of all that are added come first.
-
-    Both points of a pair share the product with each factor, which takes the time in many
-    dimensions.
-
-    Args:
-      d: the density.
-      located: `(D, C)` centres.
-      deviations: `(D, C, m)` what is added to them, and what is taken away.
-    """
-    if d.rows[0].ndim <= d.shift.ndim:
-        located = located[:, :, None]
-        both = jnp.concatenate([located + deviations, located - deviations], axis=2)
-        return squared_distances(d, both.reshape(len(both), -1))
-    dim, count, size = deviations.shape
-    flat = deviations.reshape(dim, -1)
-    total = jnp.zeros((), deviations.dtype)
-    for m, (a, b) in zip(d.rows, linalg.cuts(dim), strict=True):
-        white = linalg.flat_product(m, flat[:b]).reshape(*m.shape[:2], count, size)
-        centre = (linalg.flat_product(m, located[:b]) - d.shift[:, a:b, None])[..., None]
-        added, taken = (jnp.sum(part * part, axis=1) for part in (centre + white, centre - white))
-        total += jnp.concatenate([added, taken], axis=2)
-    return total.reshape(len(d.shift), -1)
-
-
 def component_table(d: Density, distances: jax.Array) -> jax.Array:
     """Log w_k N(x; μ_k, Σ_k) at points with these squared distances, both `(K, n)`."""
     return d.log_peaks[:, None] - 0.5 * distances

@@ -97,7 +97,7 @@ def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -
     if blocks[0].ndim <= shift.ndim:
         return _diagonal_norms(blocks[0].reshape(len(blocks[0]), -1), shift, x)
     white = [
-        flat_product(m, x[:b]) - shift[:, a:b, None]
+        _flat_product(m, x[:b]) - shift[:, a:b, None]
         for m, (a, b) in zip(blocks, cuts(len(x)), strict=True)
     ]
     return functools.reduce(jnp.add, [jnp.sum(part * part, axis=1) for part in white])
@@ -194,10 +194,10 @@ def _whiten_jvp(primals, tangents):
     tangent = jnp.zeros_like(white)
     if not is_zero(d_inverse):
         centre = jnp.mean(means, axis=0)
-        tangent += flat_product(d_inverse, x - centre[:, None])
+        tangent += _flat_product(d_inverse, x - centre[:, None])
         tangent -= _pointwise_product(d_inverse, means - centre[None])[:, :, None]
     if not is_zero(d_x):
-        tangent += flat_product(inverse, d_x)
+        tangent += _flat_product(inverse, d_x)
     if not is_zero(d_means):
         tangent -= _pointwise_product(inverse, d_means)[:, :, None]
     return white, tangent
@@ -208,7 +208,7 @@ def is_zero(tangent):
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
-def flat_product(matrices, x):
+def _flat_product(matrices, x):
     """M_k x_i for `(K, E, D)` as `(K, E, n)` through one `(K·E, D) @ (D, n)` product."""
     product = matmul(matrices.reshape(-1, matrices.shape[2]), x)
     return product.reshape(*matrices.shape[:2], x.shape[1])

@@ -150,11 +150,11 @@ def place(choice: jax.Array, means: jax.Array, scale: jax.Array, z: jax.Array) -
 
     Each group belongs to one component, by its choice.
     """
-    located, moved = pick(means.T, choice), deviations(choice, scale, z, means.ndim)
+    located, moved = pick(means.T, choice), _deviations(choice, scale, z, means.ndim)
     return (located[:, :, None] + moved).reshape(len(z), -1)
 
 
-def deviations(choice: jax.Array, scale: jax.Array, z: jax.Array, means_ndim: int) -> jax.Array:
+def _deviations(choice, scale, z, means_ndim):
     """L_k z for groups of normals, `(D, C, m)`."""
     dim, _, group = z.shape
     if scale.ndim <= means_ndim:

@@ -28,7 +28,6 @@ class Layout(NamedTuple):
     num_replicates: int
     per_replicate: int
     num_segments: int
-    num_opposite: int  # 2 where a point stands for a pair μ ± L z, else 1
     rows: int
     columns: int
     # Consecutive points of the replicates of a segment that share a component; 0 where they differ.
@@ -41,12 +40,12 @@ class Layout(NamedTuple):
 
     @property
     def num_points(self):
-        """Points in all blocks, both of a pair."""
-        return self.num_replicates * self.per_replicate * self.num_opposite
+        """Points in all blocks."""
+        return self.num_replicates * self.per_replicate
 
     @property
     def num_blocks(self):
-        return self.num_replicates * self.per_replicate // self.block_size
+        return self.num_points // self.block_size
 
     @property
     def num_allocated(self):
@@ -99,22 +98,22 @@ class Layout(NamedTuple):
         return means.reshape(self.num_segments, -1).T
 
 
-def layout(sampling: Sampling, mixtures, segmented: bool = False, num_opposite: int = 1) -> Layout:
+def layout(sampling: Sampling, mixtures) -> Layout:
     """The layout of at least `num_samples` points, in blocks that suit the largest mixture.
 
     In segments the means of replicates have different expectations, for they see other components.
     """
     num_replicates = min(sampling.num_replicates, sampling.num_samples)
-    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates)) // num_opposite
+    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates))
     sharing = sampling.num_sharing
     size = min(block_size(g.num_components, g.dim, sharing) for g in mixtures)
     devices = num_devices(sampling.points)
     size = max(1, min(size, num_replicates * per_replicate // devices))
-    segments = _num_segments(num_replicates) if segmented else 1
+    segments = _num_segments(num_replicates)
     rows, columns = _largest_block(num_replicates, per_replicate, segments, size)
     runs = min(run_length(g.num_components, segments * per_replicate) for g in mixtures)
     runs = min(runs, columns)
-    found = Layout(num_replicates, per_replicate, segments, num_opposite, rows, columns, runs)
+    found = Layout(num_replicates, per_replicate, segments, rows, columns, runs)
     if found.num_blocks % devices:
         raise ValueError(
             f"points: {found.num_blocks} blocks of points, in {num_replicates} replicates of "

@@ -13,9 +13,7 @@ from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
-from gmmjax._sampling.devices import on_one_device
 from gmmjax._sampling.estimate import Replicates
-from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.spikes import (
     ManySpikes,
@@ -25,9 +23,6 @@ from gmmjax._sampling.spikes import (
     narrow_modes_of_many,
     narrowest,
 )
-
-# In fewer dimensions Sobol points say more of twice as many of them than opposite ones do.
-LEAST_OPPOSITE = 16
 
 
 class Term(NamedTuple):
@@ -42,9 +37,6 @@ class Term(NamedTuple):
     spikes: Spikes | ManySpikes  # components that f may show
     control: Control | None = None
     own: Relation | None = None  # of the mixture to itself where f is −log of it
-    # The same at pairs of points, `(params, located, deviations) -> (values, features)`, in the
-    # order of `density.opposite_distances`.
-    opposites: Callable | None = None
 
 
 class _Arguments(NamedTuple):
@@ -64,25 +56,21 @@ def replicates(
     params: Any,
     sampling: Sampling,
     fixed_fit: bool = True,
-    segmented: bool = True,
 ) -> Replicates:
     """Σ_j E_{p_j}[f_j(params, x)] with its independent means.
 
     With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which
-    leaves the gradient unbiased; without, the gradient is that of the returned value. Segmented
-    replicates are not all of one expectation.
+    leaves the gradient unbiased; without, the gradient is that of the returned value.
     """
     mixtures = [term.mixture for term in terms]
-    layout = blocks.layout(sampling, mixtures, segmented, _num_opposite(terms, sampling))
+    layout = blocks.layout(sampling, mixtures)
     key_points, key_shift = jax.random.split(key)
     baselines = [_baseline(term, params, layout.num_points, fixed_fit) for term in terms]
     known = _mean(mixtures, baselines)
     allocations = [allocation.allocate(g, layout.num_allocated) for g in mixtures]
     shifts = _shifts(key_shift, layout, known.dtype)
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
-    integrands = tuple(
-        term.integrand if layout.num_opposite == 1 else term.opposites for term in terms
-    )
+    integrands = tuple(term.integrand for term in terms)
     block = functools.partial(_block, integrands, sampling.points, layout)
     total = blocks.accumulate(block, sampling, layout, mixtures)
     value, means = total(arguments)
@@ -113,15 +101,6 @@ def _baseline(term, params, num_points, fixed_fit):
     return control_variates.baseline(
         p, term.integrand, term.control, params, at_means, num_points, fixed_fit
     )
-
-
-def _num_opposite(terms, sampling):
-    """2 where points come in opposite pairs, which share the products that take the time."""
-    g = terms[0].mixture
-    is_product = g.scale.ndim > g.means.ndim and g.dim >= LEAST_OPPOSITE
-    known = all(term.opposites is not None for term in terms)
-    enough = sampling.num_samples >= 2 * sampling.num_replicates
-    return 2 if is_product and known and enough and on_one_device(sampling.points) is sobol else 1
 
 
 def _hidden(term, params, subtracted, share, total):
@@ -182,19 +161,11 @@ def _block(integrands, points, layout, arguments, index):
         arguments.mixtures, integrands, arguments.baselines, arguments.allocations, strict=True
     ):
         choice = allocation.choose(owned, position)
-        if layout.num_opposite == 1:
-            found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
-        else:
-            located = allocation.pick(g.means.T, choice)
-            moved = allocation.deviations(choice, g.scale, z, g.means.ndim)
-            found = integrand(arguments.params, located, moved)
+        found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
         rates = owned.rates(g.logits) / layout.per_replicate
         table = allocation.pick(jnp.stack([rates, subtracted.constant]), choice)
         rate, constant = table[:, :, None]
-        rest = _rest(found, constant, subtracted.slopes, choice)
-        if layout.num_opposite == 2:
-            rest = jnp.mean(rest.reshape(len(rest), 2, -1), axis=1)
-        total += rate * weight * rest
+        total += rate * weight * _rest(found, constant, subtracted.slopes, choice)
     return layout.scatter(layout.row_sums(total), row)
 
 

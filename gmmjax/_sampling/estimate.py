@@ -87,6 +87,14 @@ class Replicates(NamedTuple):
     means: jax.Array
     unseen: jax.Array  # variance that their spread does not show
 
+    @property
+    def alike(self):
+        """The means as though those of every segment had the expectation of all, `(R,)`."""
+        if self.means.ndim == 1:
+            return self.means
+        excess = self.means - jnp.mean(self.means, axis=0, keepdims=True)
+        return (excess + jnp.mean(self.means)).ravel()
+
 
 def conclude(
     found: Replicates,
