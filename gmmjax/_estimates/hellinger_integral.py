@@ -15,7 +15,8 @@ from gmmjax._estimates.importance import log_ratio
 from gmmjax._mixture import components, linalg
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.pair_sums import log_product_blocks, log_products
-from gmmjax._sampling.estimate import Replicates
+from gmmjax._sampling import unseen
+from gmmjax._sampling.estimate import Replicates, conclude
 
 
 class Order(NamedTuple):
@@ -63,22 +64,29 @@ def _cap(alpha):
 def rescue(
     found: Replicates, order: Order, p: Prepared, q: Prepared, num_points: int
 ) -> tuple[Replicates, Order]:
-    """Where points say nothing of the integral, for order below 1, what closed forms say.
+    """Where points say less of the integral, for order below 1, than closed forms: what these say.
 
     With c_ab = ∫ (w_a p_a)^α (v_b q_b)^(1−α) it lies between max c_ab and Σ c_ab, since
     (x + y)^α ≤ x^α + y^α. Its logarithm is put in the middle, and half the gap is its error.
     """
     below = order.alpha < 1
     lost = (found.value == 0) | (found.value * num_points > jnp.exp(_cap(order.alpha)))
-    lost &= below & ~order.near
     total, largest = _enclosure(p.mixture, q.mixture, jnp.where(below, order.alpha, 0.5))
     gap = 0.5 * (total - largest)
     middle = jnp.exp(-gap)
+    lost |= gap * found.value < conclude(found, missed_point(found, order, num_points)).stderr
+    lost &= below & ~order.near
     error = middle * (gap + jnp.finfo(total.dtype).eps * jnp.abs(total))
     means = jnp.broadcast_to(middle, found.means.shape)
     enclosed = Replicates(middle, *jax.lax.stop_gradient((means, error**2)))
     found = jax.tree.map(functools.partial(jnp.where, lost), enclosed, found)
     return found, order._replace(shift=jnp.where(lost, total, order.shift))
+
+
+def missed_point(found: Replicates, order: Order, num_points: int) -> jax.Array:
+    """The variance of replicates of which a few points carry most; ∞, for nothing bounds them."""
+    parts = jnp.where(order.near, 1 + (order.alpha - 1) * found.alike, found.alike)
+    return unseen.missed_point(jnp.abs(parts), jnp.inf, num_points)
 
 
 def _enclosure(p, q, alpha):

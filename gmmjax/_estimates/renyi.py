@@ -30,7 +30,8 @@ def renyi_divergence(
     gradient. At α = 1 it is KL(p‖q). For α > 1 it is infinite where α Σ_p⁻¹ + (1 − α) Σ_q⁻¹ is not
     positive definite in the tails, and its variance is infinite well before that. Where the
     covariances show this, or a few points carry the sum, `stderr` is infinite instead of a
-    confident wrong number.
+    confident wrong number; for α < 1 closed forms take the place of points that say less (see
+    `bhattacharyya_distance`).
 
     Args:
       key: a JAX key.
@@ -184,10 +185,9 @@ def bhattacharyya_distance(
     r"""Bhattacharyya distance, :math:`-\log \int \sqrt{pq}`, in nats; an estimate.
 
     Half the Rényi divergence of order ½. Consistent: a logarithm of a mean is biased by about half
-    its squared relative error, as is its gradient. Where the mixtures are so far apart that a few
-    points carry the sum, `stderr` is infinite instead of a confident wrong number; where no point
-    says anything, the value is the middle between closed forms that enclose it, and `stderr` half
-    their gap, ½ log(K_p K_q) at most.
+    its squared relative error, as is its gradient. Where closed forms of all pairs of components
+    enclose it more narrowly than the points do, as of mixtures far apart, it is the middle between
+    these, and `stderr` half their gap, ½ log(K_p K_q) at most; of single Gaussians it is exact.
 
     Args:
       key: a JAX key.
@@ -242,8 +242,7 @@ def _transformed_integral(key, p, q, alpha: jax.Array, transform, sampling, side
     found = balanced_replicates(key, p, q, hellinger_integral.integrand, order, sampling)
     if below_one:
         found, order = hellinger_integral.rescue(found, order, p, q, sampling.num_samples)
-    parts = jnp.abs(jnp.where(order.near, 1 + (alpha - 1) * found.alike, found.alike))
-    guards = [unseen.missed_point(parts, jnp.inf, sampling.num_samples)]
+    guards = [hellinger_integral.missed_point(found, order, sampling.num_samples)]
     if above_one:
         guards.append(jnp.where(alpha > 1, unseen.heavy_tails(p, q, alpha), 0.0))
     return conclude(found, *guards, transform=functools.partial(transform, order=order))

@@ -145,7 +145,9 @@ def _variance_of_mean(means):
         return total / count
     shares = linalg.safe_divide(variances, total)
     squares = jnp.sum(shares * shares)
-    freedom_rate = squares / (count + 1 - 2 * squares)
+    # The shares are known as badly as the variances: of a few replicates Student's t at the freedom
+    # that they seem to have would cover 92.5 % where one segment dominates, half as much more 94 %.
+    freedom_rate = jnp.minimum(1.5 * squares / (count + 1 - 2 * squares), 1 / (count - 1))
     return _student(freedom_rate) ** 2 * total / (count * segments**2)
 
 
