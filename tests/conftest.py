@@ -3,6 +3,7 @@
 import compilation
 
 compilation.compile_cheaply()
+compilation.keep_memory()
 
 import jax
 import pytest
@@ -23,6 +24,14 @@ settings.load_profile("suite")
 
 def pytest_xdist_make_scheduler(config, log):
     return compilation.OneFileOneWorker(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    compilation.with_room(pyfuncitem.obj, **arguments)
+    return True
 
 
 @pytest.fixture(autouse=True, scope="module")
