@@ -32,6 +32,8 @@ MANY_SLOTS = 1 << 16
 def compile_cheaply():
     """Choose XLA's flags; to be called before JAX is imported."""
     os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+    # Nobody reads where an operation of a test comes from.
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 
 def keep_memory():

@@ -11,8 +11,6 @@ from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nobody reads where an operation of a test comes from.
-jax.config.update("jax_traceback_in_locations_limit", 0)
 compilation.leave_garbage()
 
 # Examples compile, which takes as long as it takes; the suite asks the same ones each time.
