@@ -42,7 +42,7 @@ def keep_memory():
         os.environ.setdefault(name, str(size))
 
 
-def with_room(call, **arguments):
+def with_room(call, /, **arguments):
     """Call it on a piece of Python's stack that holds whatever it calls.
 
     Python fetches its stack in pieces of 16 kB and gives each back as soon as it is empty, which

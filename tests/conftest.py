@@ -1,5 +1,7 @@
 """Strict settings for every test: float64 as the reference, no silent rank promotion."""
 
+import functools
+
 import compilation
 
 compilation.compile_cheaply()
@@ -26,10 +28,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    names = pyfuncitem._fixtureinfo.argnames
-    arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    compilation.with_room(pyfuncitem.obj, **arguments)
-    return True
+    pyfuncitem.obj = functools.partial(compilation.with_room, pyfuncitem.obj)
 
 
 @pytest.fixture(autouse=True, scope="module")
