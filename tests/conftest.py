@@ -1,8 +1,11 @@
 """Strict settings for every test: float64 as the reference, no silent rank promotion."""
 
+import functools
+
 import compilation
 
 compilation.compile_cheaply()
+compilation.keep_memory()
 
 import jax
 import pytest
@@ -10,8 +13,6 @@ from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nobody reads where an operation of a test comes from.
-jax.config.update("jax_traceback_in_locations_limit", 0)
 compilation.leave_garbage()
 
 # Examples compile, which takes as long as it takes; the suite asks the same ones each time.
@@ -23,6 +24,11 @@ settings.load_profile("suite")
 
 def pytest_xdist_make_scheduler(config, log):
     return compilation.OneFileOneWorker(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    pyfuncitem.obj = functools.partial(compilation.with_room, pyfuncitem.obj)
 
 
 @pytest.fixture(autouse=True, scope="module")

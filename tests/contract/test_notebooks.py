@@ -14,6 +14,8 @@ pytest.importorskip("ipykernel")
 import nbformat  # noqa: E402  # comes with nbclient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+# No name is left, and nothing looks for garbage, which takes seconds where JAX is at work.
+FORGET = "import gc; gc.disable(); gc.freeze()\n%reset -f"
 LONGEST = "07_variational_inference"  # first, so that no worker waits for it at the end
 every = pytest.mark.parametrize(
     "path",
@@ -63,7 +65,7 @@ def execute(client, notebook):
     fresh = copy.deepcopy(notebook)
     for cell in code_cells(fresh):
         cell.outputs, cell.execution_count = [], None
-    forget = nbformat.v4.new_code_cell("%reset -f")
+    forget = nbformat.v4.new_code_cell(FORGET)
     client.nb = nbformat.v4.new_notebook(cells=[forget, *fresh.cells])
     client.reset_execution_trackers()
     for index, cell in enumerate(client.nb.cells):

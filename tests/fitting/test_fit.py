@@ -17,7 +17,7 @@ fit = functools.partial(gmmjax.fit, num_steps=100, patience=30)
 # One object of each, for compilations are found again by identity.
 ADAMW, LBFGS = optax.adamw(0.05, weight_decay=0.1), optax.lbfgs()
 # Where running takes longer than compiling.
-optimised = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
+optimised = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 forward = lambda key, q, p: gmmjax.kl_divergence(key, p, q, num_samples=512)
 differentiable = lambda key, q, p: gmmjax.kl_divergence(
     key, p, q, num_samples=512, stick_the_landing=False
