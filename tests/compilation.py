@@ -21,38 +21,11 @@ FLAGS = [
 MOST_MAPS = 20_000
 
 
-# What glibc would give back to the system between programs, only to ask for it again.
-KEEP = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 << 30}
-KEEP["MALLOC_TOP_PAD_"] = 1 << 26
-
-# Slots of one frame: half a megabyte.
-MANY_SLOTS = 1 << 16
-
-
 def compile_cheaply():
     """Choose XLA's flags; to be called before JAX is imported."""
     os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
     # Nobody reads where an operation of a test comes from.
     os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
-
-
-def keep_memory():
-    """In the workers and whatever else is started from here."""
-    for name, size in KEEP.items():
-        os.environ.setdefault(name, str(size))
-
-
-def with_room(call, /, **arguments):
-    """Call it on a piece of Python's stack that holds whatever it calls.
-
-    Python fetches its stack in pieces of 16 kB and gives each back as soon as it is empty, which
-    happens all the time where calls are as deep as in tracing. A frame too large for a piece gets
-    one of twice its size.
-    """
-    return call(**arguments)
-
-
-with_room.__code__ = with_room.__code__.replace(co_stacksize=MANY_SLOTS)
 
 
 def leave_garbage():

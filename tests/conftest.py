@@ -1,11 +1,8 @@
 """Strict settings for every test: float64 as the reference, no silent rank promotion."""
 
-import functools
-
 import compilation
 
 compilation.compile_cheaply()
-compilation.keep_memory()
 
 import jax
 import pytest
@@ -24,11 +21,6 @@ settings.load_profile("suite")
 
 def pytest_xdist_make_scheduler(config, log):
     return compilation.OneFileOneWorker(config, log)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem):
-    pyfuncitem.obj = functools.partial(compilation.with_room, pyfuncitem.obj)
 
 
 @pytest.fixture(autouse=True, scope="module")
