@@ -15,7 +15,7 @@ class Density(NamedTuple):
     """What evaluating a density at points about 0 needs."""
 
     log_peaks: jax.Array  # (K,) log w_k N(μ_k; μ_k, Σ_k)
-    rows: tuple[jax.Array, ...]  # blocks of rows of L_k⁻¹, in the structure of the scale
+    rows: tuple[jax.Array, ...]  # blocks of rows of (−L_k⁻¹μ_k, L_k⁻¹), or a diagonal L_k⁻¹
     shift: jax.Array  # (K, D) L_k⁻¹μ_k
 
 
@@ -34,9 +34,10 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     normalisers it leaves float32 its digits for the weights.
     """
     inverse = linalg.inverse_scale(g.scale, g.means)
-    rows = linalg.row_blocks(inverse, g.means)
+    shift = linalg.apply(inverse, g.means)
+    rows = linalg.row_blocks(inverse, shift)
     peaks = linalg.log_softmax(g.logits) - (log_normalisers(g) - reference)
-    return Prepared(g, inverse, Density(peaks, rows, linalg.apply(inverse, g.means)))
+    return Prepared(g, inverse, Density(peaks, rows, shift))
 
 
 def packed(g: Prepared) -> Prepared:
@@ -48,7 +49,7 @@ def packed(g: Prepared) -> Prepared:
 
 def unpacked(g: Prepared) -> Prepared:
     """What was packed; weights and scale have lost their derivative, and leave it to the rest."""
-    rows = linalg.row_blocks(g.inverse, g.mixture.means)
+    rows = linalg.row_blocks(g.inverse, g.density.shift)
     return g._replace(density=g.density._replace(rows=rows))
 
 
@@ -86,9 +87,10 @@ def opposite_distances(d: Density, located: jax.Array, deviations: jax.Array) ->
     dim, count, size = deviations.shape
     flat = deviations.reshape(dim, -1)
     total = jnp.zeros((), deviations.dtype)
-    for m, (a, b) in zip(d.rows, linalg.cuts(dim), strict=True):
-        white = linalg.flat_product(m, flat[:b]).reshape(*m.shape[:2], count, size)
-        centre = (linalg.flat_product(m, located[:b]) - d.shift[:, a:b, None])[..., None]
+    centres = linalg.whitened_parts(d.rows, d.shift, located)
+    for m, centre, (_, b) in zip(d.rows, centres, linalg.cuts(dim), strict=True):
+        white = linalg.flat_product(m[:, :, -b:], flat[:b]).reshape(*m.shape[:2], count, size)
+        centre = centre[..., None]
         added, taken = (jnp.sum(part * part, axis=1) for part in (centre + white, centre - white))
         total += jnp.concatenate([added, taken], axis=2)
     return total.reshape(len(d.shift), -1)
