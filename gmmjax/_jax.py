@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import jax
+from jax import core
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
@@ -21,6 +22,17 @@ class Programs(Protocol):
 def is_traced(*values) -> bool:
     """Whether any leaf of these trees is traced: a value that `jit`, `grad` or `vmap` hides."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def is_outermost() -> bool:
+    """Whether a program called now is compiled on its own, and not as a part of another.
+
+    It may be differentiated, but once. Where JAX no longer says so, it is not.
+    """
+    trace: Any = getattr(getattr(core, "trace_ctx", None), "trace", None)
+    if type(trace).__name__ in ("JVPTrace", "LinearizeTrace"):
+        trace = trace.parent_trace
+    return type(trace).__name__ == "EvalTrace"
 
 
 def evaluate(program: Jaxpr, constants, x):

@@ -1,5 +1,7 @@
 """Bounds from tables of components and one direction, in any number of dimensions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +14,7 @@ from gmmjax._bounds.cross_entropy import (
 )
 from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
-from gmmjax._compile import compile_side_by_side
+from gmmjax._compile import SOONER, compile_side_by_side, jit_soon
 from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.build import concatenate, stack_checked
@@ -40,17 +42,17 @@ def _at_least(projection, tables, p, q):
     return tables(p, q, projection(p, q))
 
 
-@jax.jit
+@functools.partial(jit_soon, compiler_options=SOONER)
 def _kl_projection(p, q):
     return projected(kl_integrand, p, q)
 
 
-@jax.jit
+@functools.partial(jit_soon, compiler_options=SOONER)
 def _js_projection(p, q):
     return projected(js_integrand, p, q)
 
 
-@jax.jit
+@jit_soon
 def _kl_tables(p, q, least):
     both = stack_checked([p, q])  # one batch for p against either: half of the compilation
     p, q = index(both, 0), index(both, 1)
@@ -66,7 +68,7 @@ def _kl_tables(p, q, least):
     return jnp.maximum(jnp.maximum(lower, least), 0.0), upper
 
 
-@jax.jit
+@jit_soon
 def entropy_by_components(p: GMM) -> Ends:
     """A lower and an upper bound of the entropy."""
     log_two_pi_e = 1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
@@ -77,7 +79,7 @@ def entropy_by_components(p: GMM) -> Ends:
     return _widened(known + lower, known + upper, p, p)
 
 
-@jax.jit
+@jit_soon
 def _js_tables(p, q, least):
     # Write p, q and m over the same K_p + K_q components, absent where needed: one table of each
     # kind then serves all three.

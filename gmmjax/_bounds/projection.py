@@ -21,7 +21,7 @@ GRID = np.linspace(-6, 6, 385)  # in deviations of both mixtures together
 STEP = float(GRID[1] - GRID[0])
 NOISE = 0.75  # its deviation, in steps of the grid
 NUM_STARTS = 6  # directions that are turned uphill, that of the means among them
-TURNS = 0.5 * 0.75 ** np.arange(44)  # radians
+TURNS = 0.5 * 0.75 ** np.arange(32)  # radians; shorter steps from the start end elsewhere
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

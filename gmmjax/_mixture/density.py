@@ -15,7 +15,7 @@ class Density(NamedTuple):
     """What evaluating a density at points about 0 needs."""
 
     log_peaks: jax.Array  # (K,) log w_k N(μ_k; μ_k, Σ_k)
-    rows: tuple[jax.Array, ...]  # blocks of rows of L_k⁻¹, in the structure of the scale
+    rows: tuple[jax.Array, ...]  # blocks of rows of (−L_k⁻¹μ_k, L_k⁻¹), or a diagonal L_k⁻¹
     shift: jax.Array  # (K, D) L_k⁻¹μ_k
 
 
@@ -34,9 +34,10 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     normalisers it leaves float32 its digits for the weights.
     """
     inverse = linalg.inverse_scale(g.scale, g.means)
-    rows = linalg.row_blocks(inverse, g.means)
+    shift = linalg.apply(inverse, g.means)
+    rows = linalg.row_blocks(inverse, shift)
     peaks = linalg.log_softmax(g.logits) - (log_normalisers(g) - reference)
-    return Prepared(g, inverse, Density(peaks, rows, linalg.apply(inverse, g.means)))
+    return Prepared(g, inverse, Density(peaks, rows, shift))
 
 
 def packed(g: Prepared) -> Prepared:
@@ -48,7 +49,7 @@ def packed(g: Prepared) -> Prepared:
 
 def unpacked(g: Prepared) -> Prepared:
     """What was packed; weights and scale have lost their derivative, and leave it to the rest."""
-    rows = linalg.row_blocks(g.inverse, g.mixture.means)
+    rows = linalg.row_blocks(g.inverse, g.density.shift)
     return g._replace(density=g.density._replace(rows=rows))
 
 

@@ -7,7 +7,7 @@ so that the long axis is the contiguous one.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from gmmjax._mixture import triangular
 
 HIGHEST = triangular.HIGHEST
 matmul = triangular.matmul
+flat_product = triangular.flat_product
+pointwise_product = triangular.pointwise_product
+diagonal = triangular.diagonal
 
 
 def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -53,13 +56,6 @@ def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
     return jnp.sum(jnp.log(jnp.abs(diagonal(scale) if scale.ndim > means.ndim else scale)), axis=-1)
 
 
-def diagonal(matrices: jax.Array) -> jax.Array:
-    """Diagonals `(…, D)` of matrices `(…, D, D)`."""
-    # A slice: `jnp.diagonal` gathers, and its gradient scatters, which compiles and runs slowly.
-    dim = matrices.shape[-1]
-    return matrices.reshape(*matrices.shape[:-2], dim * dim)[..., :: dim + 1]
-
-
 def whiten(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:
     """L_k⁻¹(x − μ_k) for points `(D, n)`, as `(K, D, n)`."""
     if inverse.ndim > means.ndim:
@@ -80,13 +76,31 @@ def cuts(dim: int) -> list[tuple[int, int]]:
     return [(0, dim // 2), (dim // 2, dim)] if dim >= 16 else [(0, dim)]
 
 
-def row_blocks(inverse: jax.Array, means: jax.Array) -> tuple[jax.Array, ...]:
-    """Blocks of rows of inverse factors, `(K, E, known)`, without the zeros that all end in."""
-    return (
-        tuple(inverse[:, a:b, :b] for a, b in cuts(means.shape[1]))
-        if inverse.ndim > means.ndim
-        else (inverse,)
-    )
+def row_blocks(inverse: jax.Array, shift: jax.Array) -> tuple[jax.Array, ...]:
+    """Blocks of rows of (−s_k, L_k⁻¹), `(K, E, known)`, without the zeros that all end in.
+
+    Of factors that are diagonal or of all components it is the inverse alone.
+    """
+    if inverse.ndim <= shift.ndim:
+        return (inverse,)
+    if len(inverse) < len(shift):
+        return tuple(inverse[:, a:b, :b] for a, b in cuts(shift.shape[1]))
+    rows = jnp.concatenate([-shift[:, :, None], inverse], axis=2)
+    return tuple(rows[:, a:b, : b + 1] for a, b in cuts(shift.shape[1]))
+
+
+def _whitened_parts(
+    blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array
+) -> Iterator[jax.Array]:
+    """L_k⁻¹x − s_k for points `(D, n)`, as `(K, E, n)` for each block of E rows."""
+    # With the shift in the product one more product holds the gradients in both.
+    if len(blocks[0]) < len(shift):
+        for m, (a, b) in zip(blocks, cuts(len(x)), strict=True):
+            yield flat_product(m, x[:b]) - shift[:, a:b, None]
+        return
+    x = jnp.concatenate([jnp.ones_like(x[:1]), x])
+    for m in blocks:
+        yield flat_product(m, x[: m.shape[2]])
 
 
 def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -> jax.Array:
@@ -96,10 +110,7 @@ def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -
     # about 0, nothing more.
     if blocks[0].ndim <= shift.ndim:
         return _diagonal_norms(blocks[0].reshape(len(blocks[0]), -1), shift, x)
-    white = [
-        _flat_product(m, x[:b]) - shift[:, a:b, None]
-        for m, (a, b) in zip(blocks, cuts(len(x)), strict=True)
-    ]
+    white = _whitened_parts(blocks, shift, x)
     return functools.reduce(jnp.add, [jnp.sum(part * part, axis=1) for part in white])
 
 
@@ -168,7 +179,7 @@ def _everywhere_in_batch(axis_size, in_batched, condition):
 def apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
     """A_k v_k for factors of any structure and `(K, D)` vectors."""
     if matrices.ndim > vectors.ndim:
-        return _pointwise_product(matrices, vectors)
+        return pointwise_product(matrices, vectors)
     return _rates(matrices)[:, :, 0] * vectors
 
 
@@ -194,29 +205,18 @@ def _whiten_jvp(primals, tangents):
     tangent = jnp.zeros_like(white)
     if not is_zero(d_inverse):
         centre = jnp.mean(means, axis=0)
-        tangent += _flat_product(d_inverse, x - centre[:, None])
-        tangent -= _pointwise_product(d_inverse, means - centre[None])[:, :, None]
+        tangent += flat_product(d_inverse, x - centre[:, None])
+        tangent -= pointwise_product(d_inverse, means - centre[None])[:, :, None]
     if not is_zero(d_x):
-        tangent += _flat_product(inverse, d_x)
+        tangent += flat_product(inverse, d_x)
     if not is_zero(d_means):
-        tangent -= _pointwise_product(inverse, d_means)[:, :, None]
+        tangent -= pointwise_product(inverse, d_means)[:, :, None]
     return white, tangent
 
 
 def is_zero(tangent):
     """Whether a tangent of a custom rule is known to be zero."""
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-
-
-def _flat_product(matrices, x):
-    """M_k x_i for `(K, E, D)` as `(K, E, n)` through one `(K·E, D) @ (D, n)` product."""
-    product = matmul(matrices.reshape(-1, matrices.shape[2]), x)
-    return product.reshape(*matrices.shape[:2], x.shape[1])
-
-
-def _pointwise_product(matrices, vectors):
-    """M_k v_k as `(K, D)`."""
-    return matmul(matrices, vectors[:, :, None])[:, :, 0]
 
 
 def least(table: jax.Array, axis: int) -> jax.Array:

@@ -16,6 +16,24 @@ def matmul(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> jax.Array:
     return jnp.matmul(a, b, precision=HIGHEST)
 
 
+def flat_product(matrices, x):
+    """M_k x_i for `(K, E, D)` as `(K, E, n)` through one `(K·E, D) @ (D, n)` product."""
+    product = matmul(matrices.reshape(-1, matrices.shape[2]), x)
+    return product.reshape(*matrices.shape[:2], x.shape[1])
+
+
+def pointwise_product(matrices, vectors):
+    """M_k v_k as `(K, D)`."""
+    return matmul(matrices, vectors[:, :, None])[:, :, 0]
+
+
+def diagonal(matrices: jax.Array) -> jax.Array:
+    """Diagonals `(…, D)` of matrices `(…, D, D)`."""
+    # A slice: `jnp.diagonal` gathers, and its gradient scatters, which compiles and runs slowly.
+    dim = matrices.shape[-1]
+    return matrices.reshape(*matrices.shape[:-2], dim * dim)[..., :: dim + 1]
+
+
 @jax.custom_jvp
 def tril_inverse(lower: jax.Array) -> jax.Array:
     """Inverse of lower-triangular `(..., D, D)`; entries above the diagonal are not read."""

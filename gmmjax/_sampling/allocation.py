@@ -166,7 +166,9 @@ def _deviations(choice, scale, z, means_ndim):
         return linalg.matmul(scale[0], z.reshape(dim, -1)).reshape(z.shape)
     if group > 1 or choice.ndim == 1:
         factors = pick(scale.reshape(-1, dim * dim).T, choice).reshape(dim, dim, -1)
-        return jnp.einsum("dec,ecm->dcm", factors, z, precision=linalg.HIGHEST)
+        # Points of a group stay side by side: whole rows are moved, not single numbers.
+        moved = linalg.matmul(jnp.moveaxis(factors, 2, 0), jnp.swapaxes(z, 0, 1))
+        return jnp.swapaxes(moved, 0, 1)
     # One product with (choice ⊗ z) gathers nothing: a (D, D) matrix per point would be n·D²
     # numbers.
     apart = (choice[:, None, :] * z[None, :, :, 0]).reshape(len(scale) * dim, -1)

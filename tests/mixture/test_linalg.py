@@ -65,9 +65,8 @@ def test_squared_norms_are_squared_distances(kind, dim):
     g = random_mixture(1, 3, dim, kind=kind)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(dim, 7)))
     inverse = linalg.inverse_scale(g.scale, g.means)
-    norms = linalg.squared_norms(
-        linalg.row_blocks(inverse, g.means), linalg.apply(inverse, g.means), x
-    )
+    shift = linalg.apply(inverse, g.means)
+    norms = linalg.squared_norms(linalg.row_blocks(inverse, shift), shift, x)
     np.testing.assert_allclose(norms, linalg.squared_distances(inverse, g.means, x), rtol=1e-11)
 
 
