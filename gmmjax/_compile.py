@@ -39,11 +39,6 @@ def jit_quickly(function: Callable[P, R], **options) -> Callable[P, R]:
     return jax.jit(function, compiler_options=QUICKLY, **options)
 
 
-def is_ours() -> bool:
-    """Whether a program called now is ours to compile: on its own, and on a CPU."""
-    return is_outermost() and jax.default_backend() == "cpu"
-
-
 def jit_soon(
     function: Callable[P, R], compiler_options: dict[str, bool | int] = SOON, **options
 ) -> Callable[P, R]:
@@ -56,7 +51,8 @@ def jit_soon(
     soon = jax.jit(function, compiler_options=compiler_options, **options)
 
     def chosen(*arguments) -> Any:
-        return soon if is_ours() and not is_traced(arguments) else plain
+        ours = is_outermost() and jax.default_backend() == "cpu" and not is_traced(arguments)
+        return soon if ours else plain
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

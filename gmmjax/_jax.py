@@ -27,11 +27,9 @@ def is_traced(*values) -> bool:
 def is_outermost() -> bool:
     """Whether a program called now is compiled on its own, and not as a part of another.
 
-    It may be differentiated, but once. Where JAX no longer says so, it is not.
+    Where JAX no longer says so, it is not.
     """
-    trace: Any = getattr(getattr(core, "trace_ctx", None), "trace", None)
-    if type(trace).__name__ in ("JVPTrace", "LinearizeTrace"):
-        trace = trace.parent_trace
+    trace = getattr(getattr(core, "trace_ctx", None), "trace", None)
     return type(trace).__name__ == "EvalTrace"
 
 

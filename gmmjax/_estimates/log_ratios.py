@@ -13,16 +13,10 @@ from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
 from gmmjax._sampling import blocks, spikes, unseen
-from gmmjax._sampling.compiled import JitEstimate
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
-
-# The sum over so many components is written out,
-FEW = 12
-# and so many points take less time than is saved.
-MOST_SAMPLES = 1 << 17
 
 
 class Options(NamedTuple):
@@ -65,22 +59,11 @@ def estimate_log_ratios(
       scales: one of each ratio; 1 by default.
       blend: the weight of each mixture in the blend, where there is one.
     """
-    return _estimate((key, tuple(mixtures), scales, blend), ratios, sampling, options)
+    return _estimate(key, tuple(mixtures), scales, blend, ratios, sampling, options)
 
 
-def _is_small(arguments, static):
-    """Whether an estimate takes about as long however compiled."""
-    # Of more components, and of blends, tables of exponentials are made and written over.
-    ratios, sampling, _ = static
-    few = all(g.num_components <= FEW for g in arguments[1])
-    blends = any(BLEND in (ratio.of, ratio.over) for ratio in ratios)
-    return few and not blends and sampling.num_samples <= MOST_SAMPLES
-
-
-@functools.partial(JitEstimate, is_small=_is_small)
-def _estimate(arguments, static):
-    key, mixtures, scales, blend = arguments
-    ratios, sampling, options = static
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)
     scales = None if scales is None else [jnp.asarray(scale, dtype) for scale in scales]
@@ -100,7 +83,7 @@ def _estimate(arguments, static):
     finish = blocks.in_bounded_memory(finish, sampling, mixtures)
     sampled = {recipe.under: mixtures[recipe.under] for recipe in recipes}
     packed = {name: density.packed(d) for name, d in prepared.items()}
-    return finish((key, sampled, scales, log_blend, packed))
+    return Estimate(*finish((key, sampled, scales, log_blend, packed)))
 
 
 def _finish(ratios, recipes, balanced, sampling, options, arguments):

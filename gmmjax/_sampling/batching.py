@@ -2,8 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -97,19 +96,6 @@ def _collect(leaf, length):
     return jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[:length]
 
 
-class Put(NamedTuple):
-    """Puts values of those leaves of a tree that move in their places, `(values, leaves)`."""
-
-    places: tuple[int, ...]
-    tree: Any
-
-    def __call__(self, values: Sequence[jax.Array], leaves: Sequence) -> Any:
-        moved = list(leaves)
-        for i, value in zip(self.places, values, strict=True):
-            moved[i] = value
-        return jax.tree.unflatten(self.tree, moved)
-
-
 def with_gradient(function: Callable, value_and_gradient: Callable) -> Callable:
     """A function of one tree, to a number and what has no derivative, with a gradient of its own.
 
@@ -127,22 +113,22 @@ def with_gradient(function: Callable, value_and_gradient: Callable) -> Callable:
     def _call_jvp(primals, tangents):
         leaves, tree = jax.tree.flatten(primals[0])
         directions = jax.tree.leaves(tangents[0], is_leaf=linalg.is_zero)
-        active = tuple(i for i, way in enumerate(directions) if not linalg.is_zero(way))
+        active = [i for i, direction in enumerate(directions) if not linalg.is_zero(direction)]
+
+        def put(values, leaves):
+            moved = list(leaves)
+            for i, value in zip(active, values, strict=True):
+                moved[i] = value
+            return jax.tree.unflatten(tree, moved)
+
         values = [leaves[i] for i in active]
-        (value, rest), gradient = value_and_gradient(Put(active, tree), values, leaves)
-        slope = _slope(gradient, [directions[i] for i in active])
+        (value, rest), gradient = value_and_gradient(put, values, leaves)
+        slope = jnp.zeros_like(value)
+        for i, leaf in zip(active, gradient, strict=True):
+            slope += jnp.vdot(leaf, directions[i], precision=linalg.HIGHEST)
         return (value, rest), (slope, jax.tree.map(jnp.zeros_like, rest))
 
     return call
-
-
-@jax.jit
-def _slope(gradient, directions):
-    products = [
-        jnp.vdot(leaf, direction, precision=linalg.HIGHEST)
-        for leaf, direction in zip(gradient, directions, strict=True)
-    ]
-    return functools.reduce(jnp.add, products)
 
 
 def estimate_in_batches(function: Callable, numbers: int) -> Callable:
