@@ -1,4 +1,4 @@
-"""How programs are compiled: in less time, or side by side."""
+"""How programs are compiled: in less time, side by side, or with results that are kept."""
 
 import functools
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from gmmjax._jax import is_outermost, is_traced
 
@@ -61,6 +62,23 @@ def jit_soon(
     jitted: Any = call
     jitted.lower = lambda *args: chosen(args).lower(*args)
     return jitted
+
+
+def kept(is_so: jax.Array, function: Callable[..., R], *arguments: Any) -> R:
+    """What a function gives, computed once.
+
+    XLA computes what seems cheap anew wherever it is needed, and slowly where that is in another
+    order. It does not look into the branches of a condition: `is_so` always holds, which XLA must
+    not know. On other devices than CPUs, where a branch would wait for the CPU, nothing is kept.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*arguments)
+
+    def nothing(*arguments):
+        shapes = jax.eval_shape(function, *arguments)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    return jax.lax.cond(is_so, function, nothing, *arguments)
 
 
 def compile_side_by_side(*calls: tuple) -> None:

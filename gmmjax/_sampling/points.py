@@ -11,12 +11,14 @@ scipy.stats.qmc.Sobol holds them.
 """
 
 import functools
-import math
 from importlib import resources
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gmmjax._compile import kept
+from gmmjax._sampling.normal import normal
 
 
 def iid(key, replicates, start, count, dim, dtype):
@@ -48,7 +50,7 @@ def iid(key, replicates, start, count, dim, dtype):
             stream, (dim, count), jnp.uint64 if dtype == jnp.float64 else jnp.uint32
         )
 
-    z = _normal(jax.vmap(draw, out_axes=1)(replicates), dtype)
+    z = _normal(jax.vmap(draw, out_axes=1)(replicates), dtype, replicates)
     return z, jnp.ones(z.shape[1:], dtype)
 
 
@@ -98,8 +100,13 @@ def sobol(key, replicates, start, count, dim, dtype):
     if dtype == jnp.float64:
         bits = (bits.astype(jnp.uint64) << 32) | _mix(reversed_bits ^ seeds[1]).astype(jnp.uint64)
     variance = 1 + 2 / dim**2
-    z = _normal(bits, dtype) * variance**0.5
+    z = _normal(bits, dtype, replicates) * variance**0.5
     return z, variance ** (0.5 * dim) * jnp.exp((0.5 / variance - 0.5) * jnp.sum(z * z, axis=0))
+
+
+def _normal(bits, dtype, replicates):
+    # Kept, or words would be hashed wherever a number is used, K + 1 times.
+    return kept(replicates[0] >= 0, functools.partial(normal, dtype=dtype), bits)
 
 
 @functools.cache
@@ -161,20 +168,3 @@ def _mix(x):
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)
-
-
-def _normal(bits, dtype):
-    """Standard normal numbers of uniform words."""
-    # Odd multiples of 2⁻ᵐ in (−1, 1) are exact in `dtype`, symmetric, and never ±1, where erf⁻¹ is
-    # infinite.
-    mantissa, signed = (53, jnp.int64) if dtype == jnp.float64 else (24, jnp.int32)
-
-    def part(bits):
-        odd = (
-            (bits >> (8 * bits.dtype.itemsize - mantissa)).astype(signed) * 2 + 1 - (1 << mantissa)
-        )
-        return 2.0**0.5 * jax.lax.erf_inv(odd.astype(dtype) * 2.0**-mantissa)
-
-    # A loop keeps its result. The compiler would otherwise repeat erf⁻¹ wherever a number is used,
-    # K + 1 times.
-    return jax.lax.map(part, bits.reshape(math.gcd(bits.size, 4), -1)).reshape(bits.shape)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import cast, random_mixture
+from programs import inner_programs, makes_normals
 
 import gmmjax
 from gmmjax._evaluation import rows, schedule
@@ -157,20 +158,12 @@ def count_normals(jaxpr, repeats=1):
     """How many normal numbers a program makes, loops included."""
     count = 0
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "erf_inv":
+        if makes_normals(equation):
             count += repeats * equation.outvars[0].aval.size
         length = equation.params["length"] if equation.primitive.name == "scan" else 1
         for inner in inner_programs(equation):
             count += count_normals(inner, repeats * length)
     return count
-
-
-def inner_programs(equation):
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple) else (value,):
-            program = getattr(part, "jaxpr", part)
-            if hasattr(program, "eqns"):
-                yield program
 
 
 def test_gradients_are_those_of_the_loop(key):
