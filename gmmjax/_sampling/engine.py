@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._compile import kept
 from gmmjax._mixture import linalg
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
@@ -163,9 +164,9 @@ def _block(integrands, points, layout, arguments, index):
         choice = allocation.choose(owned, position)
         found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
         rates = owned.rates(g.logits) / layout.per_replicate
-        table = allocation.pick(jnp.stack([rates, subtracted.constant]), choice)
-        rate, constant = table[:, :, None]
-        total += rate * weight * _rest(found, constant, subtracted.slopes, choice)
+        table = jnp.concatenate([rates[None], subtracted.constant[None], *_columns(subtracted)])
+        # Kept: its gradient would be computed for every coordinate of every component.
+        total += kept(row >= 0, _rest, found, allocation.pick(table, choice), weight)
     return layout.scatter(layout.row_sums(total), row)
 
 
@@ -177,12 +178,18 @@ def _positions(layout, shifts, row, start):
     return layout.group(columns[None] + (shift + before)[:, None])[:, 0] / layout.num_allocated
 
 
-def _rest(found, constant, slopes, choice):
-    """The integrand less its control, at groups of points that share a component."""
+def _columns(subtracted):
+    """Slopes as `(M_j, K)`; none where there is no control."""
+    return [table.T for table in subtracted.slopes]
+
+
+def _rest(found, table, weight):
+    """The integrand less its control, at groups of points that share a component, weighted."""
     values, features = found
-    groups = (choice.shape[-1], -1)
-    rest = values.reshape(groups) - constant
-    for rates, table in zip(slopes, features, strict=False):  # of none where there is no control
-        rates = allocation.pick(rates.T, choice)[:, :, None]
-        rest -= jnp.sum(rates * table.reshape(len(table), *groups), axis=0)
-    return rest
+    rate, constant = table[:2, :, None]
+    rest = values.reshape(weight.shape) - constant
+    slopes = table[2:, :, None]
+    for feature in features if len(slopes) else ():
+        rates, slopes = slopes[: len(feature)], slopes[len(feature) :]
+        rest -= jnp.sum(rates * feature.reshape(len(feature), *weight.shape), axis=0)
+    return rate * weight * rest
