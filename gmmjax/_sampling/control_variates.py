@@ -88,13 +88,10 @@ def _slopes(p, params, integrand, control, pairs):
     Two candidates, the average slope and the slope at the mean distances, are regressed on a few
     fixed pilot points, and the better fit is kept. Points of the estimate itself would bias it.
     """
-    values, features, average = _pilot(p, params, integrand, control, pairs)
-    at_means = tuple(mean.T for mean in control.expected)
-    _, central = _linearise(params, control, at_means)
-    first, first_squares = _regress(values, features, average)
-    second, second_squares = _regress(values, features, central)
-    better = (first_squares <= second_squares)[:, None]
-    return tuple(jnp.where(better, a, b) for a, b in zip(first, second, strict=True))
+    values, features, candidates = _pilot(p, params, integrand, control, pairs)
+    followed, squares = _regress(values, features, candidates)
+    better = (squares[0] <= squares[1])[None]
+    return tuple(jnp.where(better, *rates).T for rates in followed)
 
 
 def _linearise(params, control, features):
@@ -105,7 +102,9 @@ def _linearise(params, control, features):
 
 
 def _pilot(p, params, integrand, control, pairs):
-    """Values and features `(…, K, points)` at fixed points around each mean, and average slopes."""
+    """Values `(K, points)` and features `(M_j, K, points)` at fixed points around each mean, and
+    slopes `(2, M_j, K)`: on average, and where the features have their means.
+    """
     count, dim = p.means.shape
     everyone = jnp.eye(count, dtype=p.means.dtype)
 
@@ -115,9 +114,17 @@ def _pilot(p, params, integrand, control, pairs):
     def around(z):
         z = jnp.broadcast_to(z[:, None], (dim, count, z.shape[1]))
         _, features = integrand(params, allocation.place(everyone, p.means, p.scale, z))
-        values, slopes = _linearise(params, control, features)
-        average = [jnp.mean(by_component(table), axis=-1) for table in slopes]
-        return by_component(values), [by_component(table) for table in features], average
+        features = [by_component(table) for table in features]
+        # One more for each component: a second call would be compiled a second time.
+        extended = [
+            jnp.concatenate([table, mean.T[:, :, None]], axis=-1)
+            for table, mean in zip(features, control.expected, strict=True)
+        ]
+        flat = tuple(table.reshape(len(table), -1) for table in extended)
+        values, slopes = _linearise(params, control, flat)
+        slopes = [by_component(table) for table in slopes]
+        slopes = [jnp.stack([jnp.mean(s[..., :-1], axis=-1), s[..., -1]]) for s in slopes]
+        return by_component(values)[:, :-1], features, slopes
 
     z = jnp.asarray(_fixed_normals(dim, *_groups(count, dim, pairs)), p.means.dtype)
     if len(z) == 1:
@@ -150,18 +157,22 @@ def _fixed_normals(dim, groups, pairs):
 
 
 def _regress(values, features, slopes) -> tuple[list[jax.Array], jax.Array]:
-    """Slopes `(K, M_j)` times what values follow of them, and the squares that are left, `(K,)`."""
-    controls = jnp.zeros_like(values)
-    for rates, table in zip(slopes, features, strict=True):
-        controls += jnp.einsum("mk,mkn->kn", rates, table, precision=linalg.HIGHEST)
-    values = values - jnp.mean(values, axis=1, keepdims=True)
-    controls = controls - jnp.mean(controls, axis=1, keepdims=True)
-    variance = jnp.sum(controls * controls, axis=1)
+    """Slopes `(C, M_j, K)` of C candidates times what values follow of them, and the squares that
+    are left, `(C, K)`.
+    """
+    values = (values - jnp.mean(values, axis=1, keepdims=True))[None]
+    products = [
+        jnp.einsum("cmk,mkn->ckn", rates, table, precision=linalg.HIGHEST)
+        for rates, table in zip(slopes, features, strict=True)
+    ]
+    controls = functools.reduce(jnp.add, products)
+    controls = controls - jnp.mean(controls, axis=2, keepdims=True)
+    variance = jnp.sum(controls * controls, axis=2)
     varies = variance > 0
     safe = jnp.where(varies, variance, 1.0)
-    followed = jnp.where(varies, jnp.sum(values * controls, axis=1) / safe, 1.0)
+    followed = jnp.where(varies, jnp.sum(values * controls, axis=2) / safe, 1.0)
     # Where components are well separated the control equals the integrand (slope 1); where both
     # are flat the ratio is noise, hence the clip.
     followed = jnp.clip(followed, 0.0, 1.0)
-    left = jnp.sum((values - followed[:, None] * controls) ** 2, axis=1)
-    return [followed[:, None] * rates.T for rates in slopes], left
+    left = jnp.sum((values - followed[:, :, None] * controls) ** 2, axis=2)
+    return [followed[:, None] * rates for rates in slopes], left

@@ -59,20 +59,20 @@ def test_baselines_in_groups(monkeypatch, numbers):
 def test_no_more_than_the_whole_control_is_subtracted(slope, kept):
     """Where both are flat the ratio of their covariance is noise, which may be huge."""
     table = jnp.array([[[1.0, 2.0, 4.0, 7.0]]])
-    found, left = control_variates._regress(slope * table[0], [table], [jnp.ones((1, 1))])
-    np.testing.assert_allclose(found[0], [[kept]])
-    np.testing.assert_allclose(left, [21.0 * (slope - kept) ** 2], atol=1e-12)
+    found, left = control_variates._regress(slope * table[0], [table], [jnp.ones((1, 1, 1))])
+    np.testing.assert_allclose(found[0], [[[kept]]])
+    np.testing.assert_allclose(left, [[21.0 * (slope - kept) ** 2]], atol=1e-12)
 
 
 def test_a_noisy_ratio_would_do_harm(key, monkeypatch):
     """Of features that hardly vary under a component: the slope beyond 1 is that of their noise."""
     controls = 1e-6 * jax.random.normal(key, (1, 1, 64))
     values = jax.random.normal(jax.random.fold_in(key, 1), (1, 64))
-    found, _ = control_variates._regress(values, [controls], [jnp.ones((1, 1))])
-    assert abs(found[0][0, 0]) <= 1
+    found, _ = control_variates._regress(values, [controls], [jnp.ones((1, 1, 1))])
+    assert abs(found[0][0, 0, 0]) <= 1
     monkeypatch.setattr(jnp, "clip", lambda x, *_: x)
-    found, _ = control_variates._regress(values, [controls], [jnp.ones((1, 1))])
-    assert abs(found[0][0, 0]) > 1e3
+    found, _ = control_variates._regress(values, [controls], [jnp.ones((1, 1, 1))])
+    assert abs(found[0][0, 0, 0]) > 1e3
 
 
 def test_narrow_components_do_not_disturb_the_control(key):
