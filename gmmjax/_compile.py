@@ -1,4 +1,4 @@
-"""How programs are compiled: in less time, side by side, or with results that are kept."""
+"""How programs are compiled: in less time, side by side, or so that they compute once."""
 
 import functools
 from collections.abc import Callable
@@ -64,12 +64,12 @@ def jit_soon(
     return jitted
 
 
-def kept(is_so: jax.Array, function: Callable[..., R], *arguments: Any) -> R:
-    """What a function gives, computed once.
+def computed_once(is_so: jax.Array, function: Callable[..., R], *arguments: Any) -> R:
+    """What a function gives, which is not computed again where it is used.
 
     XLA computes what seems cheap anew wherever it is needed, and slowly where that is in another
     order. It does not look into the branches of a condition: `is_so` always holds, which XLA must
-    not know. On other devices than CPUs, where a branch would wait for the CPU, nothing is kept.
+    not know. On other devices than CPUs, where a branch would wait for the CPU, nothing is done.
     """
     if jax.default_backend() != "cpu":
         return function(*arguments)

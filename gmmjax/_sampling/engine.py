@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._compile import kept
+from gmmjax._compile import computed_once
 from gmmjax._mixture import linalg
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
@@ -165,8 +165,8 @@ def _block(integrands, points, layout, arguments, index):
         found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
         rates = owned.rates(g.logits) / layout.per_replicate
         table = jnp.concatenate([rates[None], subtracted.constant[None], *_columns(subtracted)])
-        # Kept: its gradient would be computed for every coordinate of every component.
-        total += kept(row >= 0, _rest, found, allocation.pick(table, choice), weight)
+        # Its gradient would be computed for every coordinate of every component.
+        total += computed_once(row >= 0, _rest, found, allocation.pick(table, choice), weight)
     return layout.scatter(layout.row_sums(total), row)
 
 

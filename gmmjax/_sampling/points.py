@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._compile import kept
+from gmmjax._compile import computed_once
 from gmmjax._sampling.normal import normal
 
 
@@ -105,8 +105,8 @@ def sobol(key, replicates, start, count, dim, dtype):
 
 
 def _normal(bits, dtype, replicates):
-    # Kept, or words would be hashed wherever a number is used, K + 1 times.
-    return kept(replicates[0] >= 0, functools.partial(normal, dtype=dtype), bits)
+    # Words would be hashed wherever a number is used, K + 1 times.
+    return computed_once(replicates[0] >= 0, functools.partial(normal, dtype=dtype), bits)
 
 
 @functools.cache
