@@ -6,10 +6,10 @@ from importlib import metadata
 
 import jax
 
-from gmmjax import _jax
+from gmmjax import _jax, _kept
 from gmmjax._cli import cache
 from gmmjax._cli.main import main
-from gmmjax._cli.programs import OfJax
+from gmmjax._cli.programs import OfJax, finder
 
 # What is computed takes milliseconds, and compiling it well would take longer.
 FLAGS = (
@@ -42,4 +42,5 @@ def settle() -> None:
     store = cache.open_store()
     if store is not None:
         cache.use(store)
+        _kept.find_with(finder(store))
         _jax.keep_programs(str(store.folder), OfJax(store))

@@ -4,7 +4,6 @@ All in NumPy and double precision: products and exponentials take as long as com
 there is nothing to compile. Mixtures may have leading axes.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._compile import jit_quickly
+from gmmjax._kept import kept_quickly
 from gmmjax._mixture.gmm import GMM
 from gmmjax._reduction import parts
 from gmmjax._sampling import allocation
@@ -49,7 +48,7 @@ def draw(key, p: GMM, num_blocks: int, num_points: int) -> list[Block]:
     if p.dim == 1:
         placed = _evenly(p, num_blocks, num_points)
     else:
-        placed = _placed(key, p, num_blocks, num_points)
+        placed = _placed(key, p, num_blocks=num_blocks, num_points=num_points)
     p = GMM._make(np.asarray(leaf, np.float64) for leaf in p)
     return [_block(p, *both) for both in zip(*placed, strict=True)]
 
@@ -72,8 +71,8 @@ def _evenly(p, num_blocks, num_points):
     return x[:, None], (c.weights / number)[owner] * np.exp(-0.5 * z**2)
 
 
-@functools.partial(jit_quickly, static_argnums=(2, 3))
-def _placed(key, p, num_blocks, num_points):
+@kept_quickly
+def _placed(key, p, *, num_blocks, num_points):
     """Points `(B, D, n)` and their weights `(B, n)`."""
     dtype, dim = p.means.dtype, p.dim
     z, weight = sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
