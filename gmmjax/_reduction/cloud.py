@@ -29,6 +29,7 @@ class Block(NamedTuple):
 
     x: np.ndarray  # (D, n)
     kept: np.ndarray | None  # (F, n) features, where they are few
+    pairs: bool  # whether products of two coordinates are among them
     weight: np.ndarray  # (n,)
     log_prob: np.ndarray  # (n,) of p, so that losses are KL
 
@@ -93,7 +94,7 @@ def _block(p, x, weight):
     pairs = is_full(p)
     num_features = 1 + p.dim + (p.dim * (p.dim + 1) // 2 if pairs else p.dim)
     kept = _features(x, pairs) if num_features <= MAX_KEPT else None
-    block = Block(x, kept, weight / weight.sum(), np.zeros_like(weight))
+    block = Block(x, kept, pairs, weight / weight.sum(), np.zeros_like(weight))
     return block._replace(log_prob=log_prob(p, block))
 
 
@@ -113,7 +114,7 @@ def is_full(g: GMM) -> bool:
 
 def log_prob(g: GMM, block: Block) -> np.ndarray:
     """Log-density at the points of a block, `(…, n)`."""
-    table, peak, _ = _table(g, block)
+    table, peak, _ = _table(_coefficients(g), block)
     return peak + np.log(np.exp(table - peak[..., None, :]).sum(axis=-2))
 
 
@@ -128,7 +129,7 @@ def scores(g: GMM, block: Block) -> np.ndarray:
     By each component in turn: in its logit, and in its mean and the logarithm of its deviation, in
     units of this.
     """
-    table, peak, _ = _table(g, block)
+    table, peak, _ = _table(_coefficients(g), block)
     shares = np.exp(table - peak)
     shares /= shares.sum(axis=0)
     weight = np.exp(g.logits - np.logaddexp.reduce(g.logits))
@@ -140,8 +141,9 @@ def scores(g: GMM, block: Block) -> np.ndarray:
 def expect(g: GMM, blocks: Sequence[Block]) -> Sums:
     """Sums over some blocks."""
     losses, total = [], 0.0
+    coefficients = _coefficients(g)
     for block in blocks:
-        table, peak, features = _table(g, block)
+        table, peak, features = _table(coefficients, block)
         # These exponentials are shared by the density and the responsibilities.
         table -= peak[..., None, :]
         shares = np.exp(table, out=table)
@@ -153,12 +155,12 @@ def expect(g: GMM, blocks: Sequence[Block]) -> Sums:
     return Sums(np.stack(losses, axis=-1), rows)
 
 
-def _table(g, block):
+def _table(coefficients, block):
     """Log-densities of weighted components at points `(…, K, n)`, their peaks, and features."""
-    features = _features(block.x, is_full(g)) if block.kept is None else block.kept
-    rows = _coefficients(g)
-    table = rows.reshape(-1, rows.shape[-1]) @ features
-    table = table.reshape(*g.logits.shape, -1)
+    features = _features(block.x, block.pairs) if block.kept is None else block.kept
+    *shape, num_features = coefficients.shape
+    table = coefficients.reshape(-1, num_features) @ features
+    table = table.reshape(*shape, -1)
     return table, table.max(axis=-2), features
 
 

@@ -16,10 +16,15 @@ class Sets:
     """Bounds of sets of components, and of those with one more or one less, each found once.
 
     Walks come back to the same clusters: most of them are known when they are asked for.
+
+    Attributes:
+      moments: of each component, `(K, D + 1, D + 1)`.
+      ends: partitions that no move and no exchange improves.
     """
 
     def __init__(self, c: Parts):
         self.moments = moments(c)
+        self.ends: set[frozenset[bytes]] = set()
         self._known = {}
 
     def find(self, members) -> list[tuple[np.ndarray, float, np.ndarray]]:
@@ -58,7 +63,11 @@ def improve(sets: Sets, labels, num_clusters: int) -> np.ndarray:
     state = state_of(sets, labels, num_clusters)
     for _ in range(MAX_ROUNDS):
         changes = _changes_by_moves(state)
-        if not (_move(state, changes) or _exchange(state, changes)):
+        if _move(state, changes):
+            continue
+        here = state.partition()
+        if here in sets.ends or not _exchange(state, changes):
+            sets.ends.add(here)
             break
     return state.labels
 
@@ -82,6 +91,11 @@ class State(NamedTuple):
         for place, known in zip(places, found, strict=True):
             self.sums[place], self.bounds[place], self.changed[place] = known
         return len(places) > 0
+
+    def partition(self) -> frozenset[bytes]:
+        """The clusters, in whatever order."""
+        members = self.labels == np.arange(len(self.sums))[:, None]
+        return frozenset(each.tobytes() for each in members)
 
     def without(self) -> np.ndarray:
         """Bounds `(K,)` of the cluster of each component without it."""
