@@ -29,6 +29,8 @@ def run() -> int:
         store = cache.in_use()
         if store is not None:
             store.trim()
+        # A process that ends looks for circles in all of JAX: it need not.
+        gc.freeze()
 
 
 def settle() -> None:
