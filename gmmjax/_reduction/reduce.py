@@ -189,10 +189,15 @@ def _quick_kl(key, p, q):
     return kl_divergence(key, p, q)
 
 
+@kept_quickly
+def _four_keys(key):
+    return tuple(jax.random.split(key, 4))
+
+
 def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
     """The reduction in coordinates where the covariance of p is 1."""
     p = task.p
-    key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
+    key_starts, key_search, key_descent, key_choice = _four_keys(key)
     greedy, starts = partitions.starts(key_starts, task.target(), count, cost, init, len(rounds))
     fits = []
     if partitions.is_searched(p, greedy.num_components):

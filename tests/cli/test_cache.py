@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cases import random_mixture
 import gmmjax
 from gmmjax import _kept
 from gmmjax._cli.cache import open_store
+from gmmjax._cli.keys import seeded
 from gmmjax._cli.programs import compiled, finder
 from gmmjax._cli.store import Store
 
@@ -109,6 +111,13 @@ def test_a_function_finds_its_programs_in_a_store(monkeypatch, tmp_path):
     monkeypatch.setattr(_kept, "_finders", [])
     np.testing.assert_array_equal(scale(jnp.ones(2), times=2), 2)
     assert traces == [2, 3, 2]
+
+
+@pytest.mark.parametrize("seed", [0, (1 << 32) - 1])
+def test_keys_of_commands_are_those_of_jax(seed):
+    ours, theirs = seeded(seed), jax.random.key(seed)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(jax.random.key_data(ours), jax.random.key_data(theirs))
 
 
 def test_a_store_gives_back_what_was_written_or_nothing(tmp_path):
