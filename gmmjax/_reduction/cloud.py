@@ -51,7 +51,8 @@ def draw(key, p: GMM, num_blocks: int, num_points: int) -> list[Block]:
     else:
         placed = _placed(key, p, num_blocks=num_blocks, num_points=num_points)
     p = GMM._make(np.asarray(leaf, np.float64) for leaf in p)
-    return [_block(p, *both) for both in zip(*placed, strict=True)]
+    x, weight = (np.asarray(leaf, np.float64) for leaf in placed)
+    return [_block(p, *both) for both in zip(x, weight, strict=True)]
 
 
 def _evenly(p, num_blocks, num_points):
@@ -90,7 +91,6 @@ def _placed(key, p, *, num_blocks, num_points):
 
 
 def _block(p, x, weight):
-    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
     pairs = is_full(p)
     num_features = 1 + p.dim + (p.dim * (p.dim + 1) // 2 if pairs else p.dim)
     kept = _features(x, pairs) if num_features <= MAX_KEPT else None
