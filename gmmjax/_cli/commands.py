@@ -6,7 +6,6 @@ import math
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from gmmjax._algebra.condition import condition as condition_mixture
@@ -15,6 +14,7 @@ from gmmjax._cli.comparison import NUM_SAMPLES, Effort, running, together
 from gmmjax._cli.data import from_data
 from gmmjax._cli.data import table as data_table
 from gmmjax._cli.demo import run
+from gmmjax._cli.keys import seeded
 from gmmjax._cli.output import describe, finite, finite_leaves, finite_rows, print_json
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
@@ -48,7 +48,7 @@ def demo(_):
 def compare(arguments):
     """KL both ways and JS of two files, between bounds, and closed forms."""
     p, q = _load_all([arguments.p, arguments.q])
-    key = jax.random.key(arguments.seed)
+    key = seeded(arguments.seed)
     effort = Effort(arguments.samples, arguments.rtol)
     with running(cache.in_use(), key, p, q, effort) as wait:
         data = None
@@ -143,7 +143,7 @@ def _all_pairs(arguments):
         return Estimate(values, np.zeros_like(values))
     return pairwise(
         ESTIMATES[arguments.divergence],
-        jax.random.key(arguments.seed),
+        seeded(arguments.seed),
         mixtures,
         num_samples=arguments.samples,
         progress=_has_bars(),
@@ -175,7 +175,7 @@ def reduce(arguments):
 
 def _reduced(arguments, p, count, output):
     """A reduction, of which the best so far is on disk at any time."""
-    key = jax.random.key(arguments.seed)
+    key = seeded(arguments.seed)
     save(output, merged(p, count))
     alone = len(arguments.components) == 1
     options = {"num_restarts": arguments.restarts, "progress": alone and _has_bars()}

@@ -6,10 +6,10 @@ from importlib import metadata
 
 import jax
 
-from gmmjax import _jax
+from gmmjax import _jax, _kept
 from gmmjax._cli import cache
 from gmmjax._cli.main import main
-from gmmjax._cli.programs import OfJax
+from gmmjax._cli.programs import OfJax, finder
 
 # What is computed takes milliseconds, and compiling it well would take longer.
 FLAGS = (
@@ -29,6 +29,8 @@ def run() -> int:
         store = cache.in_use()
         if store is not None:
             store.trim()
+        # A process that ends looks for circles in all of JAX: it need not.
+        gc.freeze()
 
 
 def settle() -> None:
@@ -42,4 +44,5 @@ def settle() -> None:
     store = cache.open_store()
     if store is not None:
         cache.use(store)
+        _kept.find_with(finder(store))
         _jax.keep_programs(str(store.folder), OfJax(store))

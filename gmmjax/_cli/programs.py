@@ -38,6 +38,19 @@ def compiled(
     return program
 
 
+def finder(store: Store) -> Callable[..., Callable]:
+    """What finds quick programs in a store, and those that it has found at once."""
+    found = {}
+
+    def find(function, *arguments, **options):
+        name = _name(function, arguments, options)
+        if name not in found:
+            found[name] = compiled(store, function, *arguments, quickly=True, **options)
+        return found[name]
+
+    return find
+
+
 def _compile(function, arguments, options, quickly):
     def kept(*arguments):
         return function(*arguments, **options)

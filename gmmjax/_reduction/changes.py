@@ -19,11 +19,28 @@ def scatter(rng, p: Parts, count: int) -> Parts:
     num_draws = max(NUM_SEED_DRAWS, 2 * count)
     even = np.full(num_draws, 1 / num_draws)
     points = _draw(rng, p, num_draws)
-    labels = clusters.seed(rng, even, points, count)
+    labels = seed(rng, even, points, count)
     draws = Parts(even, points, np.zeros((num_draws, dim, dim)))
     centres = clusters.merge(draws, labels, count).means
     covariances = np.broadcast_to(_fresh_covariance(count, dim), (count, dim, dim))
     return Parts(np.full(count, 1 / count), centres, covariances)
+
+
+def seed(rng, weights, means, num_clusters: int) -> np.ndarray:
+    """Labels `(K,)` of the components nearest to centres that k-means++ draws among them."""
+    count = len(weights)
+    distances = np.sum((means[:, None] - means[None]) ** 2, axis=2)
+    centres = [rng.choice(count, p=weights)]
+    while len(centres) < num_clusters:
+        chance = weights * distances[centres].min(axis=0)
+        chance[centres] = 0.0
+        if not chance.any():  # all others coincide with a centre
+            chance = np.ones(count)
+            chance[centres] = 0.0
+        centres.append(rng.choice(count, p=chance / chance.sum()))
+    labels = np.argmin(distances[centres], axis=0)
+    labels[centres] = np.arange(num_clusters)  # none is empty
+    return labels
 
 
 def replace(rng, p: Parts, g: GMM) -> GMM:

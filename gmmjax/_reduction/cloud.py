@@ -4,7 +4,6 @@ All in NumPy and double precision: products and exponentials take as long as com
 there is nothing to compile. Mixtures may have leading axes.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._compile import jit_quickly
+from gmmjax._kept import kept_quickly
 from gmmjax._mixture.gmm import GMM
 from gmmjax._reduction import parts
 from gmmjax._sampling import allocation
@@ -30,6 +29,7 @@ class Block(NamedTuple):
 
     x: np.ndarray  # (D, n)
     kept: np.ndarray | None  # (F, n) features, where they are few
+    pairs: bool  # whether products of two coordinates are among them
     weight: np.ndarray  # (n,)
     log_prob: np.ndarray  # (n,) of p, so that losses are KL
 
@@ -49,9 +49,10 @@ def draw(key, p: GMM, num_blocks: int, num_points: int) -> list[Block]:
     if p.dim == 1:
         placed = _evenly(p, num_blocks, num_points)
     else:
-        placed = _placed(key, p, num_blocks, num_points)
+        placed = _placed(key, p, num_blocks=num_blocks, num_points=num_points)
     p = GMM._make(np.asarray(leaf, np.float64) for leaf in p)
-    return [_block(p, *both) for both in zip(*placed, strict=True)]
+    x, weight = (np.asarray(leaf, np.float64) for leaf in placed)
+    return [_block(p, *both) for both in zip(x, weight, strict=True)]
 
 
 def _evenly(p, num_blocks, num_points):
@@ -72,8 +73,8 @@ def _evenly(p, num_blocks, num_points):
     return x[:, None], (c.weights / number)[owner] * np.exp(-0.5 * z**2)
 
 
-@functools.partial(jit_quickly, static_argnums=(2, 3))
-def _placed(key, p, num_blocks, num_points):
+@kept_quickly
+def _placed(key, p, *, num_blocks, num_points):
     """Points `(B, D, n)` and their weights `(B, n)`."""
     dtype, dim = p.means.dtype, p.dim
     z, weight = sobol(key, jnp.arange(num_blocks), 0, num_points, dim, dtype)
@@ -90,11 +91,10 @@ def _placed(key, p, num_blocks, num_points):
 
 
 def _block(p, x, weight):
-    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
     pairs = is_full(p)
     num_features = 1 + p.dim + (p.dim * (p.dim + 1) // 2 if pairs else p.dim)
     kept = _features(x, pairs) if num_features <= MAX_KEPT else None
-    block = Block(x, kept, weight / weight.sum(), np.zeros_like(weight))
+    block = Block(x, kept, pairs, weight / weight.sum(), np.zeros_like(weight))
     return block._replace(log_prob=log_prob(p, block))
 
 
@@ -114,7 +114,7 @@ def is_full(g: GMM) -> bool:
 
 def log_prob(g: GMM, block: Block) -> np.ndarray:
     """Log-density at the points of a block, `(…, n)`."""
-    table, peak, _ = _table(g, block)
+    table, peak, _ = _table(_coefficients(g), block)
     return peak + np.log(np.exp(table - peak[..., None, :]).sum(axis=-2))
 
 
@@ -129,7 +129,7 @@ def scores(g: GMM, block: Block) -> np.ndarray:
     By each component in turn: in its logit, and in its mean and the logarithm of its deviation, in
     units of this.
     """
-    table, peak, _ = _table(g, block)
+    table, peak, _ = _table(_coefficients(g), block)
     shares = np.exp(table - peak)
     shares /= shares.sum(axis=0)
     weight = np.exp(g.logits - np.logaddexp.reduce(g.logits))
@@ -141,8 +141,9 @@ def scores(g: GMM, block: Block) -> np.ndarray:
 def expect(g: GMM, blocks: Sequence[Block]) -> Sums:
     """Sums over some blocks."""
     losses, total = [], 0.0
+    coefficients = _coefficients(g)
     for block in blocks:
-        table, peak, features = _table(g, block)
+        table, peak, features = _table(coefficients, block)
         # These exponentials are shared by the density and the responsibilities.
         table -= peak[..., None, :]
         shares = np.exp(table, out=table)
@@ -154,12 +155,12 @@ def expect(g: GMM, blocks: Sequence[Block]) -> Sums:
     return Sums(np.stack(losses, axis=-1), rows)
 
 
-def _table(g, block):
+def _table(coefficients, block):
     """Log-densities of weighted components at points `(…, K, n)`, their peaks, and features."""
-    features = _features(block.x, is_full(g)) if block.kept is None else block.kept
-    rows = _coefficients(g)
-    table = rows.reshape(-1, rows.shape[-1]) @ features
-    table = table.reshape(*g.logits.shape, -1)
+    features = _features(block.x, block.pairs) if block.kept is None else block.kept
+    *shape, num_features = coefficients.shape
+    table = coefficients.reshape(-1, num_features) @ features
+    table = table.reshape(*shape, -1)
     return table, table.max(axis=-2), features
 
 

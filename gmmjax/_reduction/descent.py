@@ -175,18 +175,23 @@ def _split(q, x):
 
 
 def _result(found, num_taken, converged, losses, stderrs, norms):
-    unknown = Estimate(*jnp.full(2, jnp.nan))
+    unknown = Estimate(_array(np.nan), _array(np.nan))
     return FitResult(
         gmm=found,
         loss=unknown,
         start=unknown,
-        num_steps=jnp.asarray(num_taken),
-        num_skipped=jnp.asarray(0),
-        converged=jnp.asarray(converged),
-        losses=jnp.asarray(losses),
-        stderrs=jnp.asarray(stderrs),
-        gradient_norms=jnp.asarray(norms),
+        num_steps=_array(num_taken),
+        num_skipped=_array(0),
+        converged=_array(converged),
+        losses=_array(losses),
+        stderrs=_array(stderrs),
+        gradient_norms=_array(norms),
     )
+
+
+def _array(values):
+    """By way of NumPy, which takes no program for a number."""
+    return jnp.asarray(np.asarray(values))
 
 
 def kept(q: GMM, num_steps: int) -> FitResult:

@@ -15,24 +15,24 @@ MERGED_SHARE = 0.5
 
 def labels(c: Parts, num_clusters: int) -> np.ndarray:
     """Labels `(K,)` of merging the cheapest pair again and again."""
-    rows, (count, dim) = clusters.moment_rows(c), c.means.shape
+    sums, count = clusters.moments(c), len(c.weights)
     if num_clusters == count:
         return np.arange(count)
-    bounds = clusters.bound(rows, dim)
+    bounds = clusters.bound(sums)
     costs = np.full((count, count), np.inf)
     i, j = np.triu_indices(count, 1)
-    costs[i, j] = costs[j, i] = clusters.bound(rows[i] + rows[j], dim) - bounds[i] - bounds[j]
+    costs[i, j] = costs[j, i] = clusters.bound(sums[i] + sums[j]) - bounds[i] - bounds[j]
     nearest = costs.argmin(axis=1)
     where = np.arange(count)
     for _ in range(count - num_clusters):
         kept = np.argmin(costs[np.arange(count), nearest])
         gone = nearest[kept]
-        rows[kept] += rows[gone]
-        bounds[kept] = clusters.bound(rows[kept], dim)
+        sums[kept] += sums[gone]
+        bounds[kept] = clusters.bound(sums[kept])
         where[where == gone] = kept
         costs[gone] = costs[:, gone] = np.inf
         left = np.flatnonzero(np.isfinite(costs[kept]))
-        joined = clusters.bound(rows[left] + rows[kept], dim)
+        joined = clusters.bound(sums[left] + sums[kept])
         costs[kept, left] = costs[left, kept] = joined - bounds[left] - bounds[kept]
         stale = (nearest == gone) | (nearest == kept)
         stale[kept] = True
@@ -48,28 +48,28 @@ def labels_among_neighbours(c: Parts, num_clusters: int) -> np.ndarray:
     A round merges pairs in the order of Runnalls' cost, each component once, as greedy merging
     would do sooner or later.
     """
-    rows, dim = clusters.moment_rows(c), c.means.shape[1]
-    where = np.arange(len(rows))
-    while len(rows) > num_clusters:
-        kept, gone = _disjoint(*_cheap_pairs(rows, dim), len(rows) - num_clusters)
-        rows[kept] += rows[gone]
-        left = np.delete(np.arange(len(rows)), gone)
-        place = np.empty(len(rows), int)
+    sums = clusters.moments(c)
+    where = np.arange(len(sums))
+    while len(sums) > num_clusters:
+        kept, gone = _disjoint(*_cheap_pairs(sums), len(sums) - num_clusters)
+        sums[kept] += sums[gone]
+        left = np.delete(np.arange(len(sums)), gone)
+        place = np.empty(len(sums), int)
         place[left] = np.arange(len(left))
         place[gone] = place[kept]
-        where, rows = place[where], rows[left]
+        where, sums = place[where], sums[left]
     return where
 
 
-def _cheap_pairs(rows, dim):
+def _cheap_pairs(sums):
     """Pairs of neighbours whose merge costs little, the cheapest first."""
-    near = _nearest(rows[:, 1 : 1 + dim] / rows[:, :1])
-    own = np.arange(len(rows))
-    bounds = clusters.bound(rows, dim)
+    near = _nearest(sums[:, 0, 1:] / sums[:, 0, :1])
+    own = np.arange(len(sums))
+    bounds = clusters.bound(sums)
     costs = np.empty(near.shape)
     for j in range(near.shape[1]):  # one neighbour at a time, which holds little at once
         other = near[:, j]
-        costs[:, j] = clusters.bound(rows + rows[other], dim) - bounds - bounds[other]
+        costs[:, j] = clusters.bound(sums + sums[other]) - bounds - bounds[other]
     costs[near == own[:, None]] = np.inf
     i, j = np.nonzero(costs <= np.quantile(costs.min(axis=1), MERGED_SHARE))
     order = np.argsort(costs[i, j], kind="stable")

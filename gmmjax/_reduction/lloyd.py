@@ -43,7 +43,8 @@ def share(c: Parts, q: Parts) -> Parts:
     Reference:
       Vasconcelos and Lippman (1998), "Learning mixture hierarchies".
     """
-    rows, dim = clusters.moment_rows(c), c.means.shape[1]
+    moments = clusters.moments(c)
+    rows = moments.reshape(len(moments), -1)
     for _ in range(NUM_SHARED_SWEEPS):
         sums = np.zeros((len(q.weights), rows.shape[1]))
         log_weights = np.log(q.weights)[:, None]
@@ -51,7 +52,7 @@ def share(c: Parts, q: Parts) -> Parts:
             table += log_weights
             chance = np.exp(table - table.max(axis=0))
             sums += (chance / chance.sum(axis=0)) @ rows[some]
-        q = clusters.from_moments(sums, dim)
+        q = clusters.from_moments(sums.reshape(-1, *moments.shape[1:]))
     return q
 
 

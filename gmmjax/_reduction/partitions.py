@@ -96,27 +96,28 @@ def _several(rng, c, labels, count, num_restarts):
     mixture may cut right through them, and only starts from single points lead there.
     """
     scattered = []
-    partitions = [clusters.improve(c, labels, count)]
+    sets = clusters.Sets(c)
+    partitions = [clusters.improve(sets, labels, count)]
     for i in range(1, num_restarts):
         if i % 3 == 0:
-            seeds = clusters.seed(rng, c.weights, c.means, count)
-            partitions.append(clusters.improve(c, seeds, count))
+            seeds = changes.seed(rng, c.weights, c.means, count)
+            partitions.append(clusters.improve(sets, seeds, count))
         else:
             scattered.append(changes.scatter(rng, c, count))
-    partitions.sort(key=lambda these: clusters.value(c, these, count))
+    partitions.sort(key=lambda these: _value(sets, these, count))
     if len(labels) * count <= MAX_WANDERED:
-        partitions = _wandered(rng, c, partitions, count, STEPS_PER_RESTART * num_restarts)
+        partitions = _wandered(rng, sets, partitions, count, STEPS_PER_RESTART * num_restarts)
     return [*(clusters.merge(c, these, count) for these in partitions), *scattered]
 
 
-def _wandered(rng, c, partitions, count, num_steps):
+def _wandered(rng, sets, partitions, count, num_steps):
     """Where walks from the better ones end, in place of these, the best first.
 
     What walks share is kept once: the others stay distinct.
     """
     walked = partitions[:NUM_WALKS]
-    ends = [_wander(rng, c, these, count, num_steps) for these in walked]
-    by_value = {round(clusters.value(c, these, count), 9): these for these in [*walked, *ends]}
+    ends = [_wander(rng, sets, these, count, num_steps) for these in walked]
+    by_value = {round(_value(sets, these, count), 9): these for these in [*walked, *ends]}
     best = [by_value[value] for value in sorted(by_value)]
     return [*best[: len(walked)], *partitions[len(walked) :]]
 
@@ -127,12 +128,31 @@ def _swept(c, labels, count):
     return [sharp, lloyd.share(c, sharp)]
 
 
-def _wander(rng, c, labels, count, num_steps):
+def _wander(rng, sets, labels, count, num_steps):
     """Perturb a partition and improve it, again and again, and go on from the best."""
-    best = clusters.value(c, labels, count)
+    best = _value(sets, labels, count)
     for _ in range(num_steps if 1 < count < len(labels) else 0):
-        trial = clusters.improve(c, clusters.perturbed(rng, c, labels, count), count)
-        value = clusters.value(c, trial, count)
-        if value < best:
+        trial = clusters.improve(sets, _perturbed(rng, sets, labels, count), count)
+        value = _value(sets, trial, count)
+        if value < best - clusters.MIN_CHANGE:
             best, labels = value, trial
     return labels
+
+
+def _value(sets, labels, count):
+    return clusters.state_of(sets, labels, count).bounds.sum()
+
+
+def _perturbed(rng, sets, labels, count):
+    """Merge two clusters that cost little, and begin a new one with a component that costs much.
+
+    It leads out of a local minimum of the bound in few moves.
+    """
+    state = clusters.state_of(sets, labels, count)
+    kept, gone = clusters.cheap_pair(rng, state.sums)
+    state.labels[state.labels == gone] = kept
+    state.settle([kept])
+    gain = state.bounds[state.labels] - state.without() - clusters.bound(sets.moments)
+    chance = np.where(state.alone(), 0.0, np.maximum(gain, 1e-12))
+    state.labels[rng.choice(len(labels), p=chance / chance.sum())] = gone
+    return state.labels

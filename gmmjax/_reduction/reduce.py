@@ -8,10 +8,10 @@ from typing import NamedTuple, overload
 import jax
 import numpy as np
 
-from gmmjax._compile import jit_quickly
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
+from gmmjax._kept import kept_quickly
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
 from gmmjax._reduction import costs, descent, partitions, parts, search
@@ -184,15 +184,20 @@ class _Task(NamedTuple):
         return _quick_kl(key, self.target(), parts.to_jax(q, self.dtype, self.capacity))
 
 
-@jit_quickly
+@kept_quickly
 def _quick_kl(key, p, q):
     return kl_divergence(key, p, q)
+
+
+@kept_quickly
+def _four_keys(key):
+    return tuple(jax.random.split(key, 4))
 
 
 def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
     """The reduction in coordinates where the covariance of p is 1."""
     p = task.p
-    key_starts, key_search, key_descent, key_choice = jax.random.split(key, 4)
+    key_starts, key_search, key_descent, key_choice = _four_keys(key)
     greedy, starts = partitions.starts(key_starts, task.target(), count, cost, init, len(rounds))
     fits = []
     if partitions.is_searched(p, greedy.num_components):

@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import random_mixture
 
 import gmmjax
+from gmmjax import _kept
 from gmmjax._cli.cache import open_store
-from gmmjax._cli.programs import compiled
+from gmmjax._cli.keys import seeded
+from gmmjax._cli.programs import compiled, finder
 from gmmjax._cli.store import Store
 
 COMMAND = [sys.executable, "-W", "error", "-m", "gmmjax"]
@@ -89,6 +93,31 @@ def test_a_program_that_is_kept_is_not_traced_again(tmp_path):
     assert traces == [2, 3, 2]
     run(None)
     assert traces == [2, 3, 2, 2]
+
+
+def test_a_function_finds_its_programs_in_a_store(monkeypatch, tmp_path):
+    traces = []
+
+    @_kept.kept_quickly
+    def scale(x, *, times):
+        traces.append(times)
+        return times * x
+
+    for _ in range(2):  # as two processes do
+        monkeypatch.setattr(_kept, "_finders", [finder(Store(tmp_path))])
+        for times in (2, 3, 2):
+            np.testing.assert_array_equal(scale(jnp.ones(2), times=times), times)
+    assert traces == [2, 3]
+    monkeypatch.setattr(_kept, "_finders", [])
+    np.testing.assert_array_equal(scale(jnp.ones(2), times=2), 2)
+    assert traces == [2, 3, 2]
+
+
+@pytest.mark.parametrize("seed", [0, (1 << 32) - 1])
+def test_keys_of_commands_are_those_of_jax(seed):
+    ours, theirs = seeded(seed), jax.random.key(seed)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(jax.random.key_data(ours), jax.random.key_data(theirs))
 
 
 def test_a_store_gives_back_what_was_written_or_nothing(tmp_path):

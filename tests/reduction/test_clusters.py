@@ -8,7 +8,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._reduction import clusters, greedy, lloyd, merge, parts
+from gmmjax._reduction import changes, clusters, greedy, lloyd, merge, parts
 from gmmjax._reduction.parts import Parts
 
 
@@ -38,7 +38,7 @@ def worse():
 
 @pytest.fixture(scope="module")
 def better(planar, worse):
-    return clusters.improve(parts.to_numpy(planar), worse, 3)
+    return clusters.improve(clusters.Sets(parts.to_numpy(planar)), worse, 3)
 
 
 def test_moves_lower_the_bound(bound, worse, better):
@@ -70,10 +70,30 @@ def test_moves_alone_would_leave_exchanges(monkeypatch):
     """On some of a few random partitions."""
     c = parts.to_numpy(random_mixture(5, 30, 4))
     begun = [np.random.default_rng(i).permutation(30) % 5 for i in range(8)]
-    both = [clusters.value(c, clusters.improve(c, labels, 5), 5) for labels in begun]
+
+    def end(labels):
+        return clusters.value(c, clusters.improve(clusters.Sets(c), labels, 5), 5)
+
+    both = [end(labels) for labels in begun]
     monkeypatch.setattr(clusters, "_exchange", lambda *_: False)
-    moves = [clusters.value(c, clusters.improve(c, labels, 5), 5) for labels in begun]
+    moves = [end(labels) for labels in begun]
     assert np.mean(both) < np.mean(moves) - 1e-3
+
+
+def test_bounds_that_are_remembered_are_those_of_the_sets(monkeypatch, planar):
+    """With a memory of one set, too: forgotten too early, the sets asked for were missing."""
+    c = parts.to_numpy(planar)
+    labels = np.array([0] * 5 + [1] * 4 + [2])
+    for most in (clusters.MAX_KNOWN, 1):
+        monkeypatch.setattr(clusters, "MAX_KNOWN", most)
+        sets = clusters.Sets(c)
+        for _ in range(2):
+            state = clusters.state_of(sets, labels, 3)
+            np.testing.assert_allclose(state.bounds.sum(), clusters.value(c, labels, 3))
+            moved = np.where(np.arange(10) == 2, 1, labels)
+            after = state.bounds.sum() - state.bounds[[0, 1]].sum() + state.changed[[0, 1], 2].sum()
+            np.testing.assert_allclose(after, clusters.value(c, moved, 3))
+            assert state.without()[9] == 0  # of none
 
 
 def test_greedy_merging_in_numpy_is_that_of_jax(planar):
@@ -151,5 +171,5 @@ def test_a_cheap_merge_is_mostly_of_two_that_differ_little(near_pair):
 
 
 def test_seeds_of_coinciding_points_leave_no_cluster_empty():
-    labels = clusters.seed(np.random.default_rng(0), np.full(5, 0.2), np.zeros((5, 2)), 3)
+    labels = changes.seed(np.random.default_rng(0), np.full(5, 0.2), np.zeros((5, 2)), 3)
     assert set(labels) == {0, 1, 2}
