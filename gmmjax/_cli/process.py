@@ -29,7 +29,7 @@ def run() -> int:
         store = cache.in_use()
         if store is not None:
             store.trim()
-        # A process that ends looks for circles in all of JAX: it need not.
+        # A process that ends searches all of JAX for garbage, which it need not.
         gc.freeze()
 
 
