@@ -14,24 +14,31 @@ def kl_function():
     """The class, made where PyTorch is at hand: `apply(shapes, num_samples, *six tensors)`."""
     torch = load("torch", "torch", "register")
 
+    def precision(tensors):
+        """JAX would round tensors in double precision unless told that it may have them."""
+        is_double = any(tensor.dtype == torch.float64 for tensor in tensors)
+        return jax.enable_x64(is_double or jax.config.jax_enable_x64)
+
     class MixtureKL(torch.autograd.Function):
         """KL of two batches of mixtures, with both gradients of JAX."""
 
         @staticmethod
         def forward(ctx, shapes, num_samples, *tensors):
-            arrays = [as_array(tensor) for tensor in tensors]
-            divergence = functools.partial(_divergence, shapes, num_samples)
-            if any(ctx.needs_input_grad):
-                value, ctx.pull = jax.vjp(divergence, *arrays)
-            else:
-                value = divergence(*arrays)
             ctx.tensors = tensors
+            divergence = functools.partial(_divergence, shapes, num_samples)
+            with precision(tensors):
+                arrays = [as_array(tensor) for tensor in tensors]
+                if any(ctx.needs_input_grad):
+                    value, ctx.pull = jax.vjp(divergence, *arrays)
+                else:
+                    value = divergence(*arrays)
             return _like(torch, value, tensors[0])
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx, slope):
-            slopes = ctx.pull(as_array(slope))
+            with precision(ctx.tensors):
+                slopes = ctx.pull(as_array(slope))
             pairs = zip(slopes, ctx.tensors, strict=True)
             return None, None, *(_like(torch, leaf, tensor) for leaf, tensor in pairs)
 

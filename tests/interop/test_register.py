@@ -125,6 +125,22 @@ def test_batches_are_one_by_one_and_broadcast(name):
         np.testing.assert_allclose(gradient[1][i, j], slope[1], rtol=1e-7, atol=1e-10)
 
 
+def test_torch_keeps_its_double_precision():
+    """Where JAX has none: single precision moves these means by up to half a unit."""
+    leaves, others = parameters(0), parameters(1)
+    for side in (leaves, others):
+        side[1] += 1e7
+    value, gradient = slopes("torch", leaves, others)
+    with jax.enable_x64(False):
+        alone, slope = slopes("torch", leaves, others)
+        singles = [[leaf.astype(np.float32) for leaf in side] for side in (leaves, others)]
+        rounded, _ = slopes("torch", *singles)
+    assert abs(rounded / value - 1) > 1e-3
+    np.testing.assert_allclose(alone, value, rtol=1e-12)
+    for a, b in zip(slope, gradient, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 def test_torch_gets_gradients_of_covariance_matrices_in_its_own_precision():
     dist = partner("torch")
     torch = sys.modules["torch"]
