@@ -8,6 +8,7 @@ that is faster, and draws as many points of q where it needs any. Run with `pyth
 dtype alone. Nothing is asserted about time.
 """
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ DRAWS = 100_000
 POINTS = 65_536
 REPETITIONS = 3  # turns of the two methods
 CALLS = 5  # of ours in each turn, each with a key of its own
+REST = 0.2  # seconds between methods: threads of BLAS keep a core busy for a while after their work
 
 
 class Job(NamedTuple):
@@ -104,8 +106,10 @@ def measure(job, pair):
     threads = best_blas_threads(lambda: job.recipe(*theirs))
     recipe_runs, our_runs = [], []
     for turn in range(REPETITIONS):
+        time.sleep(REST)
         with threadpool_limits(threads):
             recipe_runs.append(seconds(lambda: job.recipe(*theirs)))
+        time.sleep(REST)
         seeds = range(turn * CALLS, turn * CALLS + CALLS)
         our_runs.append([seconds(lambda seed=seed: ours(seed)) for seed in seeds])
     estimates = [estimate for runs in our_runs for _, estimate in runs]
