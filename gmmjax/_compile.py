@@ -64,12 +64,12 @@ def jit_soon(
     return jitted
 
 
-def computed_once(is_so: jax.Array, function: Callable[..., R], *arguments: Any) -> R:
+def computed_once(always: jax.Array, function: Callable[..., R], *arguments: Any) -> R:
     """What a function gives, which is not computed again where it is used.
 
     XLA computes what seems cheap anew wherever it is needed, and slowly where that is in another
-    order. It does not look into the branches of a condition: `is_so` always holds, which XLA must
-    not know. On other devices than CPUs, where a branch would wait for the CPU, nothing is done.
+    order. It does not look into the branches of a condition: `always` holds, which XLA must not
+    know. On other devices than CPUs, where a branch would wait for the CPU, nothing is done.
     """
     if jax.default_backend() != "cpu":
         return function(*arguments)
@@ -78,7 +78,7 @@ def computed_once(is_so: jax.Array, function: Callable[..., R], *arguments: Any)
         shapes = jax.eval_shape(function, *arguments)
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    return jax.lax.cond(is_so, function, nothing, *arguments)
+    return jax.lax.cond(always, function, nothing, *arguments)
 
 
 def compile_side_by_side(*calls: tuple) -> None:

@@ -86,7 +86,8 @@ def main(address=None, count="1", process="0"):
     report |= {"points_talk": talk, "points": points(key, batch(2), batch(3))}
     with jax.set_mesh(mesh):
         report |= {"in_mesh": in_mesh(key, batch(0, PAIRS), batch(1, PAIRS))}
-    print(json.dumps(report, default=lambda leaf: np.asarray(leaf).tolist()), flush=True)  # noqa: T201
+    text = json.dumps(report, default=lambda leaf: np.asarray(leaf).tolist())
+    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

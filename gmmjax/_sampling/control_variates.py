@@ -89,9 +89,9 @@ def _slopes(p, params, integrand, control, pairs):
     fixed pilot points, and the better fit is kept. Points of the estimate itself would bias it.
     """
     values, features, candidates = _pilot(p, params, integrand, control, pairs)
-    followed, squares = _regress(values, features, candidates)
+    fitted, squares = _regress(values, features, candidates)
     better = (squares[0] <= squares[1])[None]
-    return tuple(jnp.where(better, *rates).T for rates in followed)
+    return tuple(jnp.where(better, *rates).T for rates in fitted)
 
 
 def _linearise(params, control, features):

@@ -164,7 +164,9 @@ def _block(integrands, points, layout, arguments, index):
         choice = allocation.choose(owned, position)
         found = integrand(arguments.params, allocation.place(choice, g.means, g.scale, z))
         rates = owned.rates(g.logits) / layout.per_replicate
-        table = jnp.concatenate([rates[None], subtracted.constant[None], *_columns(subtracted)])
+        table = jnp.concatenate(
+            [rates[None], subtracted.constant[None], *(slopes.T for slopes in subtracted.slopes)]
+        )
         # Its gradient would be computed for every coordinate of every component.
         total += computed_once(row >= 0, _rest, found, allocation.pick(table, choice), weight)
     return layout.scatter(layout.row_sums(total), row)
@@ -176,11 +178,6 @@ def _positions(layout, shifts, row, start):
     columns = (start + np.arange(layout.columns, dtype=np.int32)).astype(shifts.dtype)
     before = (layout.segments(row) * layout.per_replicate).astype(shifts.dtype)
     return layout.group(columns[None] + (shift + before)[:, None])[:, 0] / layout.num_allocated
-
-
-def _columns(subtracted):
-    """Slopes as `(M_j, K)`; none where there is no control."""
-    return [table.T for table in subtracted.slopes]
 
 
 def _rest(found, table, weight):

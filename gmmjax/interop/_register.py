@@ -22,8 +22,8 @@ def register(name: str, *, num_samples: int = 16_384) -> None:
     It is `gmmjax.kl_divergence` with `jax.random.key(0)`: an estimate, but the same number at each
     call. Register again with another `num_samples` for less noise. The gradient arrives in the
     library's own parameters and is that of the returned number (`stick_the_landing=False`); there
-    is no second derivative in torch. Tensors of torch in double precision are computed with as
-    such, arrays in JAX's precision (float32 unless `jax_enable_x64`).
+    is no second derivative in torch. Tensors of torch in double precision keep it; arrays
+    have JAX's (float32 unless `jax_enable_x64`).
 
     Args:
       name: "numpyro", "tfp" (TensorFlow Probability on JAX) or "torch".
