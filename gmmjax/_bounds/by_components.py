@@ -1,7 +1,5 @@
 """Bounds from tables of components and one direction, in any number of dimensions."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +12,7 @@ from gmmjax._bounds.cross_entropy import (
 )
 from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
-from gmmjax._compile import SOONER, compile_side_by_side, jit_soon
+from gmmjax._compile import SOON, SOONER, compile_side_by_side, jit_with
 from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.build import concatenate, stack_checked
@@ -42,17 +40,17 @@ def _at_least(projection, tables, p, q):
     return tables(p, q, projection(p, q))
 
 
-@functools.partial(jit_soon, compiler_options=SOONER)
+@jit_with(SOONER)
 def _kl_projection(p, q):
     return projected(kl_integrand, p, q)
 
 
-@functools.partial(jit_soon, compiler_options=SOONER)
+@jit_with(SOONER)
 def _js_projection(p, q):
     return projected(js_integrand, p, q)
 
 
-@jit_soon
+@jit_with(SOON)
 def _kl_tables(p, q, least):
     both = stack_checked([p, q])  # one batch for p against either: half of the compilation
     p, q = index(both, 0), index(both, 1)
@@ -68,7 +66,7 @@ def _kl_tables(p, q, least):
     return jnp.maximum(jnp.maximum(lower, least), 0.0), upper
 
 
-@jit_soon
+@jit_with(SOON)
 def entropy_by_components(p: GMM) -> Ends:
     """A lower and an upper bound of the entropy."""
     log_two_pi_e = 1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
@@ -79,7 +77,7 @@ def entropy_by_components(p: GMM) -> Ends:
     return _widened(known + lower, known + upper, p, p)
 
 
-@jit_soon
+@jit_with(SOON)
 def _js_tables(p, q, least):
     # Write p, q and m over the same K_p + K_q components, absent where needed: one table of each
     # kind then serves all three.

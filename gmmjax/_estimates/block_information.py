@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.log_ratios import Options
 from gmmjax._mixture import components, density
 from gmmjax._mixture.algebra import marginal
@@ -27,7 +28,7 @@ class _Densities(NamedTuple):
     rest: Density
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@jit_with(WIDE, static_argnums=(2, 3, 4))
 def estimate_block_information(
     key, p: GMM, block: tuple[int, ...], sampling: Sampling, options: Options
 ) -> Estimate:

@@ -5,9 +5,9 @@ They are sampled from ½(p + q), of which both densities are at most twice as la
 
 import functools
 
-import jax
 import jax.numpy as jnp
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
@@ -113,7 +113,7 @@ def _bounded_by_one(key, p, q, function, num_samples, num_replicates, points) ->
     return _estimate_bounded(key, p, q, function, sampling)
 
 
-@jax.jit(static_argnums=(3, 4))
+@jit_with(WIDE, static_argnums=(3, 4))
 def _estimate_bounded(key, p, q, function, sampling):
     found = balanced_replicates(key, *prepare_pair(p, q), function, (), sampling)
     # A few points may carry all of it, or all that is missing to 1.

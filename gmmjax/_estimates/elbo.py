@@ -1,10 +1,10 @@
 """Reverse KL from a mixture to a density that is no mixture: variational inference."""
 
-import functools
 from collections.abc import Callable
 
 import jax
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.expectation import expectation
 from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM, as_float
@@ -73,7 +73,7 @@ def kl_to_density(
     return _kl_to_density(key, as_float("q", q), log_density, sampling, stick_the_landing)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@jit_with(WIDE, static_argnums=(2, 3, 4))
 def _kl_to_density(key, q, log_density, sampling, stick_the_landing):
     detached = jax.tree.map(jax.lax.stop_gradient, q) if stick_the_landing else q
 

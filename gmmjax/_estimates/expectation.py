@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._jax import evaluate, is_traced
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
@@ -89,7 +90,7 @@ def _trace(fn, count, p):
     return closed
 
 
-@jax.jit(static_argnums=(3, 4))
+@jit_with(WIDE, static_argnums=(3, 4))
 def _expectation(key, p, constants, fn, sampling):
     def integrand(constants, x):
         values = fn(x.T, constants) if constants else fn(x.T)

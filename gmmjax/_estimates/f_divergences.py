@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
@@ -87,7 +88,7 @@ def f_divergence(
     return _f_divergence(key, p, q, generator, sampling)
 
 
-@jax.jit(static_argnums=(3, 4))
+@jit_with(WIDE, static_argnums=(3, 4))
 def _f_divergence(key, p, q, generator, sampling):
     p, q = prepare_pair(p, q)
     found = balanced_replicates(key, p, q, _perspective(generator), (), sampling)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.recipes import BLEND, LogRatio, recipes_of
 from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.density import Density, Prepared
@@ -62,7 +63,7 @@ def estimate_log_ratios(
     return _estimate(key, tuple(mixtures), scales, blend, ratios, sampling, options)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+@jit_with(WIDE, static_argnums=(4, 5, 6))
 def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates import hellinger_integral
 from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._jax import is_traced
@@ -234,7 +235,7 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
     return _transformed_integral(key, p, q, alpha, transform, sampling, sides)
 
 
-@jax.jit(static_argnums=(4, 5, 6))
+@jit_with(WIDE, static_argnums=(4, 5, 6))
 def _transformed_integral(key, p, q, alpha: jax.Array, transform, sampling, sides):
     below_one, above_one = sides  # of order 1: what the order may be
     p, q = prepare_pair(p, q)

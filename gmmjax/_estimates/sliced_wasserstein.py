@@ -8,6 +8,7 @@ import numpy as np
 
 from gmmjax._algebra import on_line
 from gmmjax._algebra.on_line import OnLine
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import recentred
@@ -68,7 +69,7 @@ def sliced_w2_squared(
     return _sliced_w2_squared(key, p, q, check_sampling(num_samples, num_replicates, points))
 
 
-@jax.jit(static_argnums=3)
+@jit_with(WIDE, static_argnums=3)
 def _sliced_w2_squared(key, p, q, sampling):
     p, q = recentred(p, q)
     layout = blocks.layout(sampling, (p, q))

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._jax import is_traced
 
 MARGIN = 1.3  # of the planned number of batches, so that the plan is rarely extended
@@ -110,7 +111,7 @@ def run(key, mixtures, target: Target, call, levels: list[Level]) -> Found:
     return found
 
 
-@jax.jit(static_argnums=(4, 5))
+@jit_with(WIDE, static_argnums=(4, 5))
 def run_level(key, mixtures, target: Target, found: Found | None, call, level: Level) -> Found:
     """Batches of one size: a pilot, and as many as it says, unless larger ones do better."""
     divergence, keywords = call

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, check_key, on_any_mesh
@@ -76,7 +77,7 @@ def _check_positions(chosen, num_mixtures):
             )
 
 
-@jax.jit(static_argnums=2)
+@jit_with(WIDE, static_argnums=2)
 def _gradient(key, mixtures, static):
     divergence, argnums, count, options = static
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._evaluation import turns
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import index
@@ -44,7 +45,7 @@ def _row(call, row, qs, arrays):
     return jax.lax.map(chunk, chunks)
 
 
-@jax.jit(static_argnums=(0, 1))
+@jit_with(WIDE, static_argnums=(0, 1))
 def compute(call, home, rows, qs, arrays):
     def of_all(rows, qs, arrays):
         return jax.lax.map(lambda row: _row(call, row, qs, arrays), rows)
@@ -79,7 +80,7 @@ def compute_in_turns(call, home, rows, qs, arrays, progress, checkpoint):
     )
 
 
-@jax.jit(static_argnums=(0, 1))
+@jit_with(WIDE, static_argnums=(0, 1))
 def _turn(home, width, rows, turn):
     """A row for each of so many devices, those that have it."""
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gmmjax._compile import WIDE, jit_with
 from gmmjax._fitting import checkpoints, checks, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
 from gmmjax._fitting.natural import natural_gradient
@@ -134,18 +135,18 @@ def fit(
     return _told(*_finish(method, problem, state, Record(*map(jnp.asarray, records))))
 
 
-@jax.jit(static_argnums=0)
+@jit_with(WIDE, static_argnums=0)
 def _run(method, problem):
     state = descent.init_state(method, problem)
     state, records = descent.run_steps(method, problem, state, 0, method.num_steps)
     return _finish(method, problem, state, records)
 
 
-_init_state = jax.jit(descent.init_state, static_argnums=0)
-_run_steps = jax.jit(descent.run_steps, static_argnums=(0, 4))
+_init_state = jit_with(WIDE, static_argnums=0)(descent.init_state)
+_run_steps = jit_with(WIDE, static_argnums=(0, 4))(descent.run_steps)
 
 
-@jax.jit(static_argnums=0)
+@jit_with(WIDE, static_argnums=0)
 def _finish(method: Method, problem: Problem, state: State, records: Record):
     """Compare what the descent found with its start, all with one key that no step has used.
 

@@ -180,10 +180,18 @@ def over_a_grid(function, single, key, ps, qs):
 
 
 def test_a_second_call_compiles_nothing():
-    inner = gmmjax._estimates.log_ratios._estimate
-    inner.clear_cache()
-    for seed in range(3):
-        gmmjax.kl_divergence(
-            jax.random.key(seed), random_mixture(seed, 3, 2), random_mixture(seed + 9, 2, 2)
-        )
-    assert inner._cache_size() == 1
+    seen = []
+
+    def counted(*arguments):
+        seen.append(arguments)
+        return gmmjax.sobol(*arguments)
+
+    def traces(seed, count):
+        before = len(seen)
+        p, q = random_mixture(seed, count, 2), random_mixture(seed + 9, 2, 2)
+        gmmjax.kl_divergence(jax.random.key(seed), p, q, points=counted)
+        return len(seen) - before
+
+    assert traces(0, 3) > 0
+    assert traces(1, 3) == traces(2, 3) == 0
+    assert traces(0, 4) > 0

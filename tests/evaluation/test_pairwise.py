@@ -196,13 +196,22 @@ def test_array_keywords_are_traced_and_others_static():
     np.testing.assert_allclose(jax.grad(total)(jnp.array(2.0)), -total(jnp.array(2.0)) / 2)
 
 
-def test_one_compilation_per_shape(key):
-    rows.compute.clear_cache()
-    for seed in range(3):
-        gmmjax.pairwise(
-            noisy, jax.random.key(seed), jax.tree.map(lambda leaf, s=seed: leaf + 0.1 * s, PS), QS
-        )
-    assert rows.compute._cache_size() == 1
+def test_one_compilation_per_shape():
+    seen = []
+
+    def counted(key, p, q):
+        seen.append(key)
+        return noisy(key, p, q)
+
+    def traces(seed, qs):
+        before = len(seen)
+        shifted = jax.tree.map(lambda leaf: leaf + 0.1 * seed, PS)
+        gmmjax.pairwise(counted, jax.random.key(seed), shifted, qs)
+        return len(seen) - before
+
+    assert traces(0, QS) > 0
+    assert traces(1, QS) == traces(2, QS) == 0
+    assert traces(0, PS) > 0
 
 
 def test_progress_is_the_same_matrix(key, capsys):
