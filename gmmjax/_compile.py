@@ -33,7 +33,7 @@ SOONER: dict[str, bool | int] = {
 }
 # Half of the wait, for what then runs about as long.
 SOON = _OLD_EMITTERS | SOONER
-# The compiler uses half of a register of 512 bits by itself; with all of it estimates take 5 to 12 %
+# The compiler uses half of a register of 512 bits by itself; with all of it estimates take a tenth
 # less time. EM and log-densities gain nothing.
 WIDE: dict[str, bool | int] = {"xla_cpu_prefer_vector_width": 512}
 

@@ -74,7 +74,7 @@ def rescue(
     total, largest = _enclosure(p.mixture, q.mixture, jnp.where(below, order.alpha, 0.5))
     gap = 0.5 * (total - largest)
     middle = jnp.exp(-gap)
-    lost |= gap * found.value < conclude(found, missed_point(found, order, num_points)).stderr
+    lost |= gap * found.value < conclude(found, carried_by_few(found, order, num_points)).stderr
     lost &= below & ~order.near
     error = middle * (gap + jnp.finfo(total.dtype).eps * jnp.abs(total))
     means = jnp.broadcast_to(middle, found.means.shape)
@@ -83,7 +83,7 @@ def rescue(
     return found, order._replace(shift=jnp.where(lost, total, order.shift))
 
 
-def missed_point(found: Replicates, order: Order, num_points: int) -> jax.Array:
+def carried_by_few(found: Replicates, order: Order, num_points: int) -> jax.Array:
     """The variance of replicates of which a few points carry most; ∞, for nothing bounds them."""
     parts = jnp.where(order.near, 1 + (order.alpha - 1) * found.alike, found.alike)
     return unseen.missed_point(jnp.abs(parts), jnp.inf, num_points)

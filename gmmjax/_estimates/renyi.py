@@ -243,7 +243,7 @@ def _transformed_integral(key, p, q, alpha: jax.Array, transform, sampling, side
     found = balanced_replicates(key, p, q, hellinger_integral.integrand, order, sampling)
     if below_one:
         found, order = hellinger_integral.rescue(found, order, p, q, sampling.num_samples)
-    guards = [hellinger_integral.missed_point(found, order, sampling.num_samples)]
+    guards = [hellinger_integral.carried_by_few(found, order, sampling.num_samples)]
     if above_one:
         guards.append(jnp.where(alpha > 1, unseen.heavy_tails(p, q, alpha), 0.0))
     return conclude(found, *guards, transform=functools.partial(transform, order=order))
