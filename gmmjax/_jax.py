@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 import jax
 from jax import core
 from jax.core import Tracer
+from jax.extend import core as extended
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 R = TypeVar("R")
@@ -29,6 +30,9 @@ def is_outermost() -> bool:
 
     Where JAX no longer says so, it is not.
     """
+    if hasattr(extended, "take_current_trace"):
+        with extended.take_current_trace() as trace:
+            return type(trace).__name__ == "EvalTrace"
     trace = getattr(getattr(core, "trace_ctx", None), "trace", None)
     return type(trace).__name__ == "EvalTrace"
 
