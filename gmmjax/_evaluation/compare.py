@@ -18,8 +18,9 @@ from gmmjax._sampling.estimate import Estimate
 from gmmjax._transport.wasserstein import mw2_squared
 from gmmjax._validate import keyed
 
-# With so many components absent ones would take longer than another program.
-ALIKE = 256
+# Beyond so many components absent ones may take longer than compiling another program: a rough
+# number, on which nothing but time depends.
+MOST_PADDED = 256
 LABELS = {"kl_pq": "KL(p||q)", "kl_qp": "KL(q||p)", "js": "JS(p, q)"}
 
 
@@ -85,8 +86,8 @@ def compare(
 
     Here :math:`\mathrm{KL}(p \| q) = \mathbb E_p[\log p - \log q]`. Not to be compiled as a whole,
     nor differentiated: each number is a function of its own, and what that function gives with this
-    key for mixtures padded to one number of components (see `pad`); 8 points per component and
-    replicate make that a matter of rounding.
+    key for mixtures that `pad` has given one number of components, of up to 256. With 8 points per
+    component and replicate that changes nothing but rounding.
 
     Args:
       key: a JAX key.
@@ -116,7 +117,7 @@ def compare(
     p, q = common_float(p=p, q=q)
     both = stack([p, q])
     alike = index(both, 0), index(both, 1)  # so that one program is for KL both ways
-    sides = alike if both.num_components <= ALIKE else (p, q)
+    sides = alike if both.num_components <= MOST_PADDED else (p, q)
     steps = estimates(key, *sides, num_samples, rtol) | {
         "kl_pq_bounds": lambda: kl_bounds(*alike),
         "kl_qp_bounds": lambda: kl_bounds(*alike[::-1]),

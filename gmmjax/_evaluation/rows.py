@@ -80,7 +80,7 @@ def compute_in_turns(call, home, rows, qs, arrays, progress, checkpoint):
     )
 
 
-@jit_with(WIDE, static_argnums=(0, 1))
+@jax.jit(static_argnums=(0, 1))
 def _turn(home, width, rows, turn):
     """A row for each of so many devices, those that have it."""
 

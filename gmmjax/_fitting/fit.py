@@ -142,7 +142,7 @@ def _run(method, problem):
     return _finish(method, problem, state, records)
 
 
-_init_state = jit_with(WIDE, static_argnums=0)(descent.init_state)
+_init_state = jax.jit(descent.init_state, static_argnums=0)
 _run_steps = jit_with(WIDE, static_argnums=(0, 4))(descent.run_steps)
 
 

@@ -11,10 +11,10 @@ from gmmjax._mixture.gmm import index
 SAMPLES = 2048  # enough for padding to change nothing but rounding
 
 
-@pytest.mark.parametrize("most_alike", [compare.ALIKE, 1], ids=["padded", "as they are"])
+@pytest.mark.parametrize("most_alike", [compare.MOST_PADDED, 1], ids=["padded", "as they are"])
 def test_each_number_is_what_its_function_gives(key, monkeypatch, most_alike):
     """Also where one mixture is padded to the shape of the other."""
-    monkeypatch.setattr(compare, "ALIKE", most_alike)
+    monkeypatch.setattr(compare, "MOST_PADDED", most_alike)
     p, q = random_mixture(0, 5, 2), random_mixture(1, 2, 2)
     found = gmmjax.compare(key, p, q, num_samples=SAMPLES)
     for name, expected in {
