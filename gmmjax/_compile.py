@@ -36,6 +36,9 @@ SOON = _OLD_EMITTERS | SOONER
 # The compiler uses half of a register of 512 bits by itself; with all of it estimates take a tenth
 # less time. EM and log-densities gain nothing.
 WIDE: dict[str, bool | int] = {"xla_cpu_prefer_vector_width": 512}
+# On a GPU kernels of Triton are tried out for each product while it is compiled: most of the wait,
+# and no gain where products are as thin as those of points with factors.
+_UNTRIED: dict[str, bool | int] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def jit_quickly(function: Callable[P, R], **options) -> Callable[P, R]:
@@ -46,20 +49,24 @@ def jit_quickly(function: Callable[P, R], **options) -> Callable[P, R]:
 
 
 def jit_with(
-    compiler_options: dict[str, bool | int], **options
+    on_cpu: dict[str, bool | int], **options
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Compile with options of the compiler, where that is ours to choose; a decorator.
 
-    Inside another program, where it is differentiated, and on other devices it is `jax.jit`.
+    On a GPU with what shortens the wait there. Inside another program, where it is differentiated,
+    and on other devices it is `jax.jit`.
     """
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         plain: Any = jax.jit(function, **options)
-        ours: Any = jax.jit(function, compiler_options=compiler_options, **options)
+        ours: dict[str, Any] = {
+            platform: jax.jit(function, compiler_options=compiler_options, **options)
+            for platform, compiler_options in {"cpu": on_cpu, "gpu": _UNTRIED}.items()
+        }
 
         def chosen(*arguments) -> Any:
-            alone = is_outermost() and jax.default_backend() == "cpu"
-            return ours if alone and not is_traced(arguments) else plain
+            alone = is_outermost() and not is_traced(arguments)
+            return ours.get(jax.default_backend(), plain) if alone else plain
 
         @functools.wraps(function)
         def call(*args, **kwargs) -> R:
@@ -67,7 +74,7 @@ def jit_with(
 
         jitted: Any = call
         jitted.lower = lambda *args: chosen(args).lower(*args)
-        jitted.clear_cache = lambda: (plain.clear_cache(), ours.clear_cache())
+        jitted.clear_cache = lambda: [program.clear_cache() for program in (plain, *ours.values())]
         return jitted
 
     return decorate
