@@ -17,6 +17,7 @@ from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.build import concatenate, stack_checked
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.logs import log_sum_exp
 from gmmjax._mixture.ratios import factor_ratios, kl_table
 
 Ends = tuple[jax.Array, jax.Array]
@@ -112,7 +113,8 @@ def _js_tables(p, q, least):
 def _log_affinity(p, q, table):
     """Logarithm of Σ_ab √(w_a v_b) ∫ √(p_a q_b), which ∫ √(pq) never exceeds."""
     log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
-    return jax.nn.logsumexp(0.5 * (log_w[:, None] + log_v[None]) + table)
+    terms = 0.5 * (log_w[:, None] + log_v[None]) + table
+    return log_sum_exp(terms.ravel(), axis=0)
 
 
 def _widened(lower, upper, p, q):

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.moments import checked_covariance
+from gmmjax._mixture.logs import log_sum_exp
+from gmmjax._mixture.moments import covariance_factor
 from gmmjax._mixture.ratios import Ratios, log_integral_table, tilted_table
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
@@ -63,7 +64,7 @@ def _jensen(p: GMM, q: GMM, cross: Ratios, kl: jax.Array, gamma: jax.Array) -> j
     infinite = jnp.isinf(table)
     useless = jnp.any(infinite & (log_v > -jnp.inf), axis=1)
     finite = jnp.where(infinite, 0.0, table)
-    log_mean = jax.nn.logsumexp(log_v + finite, axis=1)
+    log_mean = log_sum_exp(log_v + finite, axis=1)
     bound = log_mean + (1 - gamma) * relative_entropies(p) - gamma * matched
     return jnp.where(useless, jnp.inf, bound)
 
@@ -77,8 +78,8 @@ def _from_moments(p: GMM, own: Ratios) -> jax.Array:
     relative = own.ratio[:, 0] if tied else own.ratio[:, heaviest]
     scale = relative.reshape(p.scale.shape)
     means = own.shift[:, heaviest]
-    factor = triangular.cholesky(checked_covariance(GMM(p.logits, means, scale)))
-    log_det = linalg.log_abs_det(factor[None], means)[0]
+    factor, rounding = covariance_factor(GMM(p.logits, means, scale))
+    log_det = jnp.sum(jnp.log(linalg.diagonal(factor) + rounding))
     return log_det - weighted(p, linalg.log_abs_det(scale, means))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import stack_checked
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.moments import checked_covariance, checked_mean
+from gmmjax._mixture.moments import checked_mean, covariance_factor
 
 GRID = np.linspace(-6, 6, 385)  # in deviations of both mixtures together
 STEP = float(GRID[1] - GRID[0])
@@ -77,11 +77,18 @@ def _frame(p, q):
     both = stack_checked([p, q])
     means = jax.vmap(checked_mean)(both)
     gap = means[0] - means[1]
-    within = jnp.mean(jax.vmap(checked_covariance)(both), axis=0)
-    pooled = within + 0.25 * gap[:, None] * gap[None]
-    whitener = triangular.tril_inverse(triangular.cholesky(pooled))
+    pooled, _ = covariance_factor(_blend(both))
+    whitener = triangular.tril_inverse(pooled)
     centred = both.means - jnp.mean(means, axis=0)[None, None]
     return _Frame(both._replace(means=centred), gap, whitener)
+
+
+def _blend(both):
+    """Both mixtures with the same weight, as one."""
+    _, count, dim = both.means.shape
+    scale = jnp.broadcast_to(both.scale, (2, count, *both.scale.shape[2:]))
+    logits = jax.nn.log_softmax(both.logits, axis=1).reshape(-1)
+    return GMM(logits, both.means.reshape(-1, dim), scale.reshape(-1, *scale.shape[2:]))
 
 
 def _search(integrand, p, q):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.logs import log_sum_exp
 
 MAX_ITERATIONS = 1000
 
@@ -13,7 +14,7 @@ MAX_ITERATIONS = 1000
 def mean_log_sum(p: GMM, q: GMM, table: jax.Array) -> jax.Array:
     """Σ_a w_a log Σ_b v_b exp(table_ab), for a table of the components of p and q."""
     log_v = jax.nn.log_softmax(q.logits)
-    rows = jax.nn.logsumexp(log_v[None] + table, axis=1)
+    rows = log_sum_exp(log_v[None] + table, axis=1)
     return jnp.vdot(jax.nn.softmax(p.logits), rows)
 
 
@@ -70,4 +71,4 @@ def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
 
 def _column_sums(log_w: jax.Array, phi: jax.Array) -> jax.Array:
     """Logarithm of Σ_a φ_ab."""
-    return jax.nn.logsumexp(log_w[:, None] + phi, axis=0)
+    return log_sum_exp(log_w[:, None] + phi, axis=0)

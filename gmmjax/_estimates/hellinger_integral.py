@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.importance import log_ratio
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import components
 from gmmjax._mixture.density import Prepared
+from gmmjax._mixture.logs import log_softmax
 from gmmjax._mixture.pair_sums import log_product_blocks, log_products
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Replicates, conclude
@@ -30,7 +31,7 @@ class Order(NamedTuple):
 def order_of(p: Prepared, q: Prepared, alpha: jax.Array) -> Order:
     """Choose the form by the size of the integrand at the means of the components."""
     means = jnp.concatenate([p.mixture.means, q.mixture.means])
-    log_weights = [linalg.log_softmax(g.mixture.logits) for g in (p, q)]
+    log_weights = [log_softmax(g.mixture.logits) for g in (p, q)]
     t = log_ratio(p.density, q.density, means.T)
     scores = _log_power(t, alpha) + jnp.concatenate(log_weights)
     shift = jax.nn.logsumexp(scores) - jnp.log(2.0).astype(alpha.dtype)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.recipes import BLEND, LogRatio, recipes_of
-from gmmjax._mixture import components, density, linalg
+from gmmjax._mixture import components, density
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.logs import log_softmax
 from gmmjax._mixture.moments import recentred
 from gmmjax._sampling import blocks, spikes, unseen
 from gmmjax._sampling.control_variates import Control
@@ -163,7 +164,7 @@ def _spikes(recipe, prepared, relations, params):
 
 def _log_masses(recipe, index, other: Prepared, params):
     """The logarithm of what each component of a mixture holds of the subtracted density."""
-    log_weights = linalg.log_softmax(other.mixture.logits)
+    log_weights = log_softmax(other.mixture.logits)
     signs = {log.sign: log for log in recipe.logarithms}
     has_own = 1 in signs and recipe.under in signs[1].mixtures
     if not (has_own and -1 in signs and index in signs[-1].mixtures):

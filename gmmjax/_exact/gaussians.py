@@ -4,9 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import components, linalg
+from gmmjax._mixture import components, linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float, common_singular
-from gmmjax._mixture.ratios import is_indefinite, pairwise_log_integral
+from gmmjax._mixture.ratios import (
+    factor_of_sum,
+    factor_ratios,
+    is_indefinite,
+    log_integral_table,
+    pairwise_log_integral,
+)
 from gmmjax._properties import divergence
 from gmmjax._validate import keyless
 
@@ -219,8 +225,19 @@ def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     # Where the integral is infinite, order ½ takes its place: a value that is not used, whose
     # gradient is finite.
     order = jnp.where(infinite, 0.5, alpha)
-    log_integral = pairwise_log_integral(p, q, order, 1 - order)[0, 0]
+    table = log_integral_table(factor_ratios(p, q), order, 1 - order, _core_factor)
+    log_integral = table[0, 0]
     return jnp.where(infinite, jnp.inf, log_integral / (order - 1))
+
+
+def _core_factor(ratio: jax.Array, alpha: jax.Array, beta: jax.Array) -> jax.Array:
+    """The lower factor of β R Rᵀ + α I, whatever the sign of β."""
+    adds = beta > 0
+    identity = jnp.eye(ratio.shape[-1], dtype=ratio.dtype)[None, None]
+    core = beta * linalg.matmul(ratio, ratio.mT) + alpha * identity
+    by_squares = triangular.cholesky(jnp.where(adds, identity, core))
+    by_rows = factor_of_sum(ratio, jnp.where(adds, alpha, 0.5), jnp.where(adds, beta, 0.5))
+    return jnp.where(adds, by_rows, by_squares)
 
 
 def _is_infinite(p, q, alpha):
@@ -230,7 +247,8 @@ def _is_infinite(p, q, alpha):
     if ratio.ndim == 1:
         return jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
     core = (1 - alpha) * linalg.matmul(ratio, ratio.T)
-    return is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
+    # A sum of squares is never that, whatever rounding makes of it.
+    return (alpha > 1) & is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
 
 
 def _one_component(*mixtures):

@@ -22,6 +22,7 @@ from gmmjax._exact.mesh import Mesh, build_mesh
 from gmmjax._exact.refine import Strips, refine
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.logs import log_sum_exp
 from gmmjax._mixture.moments import recentred
 
 FINENESS = {1: 2.0, 2: 0.5}  # panels of a line, per panel that its mesh asks for
@@ -114,7 +115,7 @@ class _Integrand(NamedTuple):
     def values(self, lines, x):
         """The function at some points on each line."""
         table = jax.vmap(Line.component_log_prob)(lines, x)
-        logs = [jax.nn.logsumexp(table[:, rows], axis=1) for rows in self.mixtures]
+        logs = [log_sum_exp(table[:, rows], axis=1) for rows in self.mixtures]
         return self.fn(*logs)
 
     def partial_integral(self, params, strip, mesh, step):

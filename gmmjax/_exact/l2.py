@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._mixture.logs import log_sum_exp
 from gmmjax._mixture.pair_sums import FEW, log_product_blocks, log_products
 from gmmjax._properties import divergence
 from gmmjax._validate import check_between, keyless
@@ -130,7 +131,7 @@ def cauchy_schwarz_divergence(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _cauchy_schwarz_divergence(p, q):
-    pp, pq, qq = (jax.nn.logsumexp(terms) for terms in _log_terms(p, q))
+    pp, pq, qq = (log_sum_exp(terms.ravel(), axis=0) for terms in _log_terms(p, q))
     return 0.5 * (pp + qq) - pq
 
 
@@ -163,7 +164,7 @@ def renyi2_entropy(p: GMM) -> jax.Array:
 @jax.jit
 def _renyi2_entropy(p):
     terms = log_products(p, p) if p.num_components <= FEW else log_product_blocks(p, p).log_sum
-    return _log_two_pi(p) - jax.nn.logsumexp(terms)
+    return _log_two_pi(p) - log_sum_exp(terms.ravel(), axis=0)
 
 
 @divergence(symmetric=True, zero_at_equality=True)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg, values
+from gmmjax._mixture import values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes, float_of, of_present
+from gmmjax._mixture.logs import log_softmax
 from gmmjax._validate import check_count, warn
 
 
@@ -172,7 +173,7 @@ def concatenate(mixtures: Sequence[GMM]) -> GMM:
     """The components of checked mixtures side by side, with their log-weights in their own."""
     rank = max(g.scale.ndim for g in mixtures)
     alike = [_promote(g, g.num_components, rank, g.num_components) for g in mixtures]
-    alike = [g._replace(logits=linalg.log_softmax(g.logits)) for g in alike]
+    alike = [g._replace(logits=log_softmax(g.logits)) for g in alike]
     return GMM(*(jnp.concatenate(leaves) for leaves in zip(*alike, strict=True)))
 
 
@@ -242,4 +243,4 @@ def log_weights(weights, dtype) -> jax.Array:
 def _log_weights(w):
     present = w != 0  # NaN and negative weights stay in the logarithm, and come out as NaN
     safe = jax.lax.select(present, w, jnp.ones_like(w))
-    return linalg.log_softmax(jnp.where(present, jnp.log(safe), -jnp.inf))
+    return log_softmax(jnp.where(present, jnp.log(safe), -jnp.inf))

@@ -9,6 +9,7 @@ import numpy as np
 from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg, tiles, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
+from gmmjax._mixture.logs import log_softmax
 
 
 class Density(NamedTuple):
@@ -36,7 +37,7 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     inverse = linalg.inverse_scale(g.scale, g.means)
     shift = linalg.apply(inverse, g.means)
     rows = linalg.row_blocks(inverse, shift)
-    peaks = linalg.log_softmax(g.logits) - (log_normalisers(g) - reference)
+    peaks = log_softmax(g.logits) - (log_normalisers(g) - reference)
     return Prepared(g, inverse, Density(peaks, rows, shift))
 
 
@@ -61,7 +62,7 @@ def log_normalisers(g: GMM) -> jax.Array:
 
 def log_peaks(g: GMM) -> jax.Array:
     """Log w_k N(μ_k; μ_k, Σ_k) of each component, `(K,)`."""
-    return linalg.log_softmax(g.logits) - log_normalisers(g)
+    return log_softmax(g.logits) - log_normalisers(g)
 
 
 def squared_distances(d: Density, x: jax.Array) -> jax.Array:

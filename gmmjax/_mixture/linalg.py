@@ -35,15 +35,6 @@ NEAR = 64
 GROUP = 8  # coordinates at a time elsewhere
 
 
-def log_softmax(logits: jax.Array) -> jax.Array:
-    """Logarithms `(K,)` of normalised weights; those of weights near 1 keep all their digits."""
-    # log(1 + rest) and not the logarithm of a sum: of 0.9999 that would be right to three digits.
-    is_largest = np.arange(len(logits)) == jnp.argmax(logits)
-    relative = logits - jnp.sum(jnp.where(is_largest, logits, 0))
-    rest = jnp.sum(jnp.where(is_largest, 0, jnp.exp(relative)))
-    return relative - jnp.log1p(rest)
-
-
 def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
     """The inverse of each factor, in the same structure."""
     return triangular.tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, as_float
 
 
@@ -118,6 +118,21 @@ def checked_covariance(g: GMM) -> jax.Array:
     w, centred = _weights(g.logits), g.means - checked_mean(g)[None]
     within = jnp.tensordot(w, _covariances(g.scale, g.means), axes=1, precision=linalg.HIGHEST)
     return within + linalg.matmul(centred.T * w[None], centred)
+
+
+def covariance_factor(g: GMM) -> tuple[jax.Array, jax.Array]:
+    """A lower factor of `covariance`, `(D, D)`, and what rounding may have done to its entries.
+
+    The covariance itself, where components are far apart, has lost what they are within. The factor
+    is regular whatever is lost: that much noise is in it.
+    """
+    roots, centred = jnp.exp(0.5 * jax.nn.log_softmax(g.logits)), g.means - checked_mean(g)[None]
+    factors = roots[:, None, None] * linalg.dense_factors(g.scale, g.means)
+    rows = jnp.swapaxes(factors, 0, 1).reshape(g.dim, -1)
+    rows = jnp.concatenate([rows, (roots[:, None] * centred).T], axis=1)
+    noise = 8 * jnp.finfo(rows.dtype).eps * jnp.linalg.norm(jax.lax.stop_gradient(rows))
+    noisy = jnp.concatenate([rows, noise * jnp.eye(g.dim, dtype=rows.dtype)], axis=1)
+    return triangular.lower_factor(noisy), noise
 
 
 def recentred(*mixtures: GMM) -> tuple[GMM, ...]:

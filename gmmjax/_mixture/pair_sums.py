@@ -9,6 +9,7 @@ import numpy as np
 
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.logs import log_softmax
 from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._mixture.tiles import cut
 
@@ -27,7 +28,7 @@ def log_products(
     p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
 ) -> jax.Array:
     """Log ∫ (w_a p_a)^α (v_b q_b)^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`."""
-    log_w, log_v = linalg.log_softmax(p.logits), linalg.log_softmax(q.logits)
+    log_w, log_v = log_softmax(p.logits), log_softmax(q.logits)
     integrals = pairwise_log_integral(p, q, alpha, beta)
     return alpha * log_w[:, None] + beta * log_v[None] + integrals
 
@@ -46,7 +47,7 @@ def log_product_blocks(
     """
     # Absent components count for next to nothing: of nothing there is no derivative.
     lowest = 0.25 * jnp.finfo(p.means.dtype).min
-    p, q = (g._replace(logits=jnp.maximum(linalg.log_softmax(g.logits), lowest)) for g in (p, q))
+    p, q = (g._replace(logits=jnp.maximum(log_softmax(g.logits), lowest)) for g in (p, q))
     if p.dim <= UNROLLED:
         table, sides, size = _unrolled, _packed(p, q, lowest, size or 256), size or 256
     else:

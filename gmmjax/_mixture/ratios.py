@@ -1,5 +1,6 @@
 """Tables of integrals of one component against another, from the ratios of their factors."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -53,18 +54,33 @@ def kl_table(r: Ratios) -> jax.Array:
 def pairwise_log_integral(
     p: GMM, q: GMM, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
 ) -> jax.Array:
-    """Log ∫ p_a^α q_b^β, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`.
+    """Log ∫ p_a^α q_b^β for α, β > 0, less ½ D (1 − α − β) log 2π, `(K_p, K_q)`.
 
-    NaN where it is infinite, which needs α or β < 0. With α = β = 1 these are the products,
+    With α = β = 1 these are the products,
     ∫ N(a, A) N(b, B) = N(a; b, A + B), and with α + β = 1 minus the Chernoff distances.
     """
     return log_integral_table(factor_ratios(p, q), alpha, beta)
 
 
+def factor_of_sum(ratio: jax.Array, alpha: jax.Array | float, beta: jax.Array | float) -> jax.Array:
+    """The lower factor of β R Rᵀ + α I for α, β > 0, from its rows: as R Rᵀ digits are lost."""
+    roots = [jnp.sqrt(jnp.asarray(order, ratio.dtype)) for order in (beta, alpha)]
+    identity = jnp.broadcast_to(jnp.eye(ratio.shape[-1], dtype=ratio.dtype), ratio.shape)
+    return triangular.lower_factor(
+        jnp.concatenate([roots[0] * ratio, roots[1] * identity], axis=-1)
+    )
+
+
 def log_integral_table(
-    r: Ratios, alpha: jax.Array | float = 1.0, beta: jax.Array | float = 1.0
+    r: Ratios,
+    alpha: jax.Array | float = 1.0,
+    beta: jax.Array | float = 1.0,
+    core_factor: Callable = factor_of_sum,
 ) -> jax.Array:
-    """`pairwise_log_integral` from ratios that other tables need as well."""
+    """`pairwise_log_integral` from ratios that other tables need as well.
+
+    `core_factor(R, α, β)` is the lower factor of β R Rᵀ + α I.
+    """
     # S = β Σ_a + α Σ_b = L_b (β R Rᵀ + α I) L_bᵀ with R = L_b⁻¹ L_a: forming it would square the
     # condition numbers.
     if r.is_diagonal:
@@ -72,9 +88,7 @@ def log_integral_table(
         half_log_det = 0.5 * sum_coordinates(jnp.log(core), r.dim)
         distances = jnp.sum(r.shift * r.shift / core, axis=-1)
     else:
-        identity = jnp.eye(r.dim, dtype=r.shift.dtype)[None, None]
-        core = beta * linalg.matmul(r.ratio, r.ratio.mT) + alpha * identity
-        lower = triangular.cholesky(core)
+        lower = core_factor(r.ratio, alpha, beta)
         white = _multiply(triangular.tril_inverse(lower), r.shift)
         half_log_det = _log_diagonal(lower)
         distances = jnp.sum(white * white, axis=-1)

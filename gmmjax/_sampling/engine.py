@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._compile import computed_once
-from gmmjax._mixture import linalg
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.logs import log_softmax
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
 from gmmjax._sampling.estimate import Replicates
@@ -114,7 +114,7 @@ def _hidden(term, params, subtracted, share, total):
     _, count = num_probes(total, p.num_components, len(spikes.present))
     spikes = most_hidden(p, num_points, spikes, count)
     residuals = subtracted.residuals(*term.integrand(params, spikes.means.T))
-    variance = narrow_modes(linalg.log_softmax(p.logits), num_points, spikes, residuals)
+    variance = narrow_modes(log_softmax(p.logits), num_points, spikes, residuals)
     if term.own is not None:
         variance += unseen.hidden_overlaps(p, num_points, term.own)
     return variance

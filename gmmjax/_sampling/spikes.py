@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gmmjax._mixture import components, density, linalg, tiles
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM, take
+from gmmjax._mixture.logs import log_softmax
 
 # With more expected hits than that the replicates show a narrow mode themselves.
 MIN_HITS = 32
@@ -163,6 +164,6 @@ def narrow_modes_of_many(
         residuals = values[None] - constant[:, None]
         return narrow_modes(log_weights, num_points, seen, residuals)
 
-    parts = linalg.log_softmax(g.logits), g.means, g.scale, num_points, constant
+    parts = log_softmax(g.logits), g.means, g.scale, num_points, constant
     parts = [tiles.cut(part, g.num_components, size) for part in parts]
     return jnp.sum(jax.lax.map(under, parts))
