@@ -71,4 +71,4 @@ def _minimise(log_w: jax.Array, log_v: jax.Array, kl: jax.Array) -> jax.Array:
 
 def _column_sums(log_w: jax.Array, phi: jax.Array) -> jax.Array:
     """Logarithm of Σ_a φ_ab."""
-    return log_sum_exp(log_w[:, None] + phi, axis=0)
+    return jax.nn.logsumexp(log_w[:, None] + phi, axis=0)
