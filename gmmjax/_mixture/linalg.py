@@ -28,6 +28,12 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(divisible, numerator / jnp.where(divisible, denominator, 1), 0)
 
 
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """The square root of what is at least 0; no gradient passes at 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
 # From so many numbers on, parameters of diagonal components are worth a product of matrices,
 LARGE = 2048
 # where squared distances of means from 0, in standard deviations, are no more than this times D.

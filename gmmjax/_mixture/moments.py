@@ -121,17 +121,27 @@ def checked_covariance(g: GMM) -> jax.Array:
 
 
 def covariance_factor(g: GMM) -> tuple[jax.Array, jax.Array]:
-    """A lower factor of `covariance`, `(D, D)`, and what rounding may have done to its entries.
+    """A lower factor of `covariance`, `(D, D)`, and what rounding may have done to its entries."""
+    factors = linalg.dense_factors(g.scale, g.means)
+    return factor_of_spread(_weights(g.logits), g.means - checked_mean(g)[None], factors)
 
-    The covariance itself, where components are far apart, has lost what they are within. The factor
+
+def factor_of_spread(
+    shares: jax.Array, centred: jax.Array, factors: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The lower factor of Σ_k s_k (L_k L_kᵀ + δ_k δ_kᵀ), and what rounding may have done to it.
+
+    The sum of squares, where components are far apart, has lost what they are within. The factor
     is regular whatever is lost: that much noise is in it.
     """
-    roots, centred = jnp.exp(0.5 * jax.nn.log_softmax(g.logits)), g.means - checked_mean(g)[None]
-    factors = roots[:, None, None] * linalg.dense_factors(g.scale, g.means)
-    rows = jnp.swapaxes(factors, 0, 1).reshape(g.dim, -1)
-    rows = jnp.concatenate([rows, (roots[:, None] * centred).T], axis=1)
+    count, dim = centred.shape
+    roots = linalg.safe_sqrt(shares)[:, None, None]
+    columns = roots * jnp.concatenate(
+        [jnp.broadcast_to(factors, (count, dim, dim)), centred[:, :, None]], axis=2
+    )
+    rows = jnp.swapaxes(columns, 0, 1).reshape(dim, -1)
     noise = 8 * jnp.finfo(rows.dtype).eps * jnp.linalg.norm(jax.lax.stop_gradient(rows))
-    noisy = jnp.concatenate([rows, noise * jnp.eye(g.dim, dtype=rows.dtype)], axis=1)
+    noisy = jnp.concatenate([rows, noise * jnp.eye(dim, dtype=rows.dtype)], axis=1)
     return triangular.lower_factor(noisy), noise
 
 

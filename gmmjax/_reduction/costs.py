@@ -2,13 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._mixture.moments import covariance
-from gmmjax._reduction.merge import merged
-from gmmjax._reduction.parts import Parts, from_gmm
+from gmmjax._mixture.moments import covariance_factor
+from gmmjax._reduction.join import Join, squared_norm
 
 
 def runnalls(p: GMM, i) -> jax.Array:
@@ -38,9 +36,15 @@ def runnalls(p: GMM, i) -> jax.Array:
       >>> print(gmmjax.runnalls(p, 0)[1:].round(3))
       [0.074 0.66 ]
     """
-    c = from_gmm(as_float("p", p))
-    terms = _weighted_log_dets(c)
-    return 0.5 * (_weighted_log_dets(merged(c, i)) - terms - terms[i])
+    p = as_float("p", p)
+    join = Join.of(p, i)
+    within = join.factors(join.rest, join.share)
+    both = 2 * linalg.log_abs_det(within, p.means) + jnp.log1p(
+        join.spread * squared_norm(within, join.apart)
+    )
+    w = jax.nn.softmax(p.logits)
+    alone = 2 * w * linalg.log_abs_det(p.scale, p.means)
+    return 0.5 * ((w[i] + w) * both - alone - alone[i])
 
 
 def salmond(p: GMM, i) -> jax.Array:
@@ -72,9 +76,9 @@ def salmond(p: GMM, i) -> jax.Array:
     """
     p = as_float("p", p)
     w = jax.nn.softmax(p.logits)
-    total = w[i] + w
-    rate = linalg.safe_divide(w[i] * w, total)
-    return rate * _mahalanobis(covariance(p)[None], p.means - p.means[i][None])
+    rate = linalg.safe_divide(w[i] * w, w[i] + w)
+    factor, _ = covariance_factor(p)
+    return rate * squared_norm(factor[None], p.means - p.means[i][None])
 
 
 def west(p: GMM, i) -> tuple[jax.Array, jax.Array]:
@@ -104,10 +108,10 @@ def west(p: GMM, i) -> tuple[jax.Array, jax.Array]:
       >>> print(gmmjax.west(p, 0)[1])
       [ 0.  1. 25.]
     """
-    c = from_gmm(as_float("p", p))
-    lighter = jnp.minimum(c.weights[i], c.weights)
-    pooled = 0.5 * (c.covariances[i][None] + c.covariances)
-    return lighter, _mahalanobis(pooled, c.means - c.means[i][None])
+    p = as_float("p", p)
+    w, join = jax.nn.softmax(p.logits), Join.of(p, i)
+    half = jnp.full_like(w, 0.5)
+    return jnp.minimum(w[i], w), squared_norm(join.factors(half, half), join.apart)
 
 
 def williams(p: GMM, i) -> jax.Array:
@@ -138,31 +142,22 @@ def williams(p: GMM, i) -> jax.Array:
       >>> print(f"{costs[1]:.2f} {costs[2]:.2f}")
       0.01 24.84
     """
-    c = from_gmm(as_float("p", p))
-    both = merged(c, i)
-    one = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[i][None], leaf.shape), c)
-    squares = _overlap(one, one) + _overlap(c, c) + _overlap(both, both)
-    return squares + 2 * (_overlap(one, c) - _overlap(one, both) - _overlap(c, both))
-
-
-def _weighted_log_dets(c: Parts):
-    return c.weights * _log_det(c.covariances)
-
-
-def _log_det(matrices):
-    return 2 * jnp.sum(jnp.log(linalg.diagonal(triangular.cholesky(matrices))), axis=-1)
-
-
-def _mahalanobis(matrices, vectors):
-    """vᵀ M⁻¹ v of each matrix, or of one, and each vector."""
-    inverse = triangular.tril_inverse(triangular.cholesky(matrices))
-    white = linalg.matmul(inverse, vectors[:, :, None])[:, :, 0]
-    return jnp.sum(white * white, axis=1)
-
-
-def _overlap(a: Parts, b: Parts):
-    """∫ w_a N_a w_b N_b, component by component."""
-    both = a.covariances + b.covariances
-    distance = _mahalanobis(both, a.means - b.means)
-    normaliser = a.means.shape[1] * float(np.log(2 * np.pi)) + _log_det(both)
-    return a.weights * b.weights * jnp.exp(-0.5 * (normaliser + distance))
+    p = as_float("p", p)
+    w, join = jax.nn.softmax(p.logits), Join.of(p, i)
+    rest, share, spread = join.rest, join.share, join.spread
+    one, none = jnp.ones_like(w), jnp.zeros_like(w)
+    # Of two Gaussians each: how much of the covariances of i, of j and of δ δᵀ is in the sum of
+    # theirs, and how many δ their means are apart.
+    one_both = join.log_overlap(one + rest, share, spread, share)
+    other_both = join.log_overlap(rest, one + share, spread, rest)
+    both_both = join.log_overlap(2 * rest, 2 * share, 2 * spread, none)
+    one_one = join.log_overlap(2 * one, none, none, none)
+    other_other = join.log_overlap(none, 2 * one, none, none)
+    one_other = join.log_overlap(one, one, none, one)
+    total = w[i] + w
+    squares = [
+        w[i] ** 2 * jnp.exp(one_one) + w**2 * jnp.exp(other_other),
+        total**2 * jnp.exp(both_both) + 2 * w[i] * w * jnp.exp(one_other),
+        -2 * total * (w[i] * jnp.exp(one_both) + w * jnp.exp(other_both)),
+    ]
+    return sum(squares[1:], squares[0])

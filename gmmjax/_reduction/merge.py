@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, index
-from gmmjax._reduction.parts import Parts, from_gmm, to_gmm
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.moments import factor_of_spread
+from gmmjax._reduction.join import joined
 
 
 class _State(NamedTuple):
     """Components, some of which are merged into others, and what merges would cost."""
 
-    parts: Parts
+    g: GMM  # full
     left: jax.Array  # (K,) bool
     labels: jax.Array  # (K,)
     tables: list[jax.Array]  # (K, K) each, compared as tuples are
@@ -29,49 +30,56 @@ def greedy(p: GMM, num_merges: int, cost: Callable) -> jax.Array:
     rows. It is a choice, and carries no gradient.
     """
 
-    def row(c, i):
-        return jax.tree.leaves(cost(to_gmm(c), i))
+    def row(g, i):
+        return jax.tree.leaves(cost(g, i))
 
     def merge(_, state):
         # Absent rows cost ∞; ties are broken towards the first.
         i, _ = _cheapest(state.least, jnp.isfinite(state.least[0]))
         j = state.nearest[i]
-        both = index(merged(state.parts, i), j)
-        c = jax.tree.map(lambda leaf, new: leaf.at[i].set(new), state.parts, both)
-        c = c._replace(weights=c.weights.at[j].set(0.0))
+        g = joined(state.g, i, j)
         left = state.left.at[j].set(False)
         labels = jnp.where(state.labels == j, i, state.labels)
         # Costs are symmetric.
-        new = row(c, i)
+        new = row(g, i)
         tables = [t.at[i].set(n).at[:, i].set(n) for t, n in zip(state.tables, new, strict=True)]
-        state = state._replace(parts=c, left=left, labels=labels, tables=tables)
+        state = state._replace(g=g, left=left, labels=labels, tables=tables)
         return _refreshed(state, i, j, new)
 
-    c = from_gmm(jax.lax.stop_gradient(p))
+    g = _full(jax.lax.stop_gradient(p))
     places = jnp.arange(p.num_components)
-    tables = jax.lax.map(lambda i: row(c, i), places)
+    tables = jax.lax.map(lambda i: row(g, i), places)
     left = jnp.ones(p.num_components, bool)
     nearest, least = jax.lax.map(lambda i: _cheapest_after(tables, left, i), places)
-    state = _State(c, left, places, tables, nearest, least)
+    state = _State(g, left, places, tables, nearest, least)
     state = jax.lax.fori_loop(0, num_merges, merge, state)
     rank = jnp.cumsum(state.left) - 1
     return rank[state.labels]
 
 
-def pooled(p: GMM, labels: jax.Array, count: int) -> Parts:
-    """The components of each label merged into one: their weight, mean and covariance."""
-    c = from_gmm(p)
-    member = (labels[None] == jnp.arange(count)[:, None]).astype(c.means.dtype)
-    totals = jnp.sum(member * c.weights[None], axis=1)
+def pooled(p: GMM, labels: jax.Array, count: int) -> GMM:
+    """The components of each label as one, with their weight, mean and covariance; full."""
+    g = _full(p)
+    member = (labels[None] == jnp.arange(count)[:, None]).astype(g.means.dtype)
+    weights = member * jax.nn.softmax(g.logits)[None]
+    totals = jnp.sum(weights, axis=1)
     # Of components that are all absent, the midpoint.
     even = linalg.safe_divide(member, jnp.sum(member, axis=1)[:, None])
-    share = linalg.safe_divide(member * c.weights[None], totals[:, None])
-    share = jnp.where(totals[:, None] > 0, share, even)
-    means = linalg.matmul(share, c.means)
-    apart = c.means - means[labels]
-    spread = c.covariances + apart[:, :, None] * apart[:, None, :]
-    covariances = linalg.matmul(share, spread.reshape(len(spread), -1))
-    return Parts(totals, means, covariances.reshape(count, p.dim, p.dim))
+    share = jnp.where(totals[:, None] > 0, linalg.safe_divide(weights, totals[:, None]), even)
+    means = linalg.matmul(share, g.means)
+
+    def factor(pool):
+        share, mean = pool
+        return factor_of_spread(share, g.means - mean[None], g.scale)[0]
+
+    logits = jnp.where(totals > 0, jnp.log(jnp.where(totals > 0, totals, 1.0)), -jnp.inf)
+    return GMM(logits, means, jax.lax.map(factor, (share, means)))
+
+
+def _full(g):
+    shape = g.num_components, g.dim, g.dim
+    factors = linalg.dense_factors(g.scale, g.means)
+    return g._replace(scale=jnp.broadcast_to(factors, shape))
 
 
 def _refreshed(state, i, j, new):
@@ -114,20 +122,6 @@ def _cheapest_after(tables, left, i):
     candidates = left & (jnp.arange(len(left)) > i) & left[i]
     costs = [table[i] for table in tables]
     return _cheapest(costs, candidates)
-
-
-def merged(c: Parts, i) -> Parts:
-    """Component i merged with each of them: their common weight, mean and covariance."""
-    total = c.weights[i] + c.weights
-    # Two absent components merge into their midpoint.
-    share = jnp.where(total > 0, linalg.safe_divide(c.weights, total), 0.5)[:, None]
-    apart = c.means - c.means[i][None]
-    means = c.means[i][None] + share * apart
-    spread = apart[:, :, None] * apart[:, None, :]
-    share = share[:, :, None]
-    rest = 1 - share
-    covariances = rest * c.covariances[i][None] + share * c.covariances + share * rest * spread
-    return Parts(total, means, covariances)
 
 
 def _cheapest(costs: Sequence[jax.Array], candidates: jax.Array):

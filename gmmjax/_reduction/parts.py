@@ -3,36 +3,21 @@
 And coordinates in which a mixture has mean 0 and covariance 1, so that nothing depends on units.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, index
 
 
 class Parts(NamedTuple):
-    """The components of a mixture: JAX arrays under `jit`, NumPy arrays in the search."""
+    """The components of a mixture, in NumPy's arrays of double precision."""
 
-    weights: Any  # (K,)
-    means: Any  # (K, D)
-    covariances: Any  # (K, D, D)
-
-
-def from_gmm(g: GMM) -> Parts:
-    """Parts of a checked mixture, which may be traced."""
-    weights = jax.nn.softmax(g.logits)
-    return Parts(weights, g.means, linalg.dense_covariances(g.scale, g.means))
-
-
-def to_gmm(c: Parts) -> GMM:
-    """A full mixture of parts, which may be traced; weight 0 is absent."""
-    present = c.weights > 0
-    safe = jnp.asarray(jnp.where(present, c.weights, 1.0))
-    logits = jnp.where(present, jnp.log(safe), -jnp.inf)
-    return GMM(logits, c.means, triangular.cholesky(c.covariances))
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, D)
+    covariances: np.ndarray  # (K, D, D)
 
 
 def to_numpy(g: GMM) -> Parts:

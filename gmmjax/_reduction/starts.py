@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import covariance, mean
-from gmmjax._reduction import costs, merge, parts
+from gmmjax._reduction import costs, merge
 from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
 
@@ -53,7 +53,7 @@ def greedy_start(key, p: GMM, num_components: int, *, cost=costs.runnalls) -> GM
 @jax.jit(static_argnums=(1, 2))
 def _greedy_start(p, count, cost):
     labels = merge.greedy(p, p.num_components - count, cost)
-    return parts.to_gmm(merge.pooled(p, labels, count))
+    return merge.pooled(p, labels, count)
 
 
 @keyed

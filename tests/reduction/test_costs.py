@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import random_mixture
+from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._mixture.gmm import index
-from gmmjax._reduction import merge, parts
+from gmmjax._reduction import join, merge
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
 FIRST, SECOND = 2, 7  # the components that are merged
@@ -92,16 +91,16 @@ def test_an_affine_map_scales_all_costs_alike(table, planar):
 
 def merged_by_hand(cost, g, num_merges):
     """Labels of merging the cheapest of all pairs, which are looked at anew each time."""
-    c, count = parts.from_gmm(g), g.num_components
+    count = g.num_components
     labels, left = np.arange(count), list(range(count))
-    rows = jax.vmap(lambda c, i: jax.tree.leaves(cost(parts.to_gmm(c), i)), (None, 0))
-    tables = jax.jit(lambda c: rows(c, jnp.arange(count)))
-    join = jax.jit(lambda c, i, j: index(merge.merged(c, i), j))
+    rows = jax.vmap(lambda g, i: jax.tree.leaves(cost(g, i)), (None, 0))
+    tables = jax.jit(lambda g: rows(g, jnp.arange(count)))
+    joined = jax.jit(join.joined)
     for _ in range(num_merges):
-        costs = np.stack([np.round(table, 12) for table in tables(c)], axis=-1)
+        costs = np.stack([np.round(table, 12) for table in tables(g)], axis=-1)
         pairs = [(*costs[i, j], i, j) for i in left for j in left if i < j]
         *_, i, j = min(pairs)
-        c = jax.tree.map(lambda leaf, new, i=i: leaf.at[i].set(new), c, join(c, i, j))
+        g = joined(g, i, j)
         labels[labels == j] = i
         left.remove(j)
     return np.searchsorted(left, labels)
@@ -117,7 +116,44 @@ def test_greedy_merges_are_those_of_all_pairs(cost, alike, planar):
 
 
 def test_two_absent_components_merge_into_their_midpoint():
-    c = parts.Parts(jnp.zeros(2), jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.stack([jnp.eye(2)] * 2))
-    both = index(merge.merged(c, 0), 1)
-    np.testing.assert_allclose(both.means, [1.0, 0.0])
-    np.testing.assert_allclose(both.covariances, np.diag([2.0, 1.0]))
+    g = gmmjax.GMM(
+        jnp.array([-jnp.inf, -jnp.inf, 0.0]),
+        jnp.array([[0.0, 0.0], [2.0, 0.0], [9.0, 9.0]]),
+        jnp.stack([jnp.eye(2)] * 3),
+    )
+    both = join.joined(g, 0, 1)
+    np.testing.assert_allclose(both.means[0], [1.0, 0.0])
+    np.testing.assert_allclose(both.scale[0] @ both.scale[0].T, np.diag([2.0, 1.0]), rtol=1e-12)
+    assert (both.logits == g.logits).all()
+
+
+def clusters_far_apart(spread):
+    """Six places in single precision, with two components each, side by side."""
+    rng = np.random.default_rng(0)
+    places = spread * rng.normal(size=(6, 3))
+    means = np.repeat(places, 2, axis=0) + 0.5 * rng.normal(size=(12, 3))
+    factors = np.tril(np.eye(3) + 0.2 * rng.normal(size=(12, 3, 3)))
+    leaves = np.zeros(12), means, factors
+    return gmmjax.GMM(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
+
+
+@pytest.mark.parametrize("cost", COSTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("spread", [1e2, 1e5])
+def test_what_is_far_apart_is_merged_last_in_single_precision(spread, cost):
+    labels = jax.jit(merge.greedy, static_argnums=(1, 2))(clusters_far_apart(spread), 6, cost)
+    np.testing.assert_array_equal(labels, np.repeat(np.arange(6), 2))
+
+
+@pytest.mark.parametrize("cost", [gmmjax.runnalls, gmmjax.salmond], ids=lambda f: f.__name__)
+def test_costs_of_what_is_far_apart_keep_their_digits(cost):
+    g = clusters_far_apart(1e5)
+    exact = cost(cast(g, jnp.float64), 0)
+    np.testing.assert_allclose(cost(g, 0)[1:], exact[1:], rtol=1e-2, atol=1e-6)
+
+
+def test_covariances_of_both_have_no_digit_there():
+    """What costs would be made of if the covariance of two components were formed."""
+    g = clusters_far_apart(1e5)
+    pair = jax.tree.map(lambda leaf: leaf[jnp.array([0, 4])], g)
+    exact = log_det(gmmjax.covariance(cast(pair, jnp.float64)))
+    assert abs(log_det(np.asarray(gmmjax.covariance(pair), np.float64)) - exact) > 0.5
