@@ -148,12 +148,14 @@ def _by_quadrature(pair) -> Tasks:
 
 def _kl_and_bounds(p, q):
     value = kl_quadrature(p, q)
-    return Estimate(value, jnp.zeros_like(value)), Bounds(*bracket(value))
+    lower, upper, _ = bracket(value, p, q)
+    return Estimate(value, jnp.zeros_like(value)), Bounds(lower, upper)
 
 
 def _js_and_bounds(p, q):
     value = js_quadrature(p, q)
-    return Estimate(value, jnp.zeros_like(value)), Bounds(*bracket(value, at_most=math.log(2)))
+    lower, upper, _ = bracket(value, p, q, at_most=math.log(2))
+    return Estimate(value, jnp.zeros_like(value)), Bounds(lower, upper)
 
 
 def _without_noise(pair) -> Tasks:

@@ -37,7 +37,10 @@ def first_edges(plane: Plane, envelopes: Sequence[slice]) -> jax.Array:
     on_components = _spread(first.centres, first.extents(), COMPONENT)
     on_ridges = jax.vmap(around_switches)(first.centres, plane.centres, plane.slopes, plane.widths)
     breakpoints = jnp.concatenate([on_components.reshape(-1), on_ridges.reshape(-1)])
-    return _even_ranks(breakpoints, NUM_STRIPS)
+    # No strip goes on where a component ends: of one that is wider by far no line would meet it.
+    ends = _spread(first.centres, first.extents(), np.array([-1.0, 1.0])).reshape(-1)
+    edges = jnp.concatenate([_even_ranks(breakpoints, NUM_STRIPS), ends])
+    return jnp.sort(jnp.where(jnp.isnan(edges), edges[0], edges))
 
 
 def _around_switches(plane, envelopes, centre, slope, width):

@@ -53,6 +53,37 @@ def test_single_precision_holds_what_double_precision_finds(dim, count):
     assert outside > 2 * count  # without its margin a value bounds nothing
 
 
+def scattered(seed, dim, spread):
+    """Components in single precision whose places have few digits left for what they are within."""
+    rng = np.random.default_rng(seed)
+    factors = np.tril(np.eye(dim) + 0.2 * rng.normal(size=(4, dim, dim)))
+    leaves = rng.normal(size=4), spread * rng.normal(size=(4, dim)), factors
+    return gmmjax.GMM(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
+
+
+@pytest.mark.parametrize("spread", [1e3, 1e6])
+@pytest.mark.parametrize("dim", [1, 2])
+def test_places_that_rounding_moves(dim, spread):
+    far = spread == 1e6
+    missed = 0
+    for seed in range(3):
+        pair = scattered(seed, dim, spread), scattered(seed + 9, dim, spread)
+        alone = gmmjax.kl_bounds(*pair), gmmjax.js_bounds(*pair), gmmjax.entropy_bounds(pair[0])
+        inside = every_bound(*pair)
+        exact = every_bound(*cast(pair, jnp.float64))
+        integrals = gmmjax.kl_quadrature(*pair), gmmjax.js_quadrature(*pair)
+        for (lower, upper), (least, most), (low, high) in zip(alone, inside, exact, strict=True):
+            assert lower <= high + 1e-6 * abs(high)
+            assert low - 1e-6 * abs(low) <= upper < jnp.inf
+            assert least <= high
+            assert low <= most
+            assert not far or most - least > 0.1
+        for value, (low, high) in zip(integrals, exact, strict=False):
+            slack = EPS[jnp.float32] * abs(high)
+            missed += value < low - slack or value > high + slack
+    assert missed or not far  # where bounds would be wrong if they saw nothing but the integral
+
+
 @precisions
 def test_equal_mixtures(dtype):
     p = cast(random_mixture(0, 3, 2), dtype)

@@ -12,6 +12,8 @@ from scipy.special import logsumexp
 
 import gmmjax
 from gmmjax import from_covariances, js_quadrature, kl_quadrature
+from gmmjax._exact import first_strips
+from gmmjax._exact.integrate import integrate
 
 pairs = pytest.mark.parametrize("name", REFERENCE)
 
@@ -283,6 +285,30 @@ def with_absent(g):
     """The mixture of two components with an absent third one."""
     batch = gmmjax.stack([g, random_mixture(2, 3, 1)])
     return jax.tree.map(lambda leaf: leaf[0], batch)
+
+
+@pytest.mark.parametrize("decades", [3, 5, 8])
+def test_what_is_narrow_beside_a_wide_gap_is_not_missed(decades, monkeypatch):
+    """Strips that went on from the tail of a component over a gap would not meet the component."""
+    rng = np.random.default_rng(decades)
+    pair = [random_mixture(seed, 4, 2) for seed in (decades, decades + 1)]
+    pair = [g._replace(scale=g.scale * 10.0 ** rng.uniform(-2, 2, (4, 1, 1))) for g in pair]
+    pair[1] = pair[1]._replace(means=pair[1].means + 10.0**decades * jnp.array([[0.6, 0.8]]))
+
+    def mass(*mixtures):
+        return integrate(lambda *logs: sum(map(jnp.exp, logs)), mixtures, joint=True)
+
+    np.testing.assert_allclose(jax.jit(mass)(*pair), 2.0, rtol=1e-9)
+    np.testing.assert_allclose(js_quadrature(*pair), np.log(2), rtol=1e-9)
+    if decades == 5:
+        monkeypatch.setattr(first_strips, "_spread", without_ends)
+        assert abs(jax.jit(lambda *pair: mass(*pair))(*pair) - 2) > 1e-3
+
+
+def without_ends(centres, scales, pattern):
+    """Breakpoints as they are, but for ends: those are left out."""
+    table = centres[:, None] + scales[:, None] * pattern[None].astype(centres.dtype)
+    return table if len(pattern) > 2 else jnp.full_like(table, jnp.nan)
 
 
 def test_absent_components_do_not_change_the_value():
