@@ -10,6 +10,7 @@ from gmmjax._exact.lines import Plane
 from gmmjax._exact.switches import KINK_ENDS, find_switches
 
 NUM_STRIPS = 32
+WIDE = 2.0  # times the half-width of a component, of a strip that might miss it
 
 
 def _mirrored(positive):
@@ -37,10 +38,20 @@ def first_edges(plane: Plane, envelopes: Sequence[slice]) -> jax.Array:
     on_components = _spread(first.centres, first.extents(), COMPONENT)
     on_ridges = jax.vmap(around_switches)(first.centres, plane.centres, plane.slopes, plane.widths)
     breakpoints = jnp.concatenate([on_components.reshape(-1), on_ridges.reshape(-1)])
-    # No strip goes on where a component ends: of one that is wider by far no line would meet it.
-    ends = _spread(first.centres, first.extents(), np.array([-1.0, 1.0])).reshape(-1)
-    edges = jnp.concatenate([_even_ranks(breakpoints, NUM_STRIPS), ends])
-    return jnp.sort(jnp.where(jnp.isnan(edges), edges[0], edges))
+    edges = _even_ranks(breakpoints, NUM_STRIPS)
+    return jnp.sort(jnp.concatenate([edges, _ends(first, edges)]))
+
+
+def _ends(first, edges):
+    """Where components end in strips of which they are a small part; an edge in place of others.
+
+    Such a strip ends there too: no line of it might meet the component.
+    """
+    extents = first.extents()
+    ends = _spread(first.centres, extents, np.array([-1.0, 1.0]))
+    place = jnp.clip(jnp.sum(edges[None, None] < ends[..., None], axis=2), 1, NUM_STRIPS)
+    needed = edges[place] - edges[place - 1] > WIDE * extents[:, None]  # not where it is NaN
+    return jnp.where(needed, ends, edges[0]).reshape(-1)
 
 
 def _around_switches(plane, envelopes, centre, slope, width):

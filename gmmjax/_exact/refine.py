@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gmmjax._exact.legendre import integral_and_error
 
@@ -53,7 +52,7 @@ def _unseen_strips(edges):
     room = 2 * count + NUM_BISECTED * MIN_ROUNDS
     bounds = jnp.zeros((room, 2), edges.dtype)
     bounds = bounds.at[:count].set(jnp.stack([edges[:-1], edges[1:]], axis=1))
-    errors = jnp.where(np.arange(room) < count, jnp.inf, 0.0).astype(edges.dtype)
+    errors = jnp.where(bounds[:, 1] > bounds[:, 0], jnp.inf, 0.0).astype(edges.dtype)
     return Strips(bounds, jnp.zeros_like(errors), errors, jnp.asarray(count, jnp.int32))
 
 
