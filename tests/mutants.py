@@ -59,7 +59,6 @@ PLACES = {
         "_reduction/merge.py",
         ["reduction/test_parts.py", "reduction/test_costs.py", "reduction/test_starts.py"],
     ),
-    "join": ("_reduction/join.py", ["reduction/test_costs.py", "reduction/test_starts.py"]),
     "approximations": ("_bounds/approximations.py", ["bounds/test_approximations.py"]),
     "bounds": ("_bounds/by_components.py", ["bounds/test_bounds.py"]),
     "cross_entropy": ("_bounds/cross_entropy.py", ["bounds/test_bounds.py"]),

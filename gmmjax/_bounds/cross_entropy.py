@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
+from gmmjax._logs import log_sum_exp
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.logs import log_sum_exp
 from gmmjax._mixture.moments import covariance_factor
 from gmmjax._mixture.ratios import Ratios, log_integral_table, tilted_table
 

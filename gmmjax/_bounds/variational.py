@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._logs import log_sum_exp
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.logs import log_sum_exp
 
 MAX_ITERATIONS = 1000
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.importance import log_ratio
+from gmmjax._logs import log_softmax
 from gmmjax._mixture import components
 from gmmjax._mixture.density import Prepared
-from gmmjax._mixture.logs import log_softmax
 from gmmjax._mixture.pair_sums import log_product_blocks, log_products
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Replicates, conclude

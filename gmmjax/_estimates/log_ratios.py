@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.recipes import BLEND, LogRatio, recipes_of
+from gmmjax._logs import log_softmax
 from gmmjax._mixture import components, density
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.logs import log_softmax
 from gmmjax._mixture.moments import recentred
 from gmmjax._sampling import blocks, spikes, unseen
 from gmmjax._sampling.control_variates import Control

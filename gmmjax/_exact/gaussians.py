@@ -4,15 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import components, linalg, triangular
+from gmmjax._mixture import components, linalg, ratios
 from gmmjax._mixture.gmm import GMM, common_float, common_singular
-from gmmjax._mixture.ratios import (
-    factor_of_sum,
-    factor_ratios,
-    is_indefinite,
-    log_integral_table,
-    pairwise_log_integral,
-)
 from gmmjax._properties import divergence
 from gmmjax._validate import keyless
 
@@ -216,7 +209,7 @@ def _regular(g, singular):
 
 @jax.jit
 def _bhattacharyya(p, q):
-    return -pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
+    return -ratios.pairwise_log_integral(p, q, 0.5, 0.5)[0, 0]
 
 
 @jax.jit
@@ -225,19 +218,9 @@ def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
     # Where the integral is infinite, order ½ takes its place: a value that is not used, whose
     # gradient is finite.
     order = jnp.where(infinite, 0.5, alpha)
-    table = log_integral_table(factor_ratios(p, q), order, 1 - order, _core_factor)
-    log_integral = table[0, 0]
-    return jnp.where(infinite, jnp.inf, log_integral / (order - 1))
-
-
-def _core_factor(ratio: jax.Array, alpha: jax.Array, beta: jax.Array) -> jax.Array:
-    """The lower factor of β R Rᵀ + α I, whatever the sign of β."""
-    adds = beta > 0
-    identity = jnp.eye(ratio.shape[-1], dtype=ratio.dtype)[None, None]
-    core = beta * linalg.matmul(ratio, ratio.mT) + alpha * identity
-    by_squares = triangular.cholesky(jnp.where(adds, identity, core))
-    by_rows = factor_of_sum(ratio, jnp.where(adds, alpha, 0.5), jnp.where(adds, beta, 0.5))
-    return jnp.where(adds, by_rows, by_squares)
+    signed = ratios.factor_of_signed_sum
+    table = ratios.log_integral_table(ratios.factor_ratios(p, q), order, 1 - order, signed)
+    return jnp.where(infinite, jnp.inf, table[0, 0] / (order - 1))
 
 
 def _is_infinite(p, q, alpha):
@@ -248,7 +231,7 @@ def _is_infinite(p, q, alpha):
         return jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)
     core = (1 - alpha) * linalg.matmul(ratio, ratio.T)
     # A sum of squares is never that, whatever rounding makes of it.
-    return (alpha > 1) & is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
+    return (alpha > 1) & ratios.is_indefinite(core + alpha * jnp.eye(p.dim, dtype=core.dtype))
 
 
 def _one_component(*mixtures):
@@ -259,10 +242,9 @@ def _one_component(*mixtures):
 
 
 def _check_order(alpha):
-    is_scalar = jnp.ndim(alpha) == 0
-    if is_scalar and is_traced(alpha):
+    if jnp.ndim(alpha) == 0 and is_traced(alpha):
         return
-    if not is_scalar or alpha == 1 or not 0 < alpha < jnp.inf:
+    if jnp.ndim(alpha) > 0 or alpha == 1 or not 0 < alpha < jnp.inf:
         raise ValueError(
             f"alpha: expected a positive number other than 1 (use gmmjax.gaussian_kl), got {alpha}"
         )

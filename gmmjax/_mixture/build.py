@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
+from gmmjax._logs import log_softmax
 from gmmjax._mixture import values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes, float_of, of_present
-from gmmjax._mixture.logs import log_softmax
 from gmmjax._validate import check_count, warn
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
+from gmmjax._logs import log_softmax
 from gmmjax._mixture import linalg, tiles, values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
-from gmmjax._mixture.logs import log_softmax
 
 
 class Density(NamedTuple):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._logs import log_softmax
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.logs import log_softmax
 from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._mixture.tiles import cut
 

@@ -71,6 +71,16 @@ def factor_of_sum(ratio: jax.Array, alpha: jax.Array | float, beta: jax.Array | 
     )
 
 
+def factor_of_signed_sum(ratio: jax.Array, alpha: jax.Array, beta: jax.Array) -> jax.Array:
+    """The same for β of either sign; NaN where the sum is not positive definite."""
+    adds = beta > 0
+    identity = jnp.eye(ratio.shape[-1], dtype=ratio.dtype)[None, None]
+    core = beta * linalg.matmul(ratio, ratio.mT) + alpha * identity
+    by_squares = triangular.cholesky(jnp.where(adds, identity, core))
+    by_rows = factor_of_sum(ratio, jnp.where(adds, alpha, 0.5), jnp.where(adds, beta, 0.5))
+    return jnp.where(adds, by_rows, by_squares)
+
+
 def log_integral_table(
     r: Ratios,
     alpha: jax.Array | float = 1.0,

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._logs import log_softmax
 from gmmjax._mixture import components, density, linalg, tiles
 from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM, take
-from gmmjax._mixture.logs import log_softmax
 
 # With more expected hits than that the replicates show a narrow mode themselves.
 MIN_HITS = 32

@@ -7,7 +7,7 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._reduction import join, merge
+from gmmjax._reduction import merge
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
 FIRST, SECOND = 2, 7  # the components that are merged
@@ -95,7 +95,7 @@ def merged_by_hand(cost, g, num_merges):
     labels, left = np.arange(count), list(range(count))
     rows = jax.vmap(lambda g, i: jax.tree.leaves(cost(g, i)), (None, 0))
     tables = jax.jit(lambda g: rows(g, jnp.arange(count)))
-    joined = jax.jit(join.joined)
+    joined = jax.jit(merge.joined)
     for _ in range(num_merges):
         costs = np.stack([np.round(table, 12) for table in tables(g)], axis=-1)
         pairs = [(*costs[i, j], i, j) for i in left for j in left if i < j]
@@ -121,7 +121,7 @@ def test_two_absent_components_merge_into_their_midpoint():
         jnp.array([[0.0, 0.0], [2.0, 0.0], [9.0, 9.0]]),
         jnp.stack([jnp.eye(2)] * 3),
     )
-    both = join.joined(g, 0, 1)
+    both = merge.joined(g, 0, 1)
     np.testing.assert_allclose(both.means[0], [1.0, 0.0])
     np.testing.assert_allclose(both.scale[0] @ both.scale[0].T, np.diag([2.0, 1.0]), rtol=1e-12)
     assert (both.logits == g.logits).all()
