@@ -13,7 +13,8 @@ def log_sum_exp(terms: jax.Array, axis: int) -> jax.Array:
     `jax.nn.logsumexp` is infinite. Here the largest one is the one in some place, and counts as 1.
     """
     places = jax.lax.broadcasted_iota(jnp.int32, terms.shape, axis)
-    is_largest = places == jnp.argmax(terms, axis=axis, keepdims=True)
+    which = jax.lax.argmax(terms, axis % terms.ndim, jnp.int32)
+    is_largest = places == jnp.expand_dims(which, axis)
     largest = jnp.sum(jnp.where(is_largest, terms, 0), axis=axis, keepdims=True)
     unit = jnp.where(jnp.isfinite(largest), largest, 0)
     gaps = terms - unit
