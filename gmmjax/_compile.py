@@ -38,7 +38,7 @@ SOON = _OLD_EMITTERS | SOONER
 WIDE: dict[str, bool | int] = {"xla_cpu_prefer_vector_width": 512}
 # On a GPU kernels of Triton are tried out for each product while it is compiled: most of the wait,
 # and no gain where products are as thin as those of points with factors.
-_UNTRIED: dict[str, bool | int] = {"xla_gpu_enable_triton_gemm": False}
+_ON_GPU: dict[str, bool | int] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def jit_quickly(function: Callable[P, R], **options) -> Callable[P, R]:
@@ -61,7 +61,7 @@ def jit_with(
         plain: Any = jax.jit(function, **options)
         ours: dict[str, Any] = {
             platform: jax.jit(function, compiler_options=compiler_options, **options)
-            for platform, compiler_options in {"cpu": on_cpu, "gpu": _UNTRIED}.items()
+            for platform, compiler_options in {"cpu": on_cpu, "gpu": _ON_GPU}.items()
         }
 
         def chosen(*arguments) -> Any:

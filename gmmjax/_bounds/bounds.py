@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from gmmjax._bounds.bracket import bracket, tighter, widened
+from gmmjax._bounds.bracket import bracket, where_quick, widened
 from gmmjax._bounds.by_components import (
     entropy_by_components,
     js_by_components,
@@ -87,7 +87,7 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
       0.118 0.120
     """
     p, q = common_float(p=p, q=q)
-    return Bounds(*tighter(_kl_bracket, kl_by_components, p, q))
+    return Bounds(*where_quick(_kl_bracket, kl_by_components, p, q))
 
 
 @jax.jit
@@ -132,7 +132,7 @@ def entropy_bounds(p: GMM) -> Bounds:
       4.916 4.950
     """
     p = as_float("p", p)
-    return Bounds(*tighter(_entropy_bracket, entropy_by_components, p))
+    return Bounds(*where_quick(_entropy_bracket, entropy_by_components, p))
 
 
 @jax.jit
@@ -179,7 +179,7 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
       0.028 0.029
     """
     p, q = common_float(p=p, q=q)
-    return Bounds(*tighter(_js_bracket, js_by_components, p, q))
+    return Bounds(*where_quick(_js_bracket, js_by_components, p, q))
 
 
 @jax.jit

@@ -28,7 +28,7 @@ def is_quick(*mixtures: GMM) -> bool:
     return count <= MOST_COMPONENTS.get(mixtures[0].dim, 0)
 
 
-def tighter(integrated: Callable, by_components: Callable, *mixtures: GMM):
+def where_quick(integrated: Callable, by_components: Callable, *mixtures: GMM):
     """Bounds by numerical integration where it is quick and sees all, otherwise by components.
 
     Under `jit` integration is chosen by shapes alone: what it does not see is then not bounded.

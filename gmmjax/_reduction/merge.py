@@ -153,9 +153,7 @@ class Join(NamedTuple):
         """Component i of a mixture with each of its components."""
         w = jax.nn.softmax(g.logits)
         total = w[i] + w
-        scale = jnp.broadcast_to(
-            linalg.dense_factors(g.scale, g.means), (g.num_components, g.dim, g.dim)
-        )
+        scale = _full(g).scale
         return Join(
             # Two absent components meet in the middle.
             share=jnp.where(total > 0, linalg.safe_divide(w, total), 0.5),
