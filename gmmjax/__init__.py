@@ -78,8 +78,7 @@ from gmmjax._reduction.starts import greedy_start, kmeans_start, moment_start, r
 from gmmjax._sampling.devices import sharded
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import iid, sobol
-from gmmjax._sampling.sample import sample
-from gmmjax._sampling.weighted import weighted_sample
+from gmmjax._sampling.sample import sample, weighted_sample
 from gmmjax._transport.barycenter import mw2_barycenter
 from gmmjax._transport.interpolate import mw2_interpolate, mw2_map
 from gmmjax._transport.match import match, reorder

@@ -1,7 +1,7 @@
 """How programs are compiled: in less time, side by side, or so that they compute once."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any, ParamSpec, TypeVar
@@ -97,19 +97,26 @@ def computed_once(always: jax.Array, function: Callable[..., R], *arguments: Any
     return jax.lax.cond(always, function, nothing, *arguments)
 
 
-def compile_side_by_side(*calls: tuple) -> None:
+def is_new(function: Callable, arrays: Any, *static: Hashable) -> bool:
+    """Whether this is asked for the first time of a function of arrays of these shapes."""
+    leaves, tree = jax.tree.flatten(arrays)
+    kinds = [(leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else type(leaf) for leaf in leaves]
+    name = function, static, tree, *kinds
+    if name in _seen:
+        return False
+    _seen.add(name)
+    return True
+
+
+def compile_side_by_side(calls: Iterable[tuple]) -> None:
     """Compile the programs of `(jitted function, *arguments)`, each on a thread.
 
-    XLA compiles a program on one core. Calls with arguments of these shapes find the programs; they
-    are traced here, where JAX's settings are those of the caller, and only the first time.
+    XLA compiles a program on one core. Calls with arguments of these shapes find the programs. They
+    are traced here, where JAX's settings are those of the caller, while others are compiled.
     """
-    shapes = [
-        (function, *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments)))
-        for function, *arguments in calls
-    ]
-    if tuple(shapes) in _seen:
-        return
-    traced = [function.lower(*arguments) for function, *arguments in calls]
-    with ThreadPoolExecutor(len(traced)) as pool:
-        list(pool.map(lambda program: program.compile(), traced))
-    _seen.add(tuple(shapes))
+    with ThreadPoolExecutor() as pool:
+        programs = [
+            pool.submit(function.lower(*arguments).compile) for function, *arguments in calls
+        ]
+    for program in programs:
+        program.result()

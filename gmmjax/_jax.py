@@ -1,7 +1,7 @@
 """Names of JAX that it does not promise to keep, in one place."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import jax
 from jax import core
@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jax.extend import core as extended
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -30,11 +31,40 @@ def is_outermost() -> bool:
 
     Where JAX no longer says so, it is not.
     """
+    return _kinds_of_traces() == ["EvalTrace"]
+
+
+def is_alone() -> bool:
+    """The same, or that only derivatives are taken."""
+    return {*_kinds_of_traces()} <= {"JVPTrace", "LinearizeTrace", "EvalTrace"}
+
+
+def evaluated(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The result of a function of values, whatever JAX is doing.
+
+    Where it linearises a program it would cut others into what is known and what is not, and
+    compile that anew.
+    """
+    if not hasattr(extended, "take_current_trace"):
+        return function(*args, **kwargs)
+    with extended.take_current_trace():
+        return function(*args, **kwargs)
+
+
+def _kinds_of_traces():
+    """The names of what JAX is doing, from the innermost on."""
     if hasattr(extended, "take_current_trace"):
         with extended.take_current_trace() as trace:
-            return type(trace).__name__ == "EvalTrace"
-    trace = getattr(getattr(core, "trace_ctx", None), "trace", None)
-    return type(trace).__name__ == "EvalTrace"
+            return _names(trace)
+    return _names(getattr(getattr(core, "trace_ctx", None), "trace", None))
+
+
+def _names(trace):
+    names = []
+    while trace is not None:
+        names.append(type(trace).__name__)
+        trace = getattr(trace, "parent_trace", None)
+    return names or ["unknown"]
 
 
 def evaluate(program: Jaxpr, constants, x):

@@ -12,7 +12,7 @@ from gmmjax._bounds.cross_entropy import (
 )
 from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
-from gmmjax._compile import SOON, SOONER, compile_side_by_side, jit_with
+from gmmjax._compile import SOON, SOONER, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_sum_exp
 from gmmjax._mixture import linalg
@@ -35,9 +35,9 @@ def js_by_components(p: GMM, q: GMM) -> Ends:
 
 def _at_least(projection, tables, p, q):
     """Bounds from tables, the lower one no less than that of a projection."""
-    if not is_traced(p, q):
+    if not is_traced(p, q) and is_new(tables, (p, q)):
         number = jax.ShapeDtypeStruct((), p.means.dtype)
-        compile_side_by_side((projection, p, q), (tables, p, q, number))
+        compile_side_by_side([(projection, p, q), (tables, p, q, number)])
     return tables(p, q, projection(p, q))
 
 

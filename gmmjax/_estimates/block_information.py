@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from gmmjax._compile import WIDE, jit_with
-from gmmjax._estimates.log_ratios import Options
+from gmmjax._estimates.recipes import Options
 from gmmjax._mixture import components, density
 from gmmjax._mixture.algebra import marginal
 from gmmjax._mixture.density import Density

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._estimates.block_information import estimate_block_information
-from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
-from gmmjax._estimates.recipes import LogRatio
+from gmmjax._estimates.log_ratios import estimate_log_ratios
+from gmmjax._estimates.recipes import LogRatio, Options
 from gmmjax._mixture import components
 from gmmjax._mixture.algebra import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, common_float

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
-from gmmjax._estimates.recipes import BLEND, LogRatio
+from gmmjax._estimates.log_ratios import estimate_log_ratios
+from gmmjax._estimates.recipes import BLEND, LogRatio, Options
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence

@@ -2,8 +2,8 @@
 
 import jax
 
-from gmmjax._estimates.log_ratios import Options, estimate_log_ratios
-from gmmjax._estimates.recipes import BLEND, LogRatio
+from gmmjax._estimates.log_ratios import estimate_log_ratios
+from gmmjax._estimates.recipes import BLEND, LogRatio, Options
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling.estimate import Estimate

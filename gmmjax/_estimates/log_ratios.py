@@ -7,25 +7,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._compile import WIDE, jit_with
-from gmmjax._estimates.recipes import BLEND, LogRatio, recipes_of
+from gmmjax._estimates.recipes import BLEND, LogRatio, Options, Problem
 from gmmjax._logs import log_softmax
 from gmmjax._mixture import components, density
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import blocks, spikes, unseen
+from gmmjax._sampling import blocks, engine, spikes, unseen
 from gmmjax._sampling.control_variates import Control
-from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.engine import Term, add_up, prepare
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
-
-
-class Options(NamedTuple):
-    """Static under `jit`."""
-
-    stick_the_landing: bool
-    control_variate: bool
+from gmmjax._sampling.stages import in_stages
 
 
 class Params(NamedTuple):
@@ -61,52 +54,87 @@ def estimate_log_ratios(
       scales: one of each ratio; 1 by default.
       blend: the weight of each mixture in the blend, where there is one.
     """
-    return _estimate(key, tuple(mixtures), scales, blend, ratios, sampling, options)
+    problem = Problem(ratios, len(mixtures), sampling, options)
+    return _estimate((key, tuple(mixtures), scales, blend), problem)
 
 
-@jit_with(WIDE, static_argnums=(4, 5, 6))
-def _estimate(key, mixtures, scales, blend, ratios, sampling, options):
+class _Begun(NamedTuple):
+    """An estimate before its points."""
+
+    prepared: engine.Prepared
+    ceiling: jax.Array | None  # the largest divergence from a blend
+
+
+def _whole(arrays, problem):
+    """The estimate, in bounded memory when there is a batch of them."""
+
+    def finish(arguments):
+        return tuple(_end(_begin(arguments, problem), problem))
+
+    finish = blocks.in_bounded_memory(finish, problem.sampling, arrays[1])
+    return Estimate(*finish(_densities(arrays, problem)))
+
+
+def _first(arrays, problem):
+    return _begin(_densities(arrays, problem), problem)
+
+
+def _densities(arrays, problem):
+    """The sampled mixtures, about the common mean, and all densities."""
+    key, mixtures, scales, blend = arrays
     dtype = mixtures[0].means.dtype
     mixtures = recentred(*mixtures)
     scales = None if scales is None else [jnp.asarray(scale, dtype) for scale in scales]
     log_blend = None if blend is None else jnp.log(jnp.asarray(blend, dtype))
-    recipes = recipes_of(ratios, len(mixtures), options.stick_the_landing)
-    balanced = all(len(recipe.logarithms) == 2 for recipe in recipes)
-    reference = _heaviest_normaliser(mixtures[0]) if balanced else 0.0
+    reference = _heaviest_normaliser(mixtures[0]) if problem.is_balanced else 0.0
     # One by one: what is of one mixture alone is then shared by all estimates that `vmap` makes
     # with it.
     prepared = {
         name: density.prepare(
             _detach(mixtures[name[0]]) if name[1] else mixtures[name[0]], reference
         )
-        for name in dict.fromkeys(name for recipe in recipes for name in recipe.densities)
+        for name in dict.fromkeys(name for recipe in problem.recipes for name in recipe.densities)
     }
-    finish = functools.partial(_finish, ratios, recipes, balanced, sampling, options)
-    finish = blocks.in_bounded_memory(finish, sampling, mixtures)
-    sampled = {recipe.under: mixtures[recipe.under] for recipe in recipes}
+    sampled = {recipe.under: mixtures[recipe.under] for recipe in problem.recipes}
     packed = {name: density.packed(d) for name, d in prepared.items()}
-    return Estimate(*finish((key, sampled, scales, log_blend, packed)))
+    return key, sampled, scales, log_blend, packed
 
 
-def _finish(ratios, recipes, balanced, sampling, options, arguments):
-    """Value and standard error, of prepared mixtures."""
+def _begin(arguments, problem):
     key, mixtures, scales, log_blend, packed = arguments
+    recipes, options = problem.recipes, problem.options
     prepared = {name: density.unpacked(d) for name, d in packed.items()}
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
-    found = replicates(key, terms, params, sampling, options.stick_the_landing)
-    for recipe in recipes if balanced else ():
+    begun = prepare(key, terms, params, problem.sampling, options.stick_the_landing)
+    hidden = begun.hidden
+    for recipe in recipes if problem.is_balanced else ():
         rounding = unseen.rounding([prepared[name] for name in recipe.densities])
-        scale = _scaled(params, recipe.index, jnp.ones_like(found.value))
-        found = found._replace(unseen=found.unseen + scale**2 * rounding)
-    if not all(ratio.over == BLEND for ratio in ratios):
-        return tuple(conclude(found))
+        hidden += _scaled(params, recipe.index, jnp.ones_like(hidden)) ** 2 * rounding
+    blended = all(ratio.over == BLEND for ratio in problem.ratios)
+    ceiling = _ceiling(problem.ratios, params) if blended else None
+    return _Begun(begun._replace(hidden=hidden), ceiling)
+
+
+def _end(begun, problem):
+    integrands = tuple(
+        functools.partial(_with_features if subtracted.slopes else _integrand, recipe)
+        for recipe, subtracted in zip(
+            problem.recipes, begun.prepared.arguments.baselines, strict=True
+        )
+    )
+    found = add_up(begun.prepared, integrands, problem.sampling)
+    ceiling = begun.ceiling
+    if ceiling is None:
+        return conclude(found)
     # Divergences from a blend are at most this; few points may carry what is missing to it. It is
     # infinite where a mixture has no part in the blend.
-    ceiling = _ceiling(ratios, params)
-    missed = unseen.missed_point(ceiling - found.alike, ceiling, sampling.num_samples)
+    missed = unseen.missed_point(ceiling - found.alike, ceiling, problem.sampling.num_samples)
     missed = jnp.where(jnp.isinf(ceiling), 0.0, missed)
-    return tuple(conclude(found, missed, bound=ceiling))
+    return conclude(found, missed, bound=ceiling)
+
+
+_estimate = in_stages(_whole, _first, _end)
 
 
 def _heaviest_normaliser(g):

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from gmmjax._sampling.settings import Sampling
+
 BLEND = -1  # stands for the density Σ_l b_l p_l of all mixtures
 
 
@@ -14,6 +16,13 @@ class LogRatio(NamedTuple):
     under: int
     of: int | None
     over: int | None
+
+
+class Options(NamedTuple):
+    """What to do with the points."""
+
+    stick_the_landing: bool
+    control_variate: bool
 
 
 class Logarithm(NamedTuple):
@@ -48,3 +57,21 @@ def recipes_of(ratios, count, stick_the_landing):
         densities = {(i, log.detached) for log in logarithms for i in log.mixtures}
         recipes.append(Recipe(index, ratio.under, tuple(logarithms), tuple(sorted(densities))))
     return recipes
+
+
+class Problem(NamedTuple):
+    """All that is static of an estimate."""
+
+    ratios: tuple[LogRatio, ...]
+    num_mixtures: int
+    sampling: Sampling
+    options: Options
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        return recipes_of(self.ratios, self.num_mixtures, self.options.stick_the_landing)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether integrands are logarithms of ratios, which are small where densities agree."""
+        return all(len(recipe.logarithms) == 2 for recipe in self.recipes)

@@ -83,13 +83,12 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     if dtype == jnp.float32 and not is_traced(g) and not all(isinstance(x, jax.Array) for x in g):
         values.warn_of_rounding(dtype, *g, names[1:])
     g = _in_dtype(g, dtype)
-    if _is_at_hand(g) and values.is_usable(*jax.device_get(g)):
+    if _is_at_hand(g) and values.is_usable(*map(np.asarray, g)):
         return g
-    logits, means, scale = g
-    means, scale, verdict = _canonical(logits, means, scale)
-    checked = GMM(logits, means, scale)
-    if not is_traced(verdict):
-        values.refuse(names, g, checked, np.asarray(verdict), singular)
+    if is_traced(g):
+        return _canonical(g)
+    checked, verdict = _judged(g)
+    values.refuse(names, g, checked, np.asarray(verdict), singular)
     return checked
 
 
@@ -105,31 +104,41 @@ def float_of(*arrays) -> np.dtype:
 
     Wider ones win; integers are no reason for one.
     """
+    dtypes = {leaf.dtype if isinstance(leaf, jax.Array) else None for leaf in arrays}
+    if dtypes in ({jnp.dtype("float32")}, {jnp.dtype("float64")}):
+        return arrays[0].dtype  # asking JAX takes longer
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(*arrays)
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
 
 
 @jax.jit
-def _canonical(logits, means, scale):
-    """Clean means and scales, and what is wrong with a mixture.
+def _canonical(g):
+    """A clean mixture.
 
     Drop what stands above the diagonal of factors and what absent components hold, and make NaN of
     what is infinite: a component at infinity has no density, and would just be left out of some
     results.
     """
-    full = scale.ndim > means.ndim
-    means = of_present(logits, means)
-    scale = of_present(logits, jnp.tril(scale) if full else scale)
-    pivots = jnp.diagonal(scale, axis1=1, axis2=2) if full else scale
+    logits, means, scale = g
+    scale = jnp.tril(scale) if scale.ndim > means.ndim else scale
+    present = [of_present(logits, leaf) for leaf in (means, scale)]
+    return GMM(logits, *(jnp.where(jnp.isfinite(leaf), leaf, jnp.nan) for leaf in present))
+
+
+@jax.jit
+def _judged(g):
+    """A clean mixture, and what is wrong with it."""
+    checked = _canonical(g)
+    logits, means, scale = checked
+    pivots = jnp.diagonal(scale, axis1=1, axis2=2) if scale.ndim > means.ndim else scale
     verdict = [
         ~jnp.isfinite(jnp.max(logits)),
-        ~jnp.all(jnp.isfinite(means)),
-        ~jnp.all(jnp.isfinite(scale)),
+        jnp.any(jnp.isnan(means)),
+        jnp.any(jnp.isnan(scale)),
         jnp.any(pivots == 0),
     ]
-    finite = [jnp.where(jnp.isfinite(x), x, jnp.nan) for x in (means, scale)]
-    return *finite, jnp.stack(verdict)
+    return checked, jnp.stack(verdict)
 
 
 def of_present(logits: jax.Array, leaf: jax.Array) -> jax.Array:

@@ -109,7 +109,7 @@ _covariances = jax.jit(linalg.dense_covariances)
 @jax.jit
 def checked_mean(g: GMM) -> jax.Array:
     """`mean` of a mixture whose values have been looked at, in fewer operations."""
-    return linalg.matmul(_weights(g.logits), g.means)
+    return jnp.sum(_weights(g.logits)[:, None] * g.means, axis=0)
 
 
 @jax.jit

@@ -115,7 +115,7 @@ def _cumulative(values, rank, last):
     if len(values) > FEW:
         ordered = jnp.zeros_like(values).at[rank].set(values)
         return jnp.cumsum(jnp.pad(ordered, (1, 0)))[last + 1]
-    return linalg.matmul((rank[None] <= last[:, None]).astype(values.dtype), values)
+    return jnp.sum((rank[None] <= last[:, None]).astype(values.dtype) * values[None], axis=1)
 
 
 def choose(allocation: Allocation, position: jax.Array) -> jax.Array:

@@ -51,6 +51,14 @@ class _Arguments(NamedTuple):
     key: jax.Array
 
 
+class Prepared(NamedTuple):
+    """What is known of a sum of expectations before any of its points."""
+
+    arguments: _Arguments
+    known: jax.Array  # the exact mean of all that is subtracted
+    hidden: jax.Array  # the variance that the replicates cannot show
+
+
 def replicates(
     key,
     terms: Sequence[Term],
@@ -58,7 +66,15 @@ def replicates(
     sampling: Sampling,
     fixed_fit: bool = True,
 ) -> Replicates:
-    """Σ_j E_{p_j}[f_j(params, x)] with its independent means.
+    """Σ_j E_{p_j}[f_j(params, x)] with its independent means."""
+    prepared = prepare(key, terms, params, sampling, fixed_fit)
+    return add_up(prepared, tuple(term.integrand for term in terms), sampling)
+
+
+def prepare(
+    key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool
+) -> Prepared:
+    """All but the points.
 
     With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which
     leaves the gradient unbiased; without, the gradient is that of the returned value.
@@ -71,13 +87,19 @@ def replicates(
     allocations = [allocation.allocate(g, layout.num_allocated) for g in mixtures]
     shifts = _shifts(key_shift, layout, known.dtype)
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
-    integrands = tuple(term.integrand for term in terms)
-    block = functools.partial(_block, integrands, sampling.points, layout)
-    total = blocks.accumulate(block, sampling, layout, mixtures)
-    value, means = total(arguments)
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
         hidden += _hidden(term, params, subtracted, owned.share, layout.num_points)
+    return Prepared(arguments, known, hidden)
+
+
+def add_up(prepared: Prepared, integrands: tuple[Callable, ...], sampling: Sampling) -> Replicates:
+    """The points, block by block."""
+    arguments, known, hidden = prepared
+    layout = blocks.layout(sampling, arguments.mixtures)
+    block = functools.partial(_block, integrands, sampling.points, layout)
+    total = blocks.accumulate(block, sampling, layout, arguments.mixtures)
+    value, means = total(arguments)
     means = layout.by_segment(jax.lax.stop_gradient(known) + means)
     return Replicates(known + value, means, hidden)
 
@@ -135,7 +157,7 @@ def _mean(mixtures, baselines):
     """Σ_j of the exact means of what is subtracted."""
     total = jnp.zeros((), mixtures[0].means.dtype)
     for g, subtracted in zip(mixtures, baselines, strict=True):
-        total += jnp.vdot(jax.nn.softmax(g.logits), subtracted.mean)
+        total += jnp.sum(jax.nn.softmax(g.logits) * subtracted.mean)
     return total
 
 

@@ -101,7 +101,7 @@ def rounding(densities: Sequence[Prepared]) -> jax.Array:
     for one in densities:
         weights = jax.nn.softmax(one.mixture.logits)
         peaks = jnp.where(weights > 0, jnp.abs(one.density.log_peaks), 0.0)
-        largest = jnp.maximum(largest, 0.5 * one.mixture.dim + jnp.vdot(weights, peaks))
+        largest = jnp.maximum(largest, 0.5 * one.mixture.dim + jnp.sum(weights * peaks))
     return jax.lax.stop_gradient((0.5 * jnp.finfo(largest.dtype).eps * largest) ** 2)
 
 

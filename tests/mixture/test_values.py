@@ -10,7 +10,7 @@ from cases import cast, random_mixture
 
 import gmmjax
 from gmmjax._mixture import values
-from gmmjax._mixture.gmm import _canonical, as_float
+from gmmjax._mixture.gmm import _judged, as_float
 
 
 @pytest.fixture
@@ -299,11 +299,11 @@ def test_single_precision_is_what_it_was(single):
 def test_numpy_looks_at_what_is_plain_and_a_program_at_the_rest():
     """For every shape a program would take a tenth of a second to compile."""
     plain = gmmjax.GMM(jnp.zeros(7), jnp.zeros((7, 3)), jnp.tril(jnp.ones((7, 3, 3))))
-    before = _canonical._cache_size()
+    before = _judged._cache_size()
     assert as_float("g", plain) is plain
-    assert _canonical._cache_size() == before
+    assert _judged._cache_size() == before
     above = plain._replace(scale=jnp.ones((7, 3, 3)))
     np.testing.assert_array_equal(as_float("g", above).scale, plain.scale)
     absent = plain._replace(logits=plain.logits.at[0].set(-jnp.inf))
     assert as_float("g", absent) is not absent
-    assert _canonical._cache_size() == before + 1
+    assert _judged._cache_size() == before + 1
