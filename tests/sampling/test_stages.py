@@ -91,7 +91,8 @@ def compiled(records):
 def test_every_stage_is_compiled_once(key, caplog):
     staged = value(in_stages(whole, first, last), key)
     ours = {"first", "last", "whole", "begin", "end", "back"}
-    expected = ["first", "last"], [], ["back", "begin", "end"], [], ["back", "begin", "end"]
+    # What moves with either argument is the same, and so is the last stage.
+    expected = ["first", "last"], [], ["back", "begin", "end"], [], ["back", "begin"]
     calls = [staged, staged, jax.grad(staged), jax.grad(staged), jax.grad(staged, 1)]
     for call, names in zip(calls, expected, strict=True):
         caplog.clear()
