@@ -13,7 +13,8 @@ selection() {
     timeout 600 python -m pytest -n 2 --dist load \
         "tests/estimates/test_calibration.py::test_coverage" \
         "tests/fitting/test_fit.py::test_stays_at_the_optimum" \
-        "tests/contract/test_notebooks.py::test_runs[06_many_pairs]"
+        "tests/contract/test_notebooks.py::test_runs[06_many_pairs]" \
+        tests/sampling/test_stages.py
 }
 
 if [ "${1:-}" = here ]; then
