@@ -1,6 +1,7 @@
 """How programs are compiled: in less time, side by side, or so that they compute once."""
 
 import functools
+import os
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -14,31 +15,36 @@ from gmmjax._jax import is_outermost, is_traced
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MOST_SEEN = 1 << 12  # what is remembered holds functions of the user
 _seen: set[tuple] = set()  # what has been compiled side by side
 
 
-# Without it every fusion is a module of its own to compile; later releases may not know it. It
-# makes loops that write over what they read one number at a time.
+def _unless_told(**options: bool | int) -> dict[str, bool | int]:
+    """Options of the compiler, without those that the user has chosen in `XLA_FLAGS`."""
+    told = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if name not in told}
+
+
+# With them every fusion is a module of its own to compile; later releases may not know the option.
+# Without them loops that write over what they read run one number at a time.
 _OLD_EMITTERS: dict[str, bool | int] = (
-    {"xla_cpu_use_fusion_emitters": False} if metadata.version("jaxlib").startswith("0.9.") else {}
+    _unless_told(xla_cpu_use_fusion_emitters=False)
+    if metadata.version("jaxlib").startswith("0.9.")
+    else {}
 )
-QUICKLY = _OLD_EMITTERS | {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
+QUICKLY = _OLD_EMITTERS | _unless_told(
+    xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True
+)
 # To wait a little less, where tables are written over.
-SOONER: dict[str, bool | int] = {
-    "xla_backend_optimization_level": 1,
-    "xla_cpu_parallel_codegen_split_count": 2,
-}
+SOONER = _unless_told(xla_backend_optimization_level=1, xla_cpu_parallel_codegen_split_count=2)
 # Half of the wait, for what then runs about as long.
 SOON = _OLD_EMITTERS | SOONER
 # The compiler uses half of a register of 512 bits by itself; with all of it estimates take a tenth
 # less time. EM and log-densities gain nothing.
-WIDE: dict[str, bool | int] = {"xla_cpu_prefer_vector_width": 512}
+WIDE = _unless_told(xla_cpu_prefer_vector_width=512)
 # On a GPU kernels of Triton are tried out for each product while it is compiled: most of the wait,
 # and no gain where products are as thin as those of points with factors.
-_ON_GPU: dict[str, bool | int] = {"xla_gpu_enable_triton_gemm": False}
+_ON_GPU = _unless_told(xla_gpu_enable_triton_gemm=False)
 
 
 def jit_quickly(function: Callable[P, R], **options) -> Callable[P, R]:
@@ -104,6 +110,8 @@ def is_new(function: Callable, arrays: Any, *static: Hashable) -> bool:
     name = function, static, tree, *kinds
     if name in _seen:
         return False
+    if len(_seen) >= MOST_SEEN:
+        _seen.clear()
     _seen.add(name)
     return True
 
@@ -111,8 +119,8 @@ def is_new(function: Callable, arrays: Any, *static: Hashable) -> bool:
 def compile_side_by_side(calls: Iterable[tuple]) -> None:
     """Compile the programs of `(jitted function, *arguments)`, each on a thread.
 
-    XLA compiles a program on one core. Calls with arguments of these shapes find the programs. They
-    are traced here, where JAX's settings are those of the caller, while others are compiled.
+    Calls with arguments of these shapes find the programs. They are traced here, where JAX's
+    settings are those of the caller, while those before them are compiled.
     """
     with ThreadPoolExecutor() as pool:
         programs = [

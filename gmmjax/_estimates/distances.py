@@ -7,8 +7,7 @@ import functools
 
 import jax.numpy as jnp
 
-from gmmjax._compile import WIDE, jit_with
-from gmmjax._estimates.importance import balanced_replicates, prepare_pair
+from gmmjax._estimates.importance import Problem, balanced_estimate
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling import unseen
@@ -110,19 +109,25 @@ def _bounded_by_one(key, p, q, function, num_samples, num_replicates, points) ->
     """E[function(t)] of the log-ratio t under ½(p + q), for a function with values in [0, 1]."""
     p, q = common_float(p=p, q=q)
     sampling = check_sampling(num_samples, num_replicates, points)
-    return _estimate_bounded(key, p, q, function, sampling)
+    return _estimate((key, p, q), Problem(function, sampling))
 
 
-@jit_with(WIDE, static_argnums=(3, 4))
-def _estimate_bounded(key, p, q, function, sampling):
-    found = balanced_replicates(key, *prepare_pair(p, q), function, (), sampling)
+def _before(p, q, problem):
+    return (), ()
+
+
+def _after(found, _, __, problem):
+    num_samples = problem.sampling.num_samples
     # A few points may carry all of it, or all that is missing to 1.
-    few = unseen.missed_point(found.alike, 1.0, sampling.num_samples)
+    few = unseen.missed_point(found.alike, 1.0, num_samples)
     missing = 1 - found.alike
-    few_missing = unseen.missed_point(missing, 1.0, sampling.num_samples)
-    between = unseen.missed_between(missing, 1.0, sampling.num_samples)
+    few_missing = unseen.missed_point(missing, 1.0, num_samples)
+    between = unseen.missed_between(missing, 1.0, num_samples)
     one_point = functools.reduce(jnp.maximum, (few, few_missing, between))
     return conclude(found, one_point, bound=1.0)
+
+
+_estimate = balanced_estimate(_before, _after)
 
 
 def _total_variation(t, _):

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._compile import WIDE, jit_with
-from gmmjax._estimates.importance import balanced_replicates, prepare_pair
+from gmmjax._estimates.importance import Problem, balanced_estimate
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling import unseen
@@ -85,17 +84,20 @@ def f_divergence(
     found = jax.eval_shape(generator, shape)
     if getattr(found, "shape", None) != (7,):
         raise ValueError(f"generator: expected one value for each log-ratio, {shape}, got {found}")
-    return _f_divergence(key, p, q, generator, sampling)
+    return _estimate((key, p, q), Problem(_perspective(generator), sampling, generator))
 
 
-@jit_with(WIDE, static_argnums=(3, 4))
-def _f_divergence(key, p, q, generator, sampling):
-    p, q = prepare_pair(p, q)
-    found = balanced_replicates(key, p, q, _perspective(generator), (), sampling)
-    sizes = unseen.missed_point(jnp.abs(found.alike), jnp.inf, sampling.num_samples)
-    there, back = _orders(generator, p.mixture.means.dtype)
-    tails = unseen.heavy_tails(p, q, there), unseen.heavy_tails(q, p, back)
+def _before(p, q, problem):
+    there, back = _orders(problem.details, p.mixture.means.dtype)
+    return (), (unseen.heavy_tails(p, q, there), unseen.heavy_tails(q, p, back))
+
+
+def _after(found, _, tails, problem):
+    sizes = unseen.missed_point(jnp.abs(found.alike), jnp.inf, problem.sampling.num_samples)
     return conclude(found, sizes, *tails)
+
+
+_estimate = balanced_estimate(_before, _after)
 
 
 def _orders(generator, dtype):

@@ -6,18 +6,21 @@ that of Liese and Vajda (2006).
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gmmjax._estimates.importance import log_ratio
+from gmmjax._estimates.importance import Problem, balanced_estimate, log_ratio
 from gmmjax._logs import log_softmax
 from gmmjax._mixture import components
 from gmmjax._mixture.density import Prepared
+from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.pair_sums import log_product_blocks, log_products
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Replicates, conclude
+from gmmjax._sampling.settings import Sampling
 
 
 class Order(NamedTuple):
@@ -63,16 +66,15 @@ def _cap(alpha):
 
 
 def rescue(
-    found: Replicates, order: Order, p: Prepared, q: Prepared, num_points: int
+    found: Replicates, order: Order, enclosure: tuple[jax.Array, jax.Array], num_points: int
 ) -> tuple[Replicates, Order]:
-    """Where points say less of the integral, for order below 1, than closed forms: what these say.
+    """Where points say less of the integral, for order below 1, than its `enclosure`: what it says.
 
-    With c_ab = ∫ (w_a p_a)^α (v_b q_b)^(1−α) it lies between max c_ab and Σ c_ab, since
-    (x + y)^α ≤ x^α + y^α. Its logarithm is put in the middle, and half the gap is its error.
+    The logarithm is put in the middle, and half the gap is its error.
     """
     below = order.alpha < 1
     lost = (found.value == 0) | (found.value * num_points > jnp.exp(_cap(order.alpha)))
-    total, largest = _enclosure(p.mixture, q.mixture, jnp.where(below, order.alpha, 0.5))
+    total, largest = enclosure
     gap = 0.5 * (total - largest)
     middle = jnp.exp(-gap)
     lost |= gap * found.value < conclude(found, carried_by_few(found, order, num_points)).stderr
@@ -90,8 +92,12 @@ def carried_by_few(found: Replicates, order: Order, num_points: int) -> jax.Arra
     return unseen.missed_point(jnp.abs(parts), jnp.inf, num_points)
 
 
-def _enclosure(p, q, alpha):
-    """The logarithms of Σ c_ab and of max c_ab."""
+def enclosure(p: GMM, q: GMM, order: Order) -> tuple[jax.Array, jax.Array]:
+    """Logarithms that enclose that of the integral, for order below 1: of Σ c_ab and of max c_ab.
+
+    With c_ab = ∫ (w_a p_a)^α (v_b q_b)^(1−α), since (x + y)^α ≤ x^α + y^α.
+    """
+    alpha = jnp.where(order.alpha < 1, order.alpha, 0.5)
     if not components.are_many(p, q):
         table = log_products(p, q, alpha, 1 - alpha)
         return jax.nn.logsumexp(table), jnp.max(table)
@@ -146,3 +152,38 @@ def tsallis(value: jax.Array, order: Order) -> jax.Array:
 def bhattacharyya(value: jax.Array, order: Order) -> jax.Array:
     """Bhattacharyya's distance, of the mean of the integrand."""
     return -log_integral(value, order)
+
+
+def problem(transform: Callable, below_one: bool, above_one: bool, sampling: Sampling) -> Problem:
+    """The static part of `estimate`: what is made of the integral, and what its order may be."""
+    return Problem(integrand, sampling, _Details(transform, below_one, above_one))
+
+
+class _Details(NamedTuple):
+    """What is made of the integral, and on which sides of 1 its order may be."""
+
+    transform: Callable
+    below_one: bool
+    above_one: bool
+
+
+def _before(p, q, alpha, problem):
+    order, details = order_of(p, q, alpha), problem.details
+    enclosed = enclosure(p.mixture, q.mixture, order) if details.below_one else None
+    tails = jnp.zeros_like(alpha)
+    if details.above_one:
+        tails = jnp.where(alpha > 1, unseen.heavy_tails(p, q, alpha), 0.0)
+    return order, (enclosed, tails)
+
+
+def _after(found, order, known, problem):
+    (enclosed, tails), num_samples = known, problem.sampling.num_samples
+    if enclosed is not None:
+        found, order = rescue(found, order, enclosed, num_samples)
+    few = carried_by_few(found, order, num_samples)
+    transform = functools.partial(problem.details.transform, order=order)
+    return conclude(found, few, tails, transform=transform)
+
+
+# Of `((key, p, q, alpha), problem)`.
+estimate = balanced_estimate(_before, _after)

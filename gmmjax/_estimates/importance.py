@@ -1,19 +1,18 @@
 """Expectations of functions of the log-ratio t = log p − log q under the average ½(p + q)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
 
 from gmmjax._mixture import components, density
-from gmmjax._mixture.density import Density, Prepared
-from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.density import Density
 from gmmjax._mixture.moments import recentred
-from gmmjax._sampling import blocks, spikes
-from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling import blocks, engine, spikes
 from gmmjax._sampling.estimate import Replicates
 from gmmjax._sampling.settings import Sampling
+from gmmjax._sampling.stages import in_stages
 
 
 class _Params(NamedTuple):
@@ -24,34 +23,67 @@ class _Params(NamedTuple):
     extra: Any
 
 
-def prepare_pair(p: GMM, q: GMM) -> tuple[Prepared, Prepared]:
-    """Recentre two checked mixtures and prepare both."""
-    p, q = recentred(p, q)
-    return density.prepare(p), density.prepare(q)
+class Problem(NamedTuple):
+    """What is static: E[function(t, extra)], where `function` closes over nothing traced."""
+
+    function: Callable
+    sampling: Sampling
+    details: Hashable = None  # what else stages must know
 
 
-def balanced_replicates(
-    key, p: Prepared, q: Prepared, function: Callable, extra, sampling: Sampling
-) -> Replicates:
-    """E[function(t, extra)] under ½(p + q); `function` closes over nothing traced."""
-    finish = functools.partial(_finish, function, sampling)
-    finish = blocks.in_bounded_memory(finish, sampling, (p.mixture, q.mixture))
-    value, rest = finish((key, p, q, extra))
-    return Replicates(value, *rest)
+def balanced_estimate(before: Callable, after: Callable) -> Callable:
+    """An estimate `((key, p, q, *more), problem)` of what is made of E[function(t, extra)].
+
+    Args:
+      before: `(p, q, *more, problem) -> (extra, known)` of prepared mixtures, without any points;
+        `known` is for `after` alone.
+      after: `(replicates, extra, known, problem) -> Estimate`.
+    """
+
+    def prepared(arrays, problem):
+        key, p, q, *more = arrays
+        p, q = map(density.prepare, recentred(p, q))
+        extra, known = before(p, q, *more, problem)
+        return (key, p, q, extra), known
+
+    def whole(arrays, problem):
+        arguments, known = prepared(arrays, problem)
+        _, p, q, extra = arguments
+
+        def finish(arguments):
+            value, *rest = _last(_first(arguments, problem), problem)
+            return value, rest
+
+        finish = blocks.in_bounded_memory(finish, problem.sampling, (p.mixture, q.mixture))
+        value, rest = finish(arguments)
+        return after(Replicates(value, *rest), extra, known, problem)
+
+    def first(arrays, problem):
+        arguments, known = prepared(arrays, problem)
+        return _first(arguments, problem), arguments[-1], known
+
+    def last(begun, problem):
+        begun, extra, known = begun
+        return after(_last(begun, problem), extra, known, problem)
+
+    return in_stages(whole, first, last)
 
 
-def _finish(function, sampling, arguments):
-    """The value of the replicates, and the rest of them, which has no gradient."""
+def _first(arguments, problem):
     key, p, q, extra = arguments
-    integrand = functools.partial(_half, function)
+    integrand = functools.partial(_half, problem.function)
     terms = []
     for sampled in (p, q):
         relations = components.relate_all(sampled.mixture, (p, q))
         narrow = spikes.spikes([p.mixture, q.mixture], relations)
-        terms.append(Term(sampled.mixture, integrand, narrow))
+        terms.append(engine.Term(sampled.mixture, integrand, narrow))
     params = _Params(p.density, q.density, extra)
-    value, *rest = replicates(key, terms, params, sampling)
-    return value, rest
+    return engine.prepare(key, terms, params, problem.sampling, fixed_fit=True)
+
+
+def _last(begun, problem):
+    integrand = functools.partial(_half, problem.function)
+    return engine.add_up(begun, (integrand, integrand), problem.sampling)
 
 
 def _half(function, params, x):

@@ -1,18 +1,12 @@
 """Functions of the Hellinger integral ∫ p^α q^(1−α): Rényi, Tsallis, χ², Bhattacharyya."""
 
-import functools
-
-import jax
 import jax.numpy as jnp
 
-from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates import hellinger_integral
-from gmmjax._estimates.importance import balanced_replicates, prepare_pair
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
-from gmmjax._sampling import unseen
-from gmmjax._sampling.estimate import Estimate, conclude
+from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
 from gmmjax._validate import check_between, keyed
@@ -232,18 +226,5 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
     p, q = common_float(p=p, q=q)
     sides = (True, True) if is_traced(alpha) else (bool(alpha < 1), bool(alpha > 1))
     alpha = jnp.asarray(alpha, p.means.dtype)
-    return _transformed_integral(key, p, q, alpha, transform, sampling, sides)
-
-
-@jit_with(WIDE, static_argnums=(4, 5, 6))
-def _transformed_integral(key, p, q, alpha: jax.Array, transform, sampling, sides):
-    below_one, above_one = sides  # of order 1: what the order may be
-    p, q = prepare_pair(p, q)
-    order = hellinger_integral.order_of(p, q, alpha)
-    found = balanced_replicates(key, p, q, hellinger_integral.integrand, order, sampling)
-    if below_one:
-        found, order = hellinger_integral.rescue(found, order, p, q, sampling.num_samples)
-    guards = [hellinger_integral.carried_by_few(found, order, sampling.num_samples)]
-    if above_one:
-        guards.append(jnp.where(alpha > 1, unseen.heavy_tails(p, q, alpha), 0.0))
-    return conclude(found, *guards, transform=functools.partial(transform, order=order))
+    problem = hellinger_integral.problem(transform, *sides, sampling)
+    return hellinger_integral.estimate((key, p, q, alpha), problem)

@@ -7,6 +7,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
+from gmmjax import _compile
 from gmmjax._jax import is_outermost
 
 
@@ -21,6 +22,14 @@ def test_programs_of_ours_are_told_from_others():
     jax.jit(look)(1.0)
     jax.vmap(look)(jnp.ones(1))
     assert seen == [True, False, False]
+
+
+def test_flags_of_the_user_win(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2 --xla_dump_to=here")
+    options = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
+    assert _compile._unless_told(**options) == {"xla_cpu_prefer_vector_width": 512}
+    monkeypatch.delenv("XLA_FLAGS")
+    assert _compile._unless_told(**options) == options
 
 
 @pytest.mark.parametrize("bounds", [gmmjax.kl_bounds, gmmjax.js_bounds], ids=["kl", "js"])

@@ -1,5 +1,6 @@
 """Estimates in two programs are those of one, with all derivatives; each is compiled once."""
 
+import functools
 import re
 
 import jax
@@ -47,6 +48,7 @@ TRANSFORMS = {
     "linear": lambda f: lambda x, y: jax.linearize(f, x, y)[1](y, x),
     "second": lambda f: jax.hessian(f, (0, 1)),
     "reverse twice": lambda f: jax.jacrev(jax.grad(f)),
+    "of something else": lambda f: lambda x, y: jax.grad(lambda rate: rate * f(x, y))(2.0),
     "program": lambda f: jax.jit(jax.grad(f)),
     "batch": lambda f: lambda x, y: jax.vmap(jax.grad(f), (0, None))(jnp.stack([x, y]), y),
     "of a batch": lambda f: (
@@ -118,13 +120,23 @@ def test_derivatives_alone_are_told_from_programs_and_batches():
     assert seen == [True, True, True, False, False, False, False]
 
 
-@pytest.mark.parametrize("name", ["kl_divergence", "js_divergence", "skew_kl_divergence"])
+ESTIMATES = {
+    "kl": gmmjax.kl_divergence,
+    "js": gmmjax.js_divergence,
+    "skew": functools.partial(gmmjax.skew_kl_divergence, alpha=0.3),
+    "half": functools.partial(gmmjax.renyi_divergence, alpha=0.5),
+    "chi2": gmmjax.chi2_divergence,
+    "hellinger": gmmjax.squared_hellinger,
+    "f": functools.partial(gmmjax.f_divergence, generator=lambda t: jnp.expm1(t) * jnp.tanh(t / 2)),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
 def test_estimates_alone_are_those_inside_a_program(name, key):
     p, q = random_mixture(0, 2, 3), random_mixture(1, 3, 3)
-    more = {"alpha": 0.3} if name == "skew_kl_divergence" else {}
 
     def estimate(p, q):
-        return getattr(gmmjax, name)(key, p, q, num_samples=512, **more)
+        return ESTIMATES[name](key, p, q, num_samples=512)
 
     def gradient(p, q):
         return jax.grad(estimate, (0, 1), has_aux=True)(p, q)
