@@ -88,7 +88,8 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     if is_traced(g):
         return _canonical(g)
     checked, verdict = _judged(g)
-    values.refuse(names, g, checked, np.asarray(verdict), singular)
+    if not is_traced(verdict):  # as it is inside another program, whatever is known of g
+        values.refuse(names, g, checked, np.asarray(verdict), singular)
     return checked
 
 

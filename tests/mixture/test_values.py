@@ -307,3 +307,9 @@ def test_numpy_looks_at_what_is_plain_and_a_program_at_the_rest():
     absent = plain._replace(logits=plain.logits.at[0].set(-jnp.inf))
     assert as_float("g", absent) is not absent
     assert _judged._cache_size() == before + 1
+
+
+def test_constants_of_a_program_may_have_absent_components():
+    absent = gmmjax.GMM(jnp.array([0.0, -jnp.inf]), jnp.zeros((2, 1)), jnp.ones(2))
+    found = jax.jit(lambda x: gmmjax.log_prob(absent, x))(jnp.ones((3, 1)))
+    np.testing.assert_allclose(found, gmmjax.log_prob(absent, jnp.ones((3, 1))))
