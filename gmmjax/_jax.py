@@ -36,7 +36,8 @@ def is_outermost() -> bool:
 
 def is_alone() -> bool:
     """The same, or that only derivatives are taken."""
-    return {*_kinds_of_traces()} <= {"JVPTrace", "LinearizeTrace", "EvalTrace"}
+    *around, outermost = _kinds_of_traces()
+    return outermost == "EvalTrace" and {*around} <= {"JVPTrace", "LinearizeTrace"}
 
 
 def evaluated(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -116,10 +116,7 @@ def with_gradient(function: Callable, value_and_gradient: Callable) -> Callable:
         active = [i for i, direction in enumerate(directions) if not linalg.is_zero(direction)]
 
         def put(values, leaves):
-            moved = list(leaves)
-            for i, value in zip(active, values, strict=True):
-                moved[i] = value
-            return jax.tree.unflatten(tree, moved)
+            return jax.tree.unflatten(tree, replaced(leaves, active, values))
 
         values = [leaves[i] for i in active]
         (value, rest), gradient = value_and_gradient(put, values, leaves)
@@ -129,6 +126,14 @@ def with_gradient(function: Callable, value_and_gradient: Callable) -> Callable:
         return (value, rest), (slope, jax.tree.map(jnp.zeros_like, rest))
 
     return call
+
+
+def replaced(leaves, places, values):
+    """The leaves, with values in some places."""
+    leaves = list(leaves)
+    for i, value in zip(places, values, strict=True):
+        leaves[i] = value
+    return leaves
 
 
 def estimate_in_batches(function: Callable, numbers: int) -> Callable:

@@ -1,8 +1,8 @@
 """Estimates as programs of two stages, which are compiled side by side.
 
-What is known before any point is drawn takes a hundred small operations, each of which keeps the
-compiler as long as one of the few that do all of the work. Where an estimate or its gradient is
-called by itself, these are compiled in less time, and those well.
+What is known before any point is drawn takes a hundred small operations, and each keeps the
+compiler as long as one of the few in the loop over points, which do all of the work. Where an
+estimate or its gradient is called by itself, only that loop is compiled with all care.
 """
 
 import functools
@@ -16,6 +16,7 @@ import numpy as np
 from gmmjax._compile import SOON, WIDE, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import evaluated, is_alone, is_traced
 from gmmjax._mixture import linalg
+from gmmjax._sampling.batching import replaced
 
 
 def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:
@@ -52,7 +53,7 @@ def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:
         moving = tuple(i for i, t in enumerate(directions) if not linalg.is_zero(t))
         directions = [directions[i] for i in moving]
         if is_traced(arrays):  # a derivative of this one is taken, too
-            at = lambda values: together(tree.unflatten(_put(leaves, moving, values)), static)
+            at = lambda values: together(tree.unflatten(replaced(leaves, moving, values)), static)
             return jax.jvp(at, ([leaves[i] for i in moving],), (directions,))
         found, gradient = evaluated(value_and_gradient, arrays, static, moving)
         zeros = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(found)[1:]]
@@ -79,7 +80,7 @@ def _value_and_gradient(first, last):
         moves = []
 
         def at(values):
-            tree_of_all = first(tree.unflatten(_put(leaves, moving, values)), static)
+            tree_of_all = first(tree.unflatten(replaced(leaves, moving, values)), static)
             return _watched(moves, tree_of_all)
 
         begun, pull = jax.vjp(at, [leaves[i] for i in moving])
@@ -112,14 +113,6 @@ def _value_and_gradient(first, last):
         return found, back(pull, gradient, fixed)
 
     return call
-
-
-def _put(leaves, places, values):
-    """The leaves with values in some places."""
-    leaves = list(leaves)
-    for i, value in zip(places, values, strict=True):
-        leaves[i] = value
-    return leaves
 
 
 def _watched(moves, tree):
