@@ -222,8 +222,8 @@ def bhattacharyya_distance(
 
 
 def _estimate_power(key, p, q, alpha, transform, sampling):
-    alpha = check_between("alpha", alpha, 0.0, jnp.inf)
     p, q = common_float(p=p, q=q)
+    alpha = check_between("alpha", alpha, 0.0, float(jnp.finfo(p.means.dtype).max))
     sides = (True, True) if is_traced(alpha) else (bool(alpha < 1), bool(alpha > 1))
     alpha = jnp.asarray(alpha, p.means.dtype)
     problem = hellinger_integral.problem(transform, *sides, sampling)

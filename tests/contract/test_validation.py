@@ -137,6 +137,7 @@ def test_a_component_at_infinity_is_nan(leaf, key):
     ("call", "message"),
     [
         (lambda k: gmmjax.renyi_divergence(k, G, G, "a"), "alpha: expected a scalar, got 'a'"),
+        (lambda k: gmmjax.renyi_divergence(k, G, G, np.inf), "alpha: .* at most .*got inf"),
         (lambda k: gmmjax.mmd_squared(G, G, [1.0, 2.0]), "bandwidth: expected a scalar"),
         (
             lambda k: gmmjax.kl_divergence(k, G, G, points="sobol"),
