@@ -100,26 +100,27 @@ class _Progress(NamedTuple):
     plan: jax.Array  # how many are to be drawn in all
 
 
-def run(key, mixtures, target: Target, call, levels: list[Level]) -> Found:
+def run(key, given, target: Target, call, levels: list[Level]) -> Found:
     """Batches of one size after the other, until enough were drawn; no larger one is compiled."""
     first, *others = levels
-    found = run_level(jax.random.fold_in(key, 0), mixtures, target, None, call, first)
+    found = run_level(jax.random.fold_in(key, 0), given, target, None, call, first)
     for index, level in enumerate(others, start=1):
         if not is_traced(found) and found.is_done:
             break
-        found = run_level(jax.random.fold_in(key, index), mixtures, target, found, call, level)
+        found = run_level(jax.random.fold_in(key, index), given, target, found, call, level)
     return found
 
 
 @jit_with(WIDE, static_argnums=(4, 5))
-def run_level(key, mixtures, target: Target, found: Found | None, call, level: Level) -> Found:
-    """Batches of one size: a pilot, and as many as it says, unless larger ones do better."""
-    divergence, keywords = call
+def run_level(key, given, target: Target, found: Found | None, call, level: Level) -> Found:
+    """Batches of one size: a pilot, and as many as it says, unless larger ones do better.
+
+    `given` are the mixtures and the keywords that are arrays.
+    """
 
     def batch(index):
         stream = jax.random.fold_in(key, index)
-        options = dict(keywords)
-        result = divergence(stream, *mixtures, num_samples=level.batch_samples, **options)
+        result = call(stream, *given, num_samples=level.batch_samples)
         return result.value, result.stderr**2
 
     nothing = _Average(jnp.zeros((), int), *_zeros_of(batch, 0))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._compile import WIDE, jit_with
+from gmmjax._evaluation.call import split
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, check_function, check_key, on_any_mesh
@@ -65,8 +66,8 @@ def gradient(
     _check_positions(chosen, len(mixtures))
     count = min(num_replicates, num_samples)
     options = {"num_samples": math.ceil(num_samples / count), "num_replicates": 1, **keywords}
-    static = divergence, chosen, count, tuple(sorted(options.items()))
-    return _gradient(key, mixtures, static)
+    call, arrays = split(divergence, key, options)
+    return _gradient(key, mixtures, arrays, call, chosen, count)
 
 
 def _check_positions(chosen, num_mixtures):
@@ -77,15 +78,10 @@ def _check_positions(chosen, num_mixtures):
             )
 
 
-@jit_with(WIDE, static_argnums=2)
-def _gradient(key, mixtures, static):
-    divergence, argnums, count, options = static
-
-    def value(mixtures, key):
-        return divergence(key, *mixtures, **dict(options)).value
-
+@jit_with(WIDE, static_argnums=(3, 4, 5))
+def _gradient(key, mixtures, arrays, call, argnums, count):
     def replicate(key):
-        return jax.grad(lambda *mixtures: value(mixtures, key), argnums)(*mixtures)
+        return jax.grad(lambda *mixtures: call(key, mixtures, arrays).value, argnums)(*mixtures)
 
     gradients = jax.lax.map(replicate, jax.random.split(key, count))
     mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)

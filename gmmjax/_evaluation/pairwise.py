@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._evaluation import rows, schedule
+from gmmjax._evaluation.call import split
 from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, check_shapes
 from gmmjax._properties import properties
@@ -119,7 +120,7 @@ def pairwise(
         symmetric = known.symmetric if symmetric is None else symmetric
         plan = schedule.all_pairs(num_rows, symmetric, known.zero_at_equality)
     chunk = _chunk(key, ps) if chunk is None else check_count("chunk", chunk)
-    call, arrays = rows.split(divergence, key, keywords)
+    call, arrays = split(divergence, key, keywords)
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_rows)
     given = (keys, ps, plan.chunks(chunk)), ps if qs is None else qs, arrays
     home = rows.home(ps)

@@ -1,36 +1,13 @@
 """Rows of a matrix: all in one program, on the devices where they live, or turn by turn."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._evaluation import turns
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import index
 from gmmjax._sampling import settings
-
-
-class Call(NamedTuple):
-    """How to call a divergence: what is static about it."""
-
-    function: Callable
-    keyed: bool
-    keywords: tuple
-
-    def __call__(self, key, p, q, arrays):
-        first = (key,) if self.keyed else ()
-        return self.function(*first, p, q, **dict(self.keywords), **arrays)
-
-
-def split(divergence, key, keywords):
-    """The static part of a call, and the keywords that are arrays and may be traced."""
-    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
-    static = tuple((k, v) for k, v in keywords.items() if k not in arrays)
-    return Call(divergence, key is not None, static), arrays
 
 
 def _row(call, row, qs, arrays):
@@ -40,7 +17,7 @@ def _row(call, row, qs, arrays):
     @jax.checkpoint
     def chunk(columns):
         with settings.sharing(len(columns)):
-            return jax.vmap(lambda q: call(key, p, q, arrays))(index(qs, columns))
+            return jax.vmap(lambda q: call(key, (p, q), arrays))(index(qs, columns))
 
     return jax.lax.map(chunk, chunks)
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._evaluation import batches
+from gmmjax._evaluation.call import split
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM
+from gmmjax._sampling.allocation import next_power_of_two
 from gmmjax._sampling.estimate import Estimate, is_scalar, show
 from gmmjax._validate import check_count, check_function, check_key, on_any_mesh, warn
 
@@ -70,7 +72,7 @@ def estimate_to(
       rtol: wanted standard error relative to the absolute value, in its units (nats for most).
       atol: wanted absolute standard error; the looser of both counts.
       max_samples: at most so many points from each sampled mixture, a Python int.
-      batch_samples: points in one of the first batches, a Python int.
+      batch_samples: points in one of the first batches, a Python int, rounded up to a power of two.
       **keywords: passed on to the divergence.
 
     Returns:
@@ -97,7 +99,7 @@ def estimate_to(
     check_key(key, "after the divergence")
     check_function("divergence", divergence)
     max_samples = check_count("max_samples", max_samples)
-    batch_samples = check_count("batch_samples", batch_samples)
+    batch_samples = next_power_of_two(check_count("batch_samples", batch_samples))
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not is_traced(value) and not value >= 0:
             raise ValueError(f"{name}: expected a number of at least 0, got {value}")
@@ -106,9 +108,9 @@ def estimate_to(
             f"max_samples: expected at least two batches of {batch_samples}, got {max_samples}"
         )
     target = batches.Target(jnp.asarray(rtol), jnp.asarray(atol))
-    call = divergence, tuple(sorted(keywords.items()))
+    call, arrays = split(divergence, key, keywords)
     levels = batches.levels(batch_samples, max_samples)
-    return _told(batches.run(key, mixtures, target, call, levels), target)
+    return _told(batches.run(key, (mixtures, arrays), target, call, levels), target)
 
 
 def _told(found: batches.Found, target: batches.Target) -> ToleranceEstimate:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._sampling.allocation import next_power_of_two, run_length
+from gmmjax._sampling.allocation import run_length
 from gmmjax._sampling.batching import estimate_in_batches, in_batches, with_gradient
 from gmmjax._sampling.devices import num_devices, sum_over_devices
 from gmmjax._sampling.settings import Sampling
@@ -99,12 +99,12 @@ class Layout(NamedTuple):
 
 
 def layout(sampling: Sampling, mixtures) -> Layout:
-    """The layout of at least `num_samples` points, in blocks that suit the largest mixture.
+    """The layout of `num_samples` points, in blocks that suit the largest mixture.
 
     In segments the means of replicates have different expectations, for they see other components.
     """
-    num_replicates = min(sampling.num_replicates, sampling.num_samples)
-    per_replicate = next_power_of_two(-(-sampling.num_samples // num_replicates))
+    num_replicates = sampling.num_replicates
+    per_replicate = sampling.num_samples // num_replicates
     sharing = sampling.num_sharing
     size = min(block_size(g.num_components, g.dim, sharing) for g in mixtures)
     devices = num_devices(sampling.points)

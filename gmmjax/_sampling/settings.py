@@ -5,13 +5,14 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from gmmjax._sampling.allocation import next_power_of_two
 from gmmjax._validate import check_count, check_function
 
 
 class Sampling(NamedTuple):
     """Settings common to all estimates, static under `jit`."""
 
-    num_samples: int
+    num_samples: int  # R·2ᵐ
     num_replicates: int
     points: Callable
     num_sharing: int  # how many estimates one program makes of the same points
@@ -31,8 +32,12 @@ def sharing(count: int):
 
 
 def check_sampling(num_samples, num_replicates, points) -> Sampling:
-    """Check the settings, and note how many estimates share the cache."""
+    """Check the settings, round the number of points up, and note how many estimates share the
+    cache.
+    """
     check_function("points", points)
     num_samples = check_count("num_samples", num_samples)
-    num_replicates = check_count("num_replicates", num_replicates)
+    num_replicates = min(check_count("num_replicates", num_replicates), num_samples)
+    per_replicate = next_power_of_two(-(-num_samples // num_replicates))
+    num_samples = num_replicates * per_replicate
     return Sampling(num_samples, num_replicates, points, _NUM_SHARING.get())

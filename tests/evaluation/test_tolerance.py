@@ -133,6 +133,28 @@ def test_gradient_is_that_of_autodiff(key):
         np.testing.assert_allclose(leaf, expected, rtol=1e-9, atol=1e-10)
 
 
+def test_keywords_may_be_arrays(key):
+    """A number that is an array was refused: programs take constants alone as static."""
+    p, q = random_mixture(0, 2, 2), random_mixture(1, 2, 2)
+    options = {"num_samples": 512, "alpha": 0.3}
+    slope = gmmjax.gradient(gmmjax.skew_kl_divergence, key, p, q, **options)
+    same = gmmjax.gradient(
+        gmmjax.skew_kl_divergence, key, p, q, **options | {"alpha": jnp.asarray(0.3)}
+    )
+    np.testing.assert_allclose(same.value.means, slope.value.means, rtol=1e-9)
+    options = {"rtol": 0.1, "batch_samples": 512, "max_samples": 2048}
+    found = gmmjax.estimate_to(
+        gmmjax.skew_kl_divergence, key, p, q, alpha=jnp.asarray(0.3), **options
+    )
+    alone = gmmjax.estimate_to(gmmjax.skew_kl_divergence, key, p, q, alpha=0.3, **options)
+    np.testing.assert_allclose(found.value, alone.value, rtol=1e-9)
+
+
+def test_points_are_counted_as_they_are_drawn(key):
+    options = {"rtol": 1.0, "batch_samples": 100, "max_samples": 256}
+    assert estimate_planar(key, **options).num_samples == 256
+
+
 def test_one_replicate_says_nothing_of_its_error(key):
     p, q = random_mixture(0, 1, 3), random_mixture(1, 1, 3)
     found = gmmjax.gradient(gmmjax.kl_divergence, key, p, q, num_samples=1)
