@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._mixture import components, density, linalg, triangular
+from gmmjax._mixture import components, density, linalg
 from gmmjax._mixture.gmm import GMM, common_float
-from gmmjax._mixture.moments import covariance, mean, recentred
+from gmmjax._mixture.moments import checked_mean, covariance_factor, recentred
 from gmmjax._mixture.ratios import pairwise_log_integral
 from gmmjax._properties import divergence
 from gmmjax._validate import keyless
@@ -236,4 +236,4 @@ def _kl_moment_matched(p, q):
 
 def _moment_matched(g):
     """The Gaussian with the moments of a mixture, as a mixture of one."""
-    return GMM(g.logits[:1], mean(g)[None], triangular.cholesky(covariance(g))[None])
+    return GMM(g.logits[:1], checked_mean(g)[None], covariance_factor(g)[0][None])

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._logs import log_sum_exp
-from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
 from gmmjax._mixture.pair_sums import FEW, log_product_blocks, log_products
+from gmmjax._mixture.ratios import factor_of_sum
 from gmmjax._properties import divergence
 from gmmjax._validate import check_between, keyless
 
@@ -216,8 +216,7 @@ def _blurred(g, bandwidth):
     """The mixture in units of the bandwidth, convolved with N(0, I/2)."""
     scale = g.scale / bandwidth
     if scale.ndim > g.means.ndim:
-        noise = 0.5 * jnp.eye(g.dim, dtype=scale.dtype)[None]
-        scale = triangular.cholesky(linalg.matmul(scale, scale.mT) + noise)
+        scale = factor_of_sum(scale, 0.5, 1.0)
     else:
         scale = jnp.sqrt(scale * scale + 0.5)
     return GMM(g.logits, g.means / bandwidth, scale)

@@ -120,6 +120,7 @@ def checked_covariance(g: GMM) -> jax.Array:
     return within + linalg.matmul(centred.T * w[None], centred)
 
 
+@jax.jit
 def covariance_factor(g: GMM) -> tuple[jax.Array, jax.Array]:
     """A lower factor of `covariance`, `(D, D)`, and what rounding may have done to its entries."""
     factors = linalg.dense_factors(g.scale, g.means)

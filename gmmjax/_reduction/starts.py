@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gmmjax._mixture import linalg, triangular
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._mixture.moments import covariance, mean
+from gmmjax._mixture.moments import checked_mean, covariance_factor
 from gmmjax._reduction import costs, merge
 from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
@@ -84,9 +84,9 @@ def moment_start(key, p: GMM, num_components: int) -> GMM:
     """
     num_components = check_count("num_components", num_components)
     p = as_float("p", p)
-    factor = triangular.cholesky(covariance(p)[None])
+    factor = covariance_factor(p)[0][None]
     z = jax.random.normal(key, (num_components, p.dim), p.means.dtype)
-    means = mean(p)[None] + linalg.matmul(z, factor[0].T)
+    means = checked_mean(p)[None] + linalg.matmul(z, factor[0].T)
     return _equal(means, factor)
 
 
@@ -117,7 +117,7 @@ def random_start(key, p: GMM, num_components: int) -> GMM:
     """
     num_components = check_count("num_components", num_components)
     p = as_float("p", p)
-    factor = triangular.cholesky(covariance(p)[None]) * num_components ** (-1.0 / p.dim)
+    factor = covariance_factor(p)[0][None] * num_components ** (-1.0 / p.dim)
     return _equal(sample(key, p, num_components), factor)
 
 
@@ -157,10 +157,10 @@ def kmeans_start(key, p: GMM, num_components: int) -> GMM:
 @jax.jit(static_argnums=2)
 def _kmeans_start(key, p, count):
     key_draws, key_choice = jax.random.split(key)
-    factor = triangular.cholesky(covariance(p)[None])
+    factor = covariance_factor(p)[0][None]
     inverse = triangular.tril_inverse(factor)[0]
     draws = sample(key_draws, p, NUM_DRAWS)
-    white = linalg.matmul(draws - mean(p)[None], inverse.T)
+    white = linalg.matmul(draws - checked_mean(p)[None], inverse.T)
     centres = _kmeans_centres(key_choice, white, count)
     distances = jax.vmap(_squared_distances, in_axes=(None, 0))(white, centres)
     member = jax.nn.one_hot(jnp.argmin(distances, axis=0), count, axis=0, dtype=white.dtype)
@@ -171,7 +171,7 @@ def _kmeans_start(key, p, count):
     spread = linalg.matmul(apart * share[:, None, :], apart.mT)
     lower = triangular.cholesky(spread + 1e-3 * jnp.eye(p.dim, dtype=white.dtype)[None])
     logits = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, 1.0)), -jnp.inf)
-    moved = mean(p)[None] + linalg.matmul(means, factor[0].T)
+    moved = checked_mean(p)[None] + linalg.matmul(means, factor[0].T)
     return GMM(logits, moved, linalg.matmul(factor, lower))
 
 

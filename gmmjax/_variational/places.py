@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._mixture import linalg
 from gmmjax._mixture.density import component_log_prob, log_prob
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.moments import covariance
+from gmmjax._mixture.moments import covariance_factor
 from gmmjax._variational.components import WEIGHTLESS, Memory
 
 NARROW = 0.05  # of the deviation of the start: components that explore see one mode at a time
@@ -77,10 +77,10 @@ def _numbers(score: jax.Array) -> jax.Array:
 
 def _broad(init):
     """The scale `(1, …)` of the covariance of the start, in the structure of its scale."""
-    spread = covariance(init)
+    factor, _ = covariance_factor(init)
     if init.scale.ndim == 3:
-        return triangular.cholesky(spread[None])
-    variances = linalg.diagonal(spread)
+        return factor[None]
+    variances = jnp.sum(factor * factor, axis=1)
     return jnp.sqrt(variances[None] if init.scale.ndim == 2 else jnp.mean(variances)[None])
 
 

@@ -84,6 +84,15 @@ def test_gradients_are_finite_at_the_edges(approximation):
             assert np.abs(gradient[0].means[0]).max() == 0
 
 
+def test_moments_of_what_is_far_apart_in_single_precision():
+    """The covariance has lost what is across: its Cholesky factor was NaN or noise."""
+    far = 3e4 * np.array([[-1.0, -1, -1], [1, 1, 1]])
+    p = gmmjax.GMM(jnp.zeros(2), jnp.asarray(far), jnp.ones(2))
+    q = p._replace(scale=jnp.full(2, 2.0))
+    wide, narrow = (gmmjax.kl_moment_matched(*pair) for pair in ((p, q), cast((p, q), jnp.float32)))
+    np.testing.assert_allclose(narrow, wide, rtol=0.02)
+
+
 @every
 def test_many_dimensions_in_float32(approximation):
     function = getattr(gmmjax, approximation)

@@ -87,6 +87,15 @@ def test_mmd_is_an_integral(bandwidth):
     np.testing.assert_allclose(gmmjax.mmd_squared(p, q, bandwidth), expected, rtol=1e-9)
 
 
+def test_mmd_of_long_components_in_single_precision():
+    """Their squares beside that of the kernel: sums of squares had lost it, and were NaN."""
+    long = np.array([[[8000.0, 0], [6100, 0.05]]])
+    p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.asarray(long))
+    q = p._replace(means=p.means + 1)
+    wide, narrow = (gmmjax.mmd_squared(*pair, 1.0) for pair in ((p, q), cast((p, q), jnp.float32)))
+    np.testing.assert_allclose(narrow, wide, rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind_p", KINDS)
 @pytest.mark.parametrize("kind_q", ["full", "tied diagonal"])
 @pytest.mark.parametrize("name", ["ise", "mmd_squared"])
