@@ -8,13 +8,11 @@ from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._populations import fixed_point, rows
-from gmmjax._populations.fixed_point import Floor, Run, Stop
+from gmmjax._populations.fixed_point import Run
 from gmmjax._populations.moments import Cloud
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, on_any_mesh
 
-# Of the variance of the rows: what a component has at least.
-LEAST_VARIANCE = 1e-6
 MOST_STEPS = 1 << 24  # of each of which a record is kept
 
 
@@ -118,7 +116,7 @@ def _em(x, init, weights, tol, num_steps):
     frame = rows.frame(x, init)
     cloud = rows.cloud(frame, x)
     cloud = cloud._replace(weight=rows.in_blocks(weights, len(cloud.x)))
-    start = usable(rows.into(frame, init))
+    start = rows.into(frame, init)
     run = maximise(start, cloud, tol, num_steps, num_steps)
     found = rows.out_of(frame, run.gmm)
     volume = jnp.sum(jnp.log(frame.size))
@@ -139,22 +137,7 @@ def maximise(start: GMM, c: Cloud, tol, num_steps, num_records: int = 1) -> Run:
     """EM in the frame of the rows."""
     # Log-densities are of the order of the dimension there.
     rounding = 4 * jnp.finfo(c.x.dtype).eps * start.dim
-    stop = Stop(0.0, jnp.maximum(tol, rounding))
-    floor = Floor(0.0, LEAST_VARIANCE)
-    return fixed_point.run(start, c, floor, stop, num_steps, len(c.x), num_records)
-
-
-def usable(g: GMM) -> GMM:
-    """With something finite in place of what stands in absent components."""
-    present = g.logits > -jnp.inf
-    means = jnp.where(present[:, None], g.means, 0.0)
-    if len(g.scale) < g.num_components:
-        return g._replace(means=means)
-    unit = jnp.ones_like(g.scale)
-    if g.scale.ndim > g.means.ndim:
-        unit = jnp.broadcast_to(jnp.eye(g.dim, dtype=unit.dtype), unit.shape)
-    present = present.reshape(-1, *[1] * (g.scale.ndim - 1))
-    return GMM(g.logits, means, jnp.where(present, g.scale, unit))
+    return fixed_point.run(start, c, jnp.maximum(tol, rounding), num_steps, num_records)
 
 
 def _absent_as_before(g, init):

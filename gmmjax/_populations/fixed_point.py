@@ -1,8 +1,4 @@
-"""The fixed point of forward KL: each component takes the moments of what it is responsible for.
-
-On points of a mixture it leads to the nearest mixture of fewer components, and on rows of data to
-the maximum of the likelihood, where it is known as EM.
-"""
+"""Iterations of EM: each component takes the moments of what it is responsible for."""
 
 from typing import NamedTuple
 
@@ -14,22 +10,11 @@ from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.unconstrained import constrain, unconstrain
 from gmmjax._populations.moments import Cloud, Sums, expect, is_full, outer
 
-# A component that is responsible for less of p is dead: its moments would be those of a few points.
+# A component that is responsible for less is dead: its moments would be those of a few points.
 MIN_WEIGHT = 1e-8
-
-
-class Floor(NamedTuple):
-    """What keeps components from collapsing onto points."""
-
-    added: jax.typing.ArrayLike  # to all variances
-    least: jax.typing.ArrayLike  # variance of a coordinate, given those before it
-
-
-class Stop(NamedTuple):
-    """Iterations end where one brings less than `relative` of the loss, and `absolute`."""
-
-    relative: jax.typing.ArrayLike
-    absolute: jax.typing.ArrayLike
+# Of the rows' own variance, of a coordinate given those before it: what a component has at least,
+# so that none collapses onto points.
+LEAST_VARIANCE = 1e-6
 
 
 class Record(NamedTuple):
@@ -40,7 +25,7 @@ class Record(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A mixture on its way to the fixed point, and KL on the cloud."""
+    """A mixture on its way to the fixed point, and its negative log-likelihood per row."""
 
     gmm: GMM
     loss: jax.Array
@@ -49,10 +34,8 @@ class Run(NamedTuple):
     record: Record
 
 
-def run(
-    start: GMM, c: Cloud, floor: Floor, stop: Stop, num_steps, num_blocks, num_records: int = 1
-) -> Run:
-    """Iterate on the first blocks until the loss falls no more."""
+def run(start: GMM, c: Cloud, tol, num_steps, num_records: int) -> Run:
+    """Iterate until the loss falls by less than `tol`."""
     dtype = c.x.dtype
     nothing = jnp.full(num_records, jnp.nan, dtype)
     state = Run(
@@ -67,9 +50,8 @@ def run(
         return (state.num_steps < num_steps) & state.moving
 
     def iterate(state):
-        gmm, loss, now = _squarem_step(state.gmm, c, floor, num_blocks)
-        enough = stop.relative * jnp.maximum(loss, 0.0) + stop.absolute
-        stalled = state.loss - loss < enough
+        gmm, loss, now = _squarem_step(state.gmm, c)
+        stalled = state.loss - loss < tol
         at = state.num_steps
         record = jax.tree.map(lambda past, x: past.at[at].set(x, mode="drop"), state.record, now)
         return Run(gmm, loss, at + 1, ~stalled, record)
@@ -77,16 +59,16 @@ def run(
     return jax.lax.while_loop(goes_on, iterate, state)
 
 
-def _squarem_step(start, c, floor, num_blocks):
+def _squarem_step(start, c):
     """Two steps, an extrapolation through them, and a third that is kept where it loses no more.
 
     Squared extrapolation: Varadhan and Roland (2008), "Simple and globally convergent methods",
     scheme S3.
     """
-    once, first_loss = _step(start, c, floor, num_blocks)
-    twice, loss = _step(once, c, floor, num_blocks)
+    once, first_loss = _step(start, c)
+    twice, loss = _step(once, c)
     extrapolated, length = _extrapolate(unconstrain(start), unconstrain(once), unconstrain(twice))
-    far = _step(constrain(extrapolated), c, floor, num_blocks)
+    far = _step(constrain(extrapolated), c)
     better = far[1] <= loss
     gmm, loss = jax.tree.map(lambda a, b: jnp.where(better, a, b), far, (twice, loss))
     return gmm, loss, Record(first_loss, length)
@@ -116,13 +98,13 @@ def _norm(tree):
     return jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in tree))
 
 
-def _step(g, c, floor, num_blocks):
+def _step(g, c):
     """Responsibilities, then the mixture of their moments; and the loss of `g`."""
-    sums = expect(g, c, num_blocks)
-    return _of_moments(g, sums, floor), sums.loss
+    sums = expect(g, c)
+    return _of_moments(g, sums), sums.loss
 
 
-def _of_moments(g: GMM, sums: Sums, floor: Floor) -> GMM:
+def _of_moments(g: GMM, sums: Sums) -> GMM:
     """The mixture of weighted moments, in the structure of `g`."""
     alive = ~(sums.mass <= MIN_WEIGHT)  # NaN is not dead
     mass = jnp.where(alive, sums.mass, 1.0)
@@ -133,7 +115,7 @@ def _of_moments(g: GMM, sums: Sums, floor: Floor) -> GMM:
         spread = sums.second / mass[:, None] - shift**2
     if len(g.scale) < g.num_components:
         spread = _pooled(spread, jnp.where(alive, sums.mass, 0.0))
-    scale = _scale(spread, g, floor)
+    scale = _scale(spread, g)
     logits = jnp.where(alive, jnp.log(mass), -jnp.inf)
     means = _where(alive, g.means + shift, g.means)
     tied = len(scale) < g.num_components
@@ -146,15 +128,13 @@ def _pooled(spread, mass):
     return jnp.sum(mass * spread, axis=0, keepdims=True) / jnp.sum(mass)
 
 
-def _scale(spread, g, floor):
+def _scale(spread, g):
     """Factors of covariances `(K or 1, D, D)`, or deviations of variances `(K or 1, D)`."""
     if is_full(g):
-        added = floor.added * jnp.eye(g.dim, dtype=spread.dtype)
-        return triangular.floored_cholesky(spread + added[None], floor.least)
-    variance = spread + floor.added
+        return triangular.floored_cholesky(spread, LEAST_VARIANCE)
     if g.scale.ndim < g.means.ndim:
-        variance = jnp.mean(variance, axis=1)
-    return jnp.sqrt(jnp.maximum(variance, floor.least))
+        spread = jnp.mean(spread, axis=1)
+    return jnp.sqrt(jnp.maximum(spread, LEAST_VARIANCE))
 
 
 def _where(alive, new, old):

@@ -10,29 +10,25 @@ from gmmjax._mixture.gmm import GMM
 
 
 class Cloud(NamedTuple):
-    """Weighted points in B blocks, each of which stands for p: Σ weight·f(x) estimates E_p[f].
-
-    Rows of data are a cloud whose blocks stand for all rows together, and have log p = 0: KL is
-    then the mean negative log-likelihood.
-    """
+    """Weighted rows of data in B blocks, each of which stands for all: Σ weight = 1."""
 
     x: jax.Array  # (B, D, n)
     weight: jax.Array  # (B, n)
-    log_prob: jax.Array  # (B, n) of p, so that losses are KL
 
 
 class Sums(NamedTuple):
     """The loss, and moments about its mean of what each component is responsible for."""
 
-    loss: jax.Array
+    loss: jax.Array  # the mean of −log g
     mass: jax.Array  # (K,)
     first: jax.Array  # (K, D)
     second: jax.Array  # (K, D, D) where scales are full, else (K, D)
 
 
-def expect(g: GMM, c: Cloud, num_blocks: jax.typing.ArrayLike) -> Sums:
-    """Sums over the first blocks."""
+def expect(g: GMM, c: Cloud) -> Sums:
+    """Sums over all blocks."""
     full = is_full(g)
+    num_blocks = len(c.x)
     prepared = density.prepare(g).density
 
     def block(index, total):
@@ -43,7 +39,7 @@ def expect(g: GMM, c: Cloud, num_blocks: jax.typing.ArrayLike) -> Sums:
         peak = jnp.max(table, axis=0)
         ratios = jnp.exp(table - peak[None])
         mass = jnp.sum(ratios, axis=0)
-        loss = jnp.vdot(weight, c.log_prob[index] - peak - jnp.log(mass))
+        loss = jnp.vdot(weight, -peak - jnp.log(mass))
         responsible = ratios * (weight / mass)[None]
         sums = Sums(loss, *moments(responsible, g.means, x, full))
         return jax.tree.map(jnp.add, total, sums)
@@ -70,8 +66,8 @@ def moments(
 
     Second moments are matrices where `full`, else their diagonals.
     """
-    # Moments about 0, where p has its mean, take one product and are several times faster. They
-    # cancel: 2 log₁₀(σ_p/σ_k) digits are lost, which float64 can spare and float32 cannot.
+    # Moments about 0, where the rows have their mean, take one product and are several times
+    # faster. They cancel: 2 log₁₀(σ/σ_k) digits are lost, which float64 can spare, not float32.
     if x.dtype == jnp.float64:
         return _moved(*_moments_about_zero(responsible, x, full), means)
     centred = x[None] - means[:, :, None]

@@ -138,7 +138,7 @@ def cloud(f: Frame, x: jax.Array) -> Cloud:
     z = jnp.pad(z, ((0, num_blocks * size - num_rows), (0, 0)))
     z = z.reshape(num_blocks, size, dim).mT
     weight = in_blocks(jnp.ones(num_rows, x.dtype), num_blocks)
-    return Cloud(z, weight, jnp.zeros_like(weight))
+    return Cloud(z, weight)
 
 
 def in_blocks(weights: jax.Array, num_blocks: int) -> jax.Array:

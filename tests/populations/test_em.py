@@ -7,7 +7,7 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._populations.em import LEAST_VARIANCE
+from gmmjax._populations.fixed_point import LEAST_VARIANCE
 
 
 @pytest.fixture(scope="module")
