@@ -9,7 +9,7 @@ from gmmjax._jax import evaluate, is_traced
 from gmmjax._mixture import components, density
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling import blocks, spikes
-from gmmjax._sampling.engine import Term, num_probes, replicates
+from gmmjax._sampling.engine import Term, looks_at_means, num_looked_at, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
@@ -63,8 +63,9 @@ def expectation(
     p = as_float("p", p)
     # The engine calls fn at the means of p, as components and as spikes, and at blocks.
     layout = blocks.layout(sampling, [p])
-    probes = num_probes(layout.num_points, p.num_components, p.num_components)
-    counts = {*probes, layout.block_size} - {0}
+    counts = {layout.block_size, num_looked_at(layout.num_points, p.num_components)}
+    if looks_at_means(layout.num_points, p.num_components):
+        counts.add(p.num_components)
     traced = {count: _trace(fn, count, p) for count in counts}
     constants = {count: closed.consts for count, closed in traced.items()}
     if not is_traced(constants):

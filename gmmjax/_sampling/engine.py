@@ -104,20 +104,22 @@ def add_up(prepared: Prepared, integrands: tuple[Callable, ...], sampling: Sampl
     return Replicates(known + value, means, hidden)
 
 
-def num_probes(num_points: int, num_components: int, num_spikes: int) -> tuple[int, int]:
-    """At how many means and at how many spikes an integrand is looked at without noise.
+# What is looked at without noise never outnumbers the points of the estimate, but for a few.
+def looks_at_means(num_points: int, num_components: int) -> bool:
+    """Whether an integrand is looked at in all means."""
+    return num_components <= max(num_points, control_variates.NUM_POINTS)
 
-    With the pilot points of controls they never outnumber those of the estimate, but for a few.
-    """
-    most = max(num_points, control_variates.NUM_POINTS)
-    return num_components if num_components <= most else 0, min(num_spikes, -(-most // 4))
+
+def num_looked_at(num_points: int, num_spikes: int) -> int:
+    """At how many spikes an integrand is looked at."""
+    return min(num_spikes, -(-max(num_points, control_variates.NUM_POINTS) // 4))
 
 
 def _baseline(term, params, num_points, fixed_fit):
     # f at the means, known without noise, is subtracted: an f that is constant on each component
     # then comes out exact.
     p = term.mixture
-    if not num_probes(num_points, p.num_components, 0)[0]:
+    if not looks_at_means(num_points, p.num_components):
         nothing = jnp.zeros_like(p.logits)
         return Baseline(nothing, nothing, ())
     at_means = term.integrand(params, p.means.T)
@@ -133,7 +135,7 @@ def _hidden(term, params, subtracted, share, total):
     )
     if isinstance(spikes, ManySpikes):
         return _hidden_of_many(p, spikes, term.integrand, params, subtracted, num_points, total)
-    _, count = num_probes(total, p.num_components, len(spikes.present))
+    count = num_looked_at(total, len(spikes.present))
     spikes = most_hidden(p, num_points, spikes, count)
     residuals = subtracted.residuals(*term.integrand(params, spikes.means.T))
     variance = narrow_modes(log_softmax(p.logits), num_points, spikes, residuals)
@@ -146,7 +148,7 @@ def _hidden_of_many(p, spikes, integrand, params, subtracted, num_points, total)
     """The same where pairs of components are many: of the narrowest modes alone."""
     variance = jnp.zeros((), p.means.dtype)
     for modes, masses in zip(*spikes, strict=True):
-        _, count = num_probes(total, p.num_components, modes.num_components)
+        count = num_looked_at(total, modes.num_components)
         modes, masses = narrowest(modes, masses, -(-count // len(spikes.mixtures)))
         values, _ = integrand(params, modes.means.T)
         variance += narrow_modes_of_many(p, num_points, modes, masses, values, subtracted.constant)
