@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 
 from gmmjax._mixture.files import read_arrays, write_arrays
 from gmmjax._progress import bar
+from gmmjax._validate import warn
 
 # Parameters in the units of the start; before there was a number, in those of x.
 _LAYOUT = 2
@@ -44,10 +44,7 @@ def run(advance, state, problem, num_steps: int, progress: bool, checkpoint):
                 if checkpoint is not None:
                     write_arrays(checkpoint, _contents(done, identity, state, records))
         except KeyboardInterrupt:
-            warnings.warn(
-                f"fit: interrupted after {done} of {num_steps} steps; this is the best so far",
-                stacklevel=4,
-            )
+            warn(f"fit: interrupted after {done} of {num_steps} steps; this is the best so far")
     return state, records
 
 

@@ -1,6 +1,5 @@
 """Fitting a mixture to anything that a loss can say, by gradient."""
 
-import warnings
 from collections.abc import Callable
 
 import jax
@@ -16,7 +15,7 @@ from gmmjax._fitting.units import resolved, to_units
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, keyed
+from gmmjax._validate import check_count, keyed, warn
 
 _EVERYTHING = GMM._make((True, True, True))
 _NATURAL = natural_gradient()
@@ -198,9 +197,8 @@ def _told(result: FitResult, senseless) -> FitResult:
         return result
     skipped, taken = int(result.num_skipped), int(result.num_steps)
     if 10 * skipped > skipped + taken or senseless:
-        warnings.warn(
+        warn(
             f"fit: {skipped} of {skipped + taken} steps were skipped, because the loss, its error "
-            "or its gradient was not finite or exploded; a smaller learning rate may help",
-            stacklevel=4,
+            "or its gradient was not finite or exploded; a smaller learning rate may help"
         )
     return result

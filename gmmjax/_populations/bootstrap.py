@@ -1,6 +1,5 @@
 """A function of populations that are known by rows: its value, its error, an interval."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from gmmjax._properties import properties
 from gmmjax._sampling import settings
 from gmmjax._sampling.blocks import num_pairs
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_between, check_count, check_function, check_key, takes_key
+from gmmjax._validate import check_between, check_count, check_function, check_key, takes_key, warn
 
 # With fewer rows for each parameter intervals cover too seldom.
 FEW_ROWS = 5
@@ -200,35 +199,29 @@ def _tell_of_fits(sides, found):
     """Warn of fits that can be seen to have failed."""
     names = [("p", "x"), ("q", "y")]
     for (name, data), side, (fits, batch) in zip(names, sides, found, strict=False):
-        warn_of(batch, f"bootstrap: of {name}", stacklevel=5)
+        warn_of(batch, f"bootstrap: of {name}")
         count = _num_parameters(side.gmm)
         gain = _gain(side, index(fits, 0))
         if gain > max(FAR_ROW, FAR_PARAMETER * count / len(side.x)):
-            warnings.warn(
+            warn(
                 f"bootstrap: {name} does not look like a fit to {data}: the nearest maximum of the "
-                f"likelihood is {gain:.2g} nats for each row above it; are these its rows?",
-                stacklevel=4,
+                f"likelihood is {gain:.2g} nats for each row above it; are these its rows?"
             )
         if len(side.x) < FEW_ROWS * count:
-            warnings.warn(
+            warn(
                 f"bootstrap: {data} has {len(side.x)} rows for the {count} parameters of {name}; "
-                f"with fewer than {FEW_ROWS} for each the interval covers too seldom",
-                stacklevel=4,
+                f"with fewer than {FEW_ROWS} for each the interval covers too seldom"
             )
 
 
 def _tell_of_values(found, nonnegative):
     """Warn of values that are not such as intervals are made of."""
     if not jnp.isfinite(found.stderr):
-        warnings.warn(
-            "bootstrap: the function is not finite at some of the refits, and has no error",
-            stacklevel=4,
-        )
+        warn("bootstrap: the function is not finite at some of the refits, and has no error")
     if nonnegative and found.lower <= 0:
-        warnings.warn(
+        warn(
             "bootstrap: the interval reaches 0, the least value there is: either the populations "
-            "are nearly the same, where stderr is too large, or their rows are too few to tell",
-            stacklevel=4,
+            "are nearly the same, where stderr is too large, or their rows are too few to tell"
         )
 
 

@@ -1,6 +1,5 @@
 """Fits to resampled rows: how a mixture could have come out of other rows of its population."""
 
-import warnings
 from typing import NamedTuple
 
 import jax
@@ -10,8 +9,9 @@ from gmmjax._jax import is_traced
 from gmmjax._mixture import linalg
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._populations import rows
-from gmmjax._populations.em import LEAST_VARIANCE, maximise, usable
-from gmmjax._validate import check_count, keyed
+from gmmjax._populations.em import maximise
+from gmmjax._populations.fixed_point import LEAST_VARIANCE
+from gmmjax._validate import check_count, keyed, warn
 
 # The last step brings less than this to the likelihood of all rows, in nats. What is missing is of
 # the order of a hundredth of a standard error.
@@ -82,22 +82,20 @@ def refits(key, g: GMM, x, *, num_resamples: int = 200) -> GMM:
     return found.gmm
 
 
-def warn_of(found: Refits, what: str, stacklevel: int = 3) -> None:
+def warn_of(found: Refits, what: str) -> None:
     """Say how many refits went wrong, where values are concrete."""
     if is_traced(found):
         return
     count = len(found.unfinished)
     if unfinished := int(jnp.sum(found.unfinished)):
-        warnings.warn(
+        warn(
             f"{what}, {unfinished} of {count} fits to resampled rows had not converged after "
             f"{MOST_STEPS} steps; its components may overlap too much to be told apart",
-            stacklevel=stacklevel,
         )
     if collapsed := int(jnp.sum(found.collapsed)):
-        warnings.warn(
+        warn(
             f"{what}, {collapsed} of {count} fits to resampled rows had a component collapse onto "
             "a few of them; it may have more components than its rows can tell",
-            stacklevel=stacklevel,
         )
 
 
@@ -106,7 +104,7 @@ def refit(key, g: GMM, x: jax.Array, num_resamples: int) -> Refits:
     """Refits of a checked mixture."""
     frame = rows.frame(x, g)
     cloud = rows.cloud(frame, x)
-    start = usable(rows.into(frame, g))
+    start = rows.into(frame, g)
     tol = jnp.asarray(TOLERANCE / len(x), x.dtype)
 
     def one(key):

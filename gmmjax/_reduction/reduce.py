@@ -1,7 +1,6 @@
 """Mixture reduction: merge, move, search, descend, and choose on common noise."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, overload
 
@@ -16,7 +15,7 @@ from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._progress import bar
 from gmmjax._reduction import costs, descent, partitions, parts, search
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, keyed
+from gmmjax._validate import check_count, keyed, warn
 
 # Numbers of p, beyond which a program that is compiled quickly takes a second to run.
 MAX_QUICK = 2048
@@ -110,7 +109,7 @@ def reduce_mixture(
     counts = [check_count("num_components", count) for count in counts]
     frame = parts.frame(p)
     if isinstance(init, GMM):
-        init = parts.into(frame, as_float("init", init))
+        init = parts.into(frame, _checked_start(init, p, counts))
     white = parts.drop_absent(parts.into(frame, p))
     task = _Task(white, p.means.dtype, divergence, max(counts, default=1))
 
@@ -136,7 +135,7 @@ def _each(reduce, counts, progress):
             if not progress or not results:
                 raise
             done = f"{len(results)} of {len(counts)}"
-            warnings.warn(f"reduce_mixture: interrupted, {done} reductions are done", stacklevel=4)
+            warn(f"reduce_mixture: interrupted, {done} reductions are done")
     return results
 
 
@@ -148,18 +147,24 @@ def _shown(items, progress, unit):
 
 
 def _checked_target(p):
-    """The mixture to reduce: concrete and finite, for starts are chosen in Python."""
+    """The mixture to reduce: concrete, for starts are chosen in Python."""
     p = as_float("p", p)
     if is_traced(p):
         raise ValueError(
             "p: is traced; reduce_mixture chooses between starts outside jit and vmap, "
             "where gmmjax.fit works"
         )
-    for name, leaf in zip(GMM._fields, p, strict=True):
-        # a logit of −inf is an absent component
-        if np.isnan(leaf).any() or (name != "logits" and not np.isfinite(leaf).all()):
-            raise ValueError(f"p.{name}: expected finite values, got {leaf}")
     return p
+
+
+def _checked_start(init, p, counts):
+    """A mixture to start from, of no more components than are wanted."""
+    init = as_float("init", init)
+    most = min(counts, default=init.num_components)
+    if init.dim != p.dim or init.num_components > most:
+        wanted = f"at most {most} components in {p.dim} dimensions"
+        raise ValueError(f"init: expected {wanted}, got {init.num_components} in {init.dim}")
+    return init
 
 
 class _Task(NamedTuple):

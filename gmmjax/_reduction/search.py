@@ -4,7 +4,6 @@ Mixtures are concrete, without absent components, and in coordinates where p has
 """
 
 import functools
-import warnings
 from collections.abc import Iterable
 
 import jax
@@ -14,6 +13,7 @@ from gmmjax._mixture.gmm import GMM, index
 from gmmjax._reduction import changes, cloud, descent, em, parts
 from gmmjax._reduction.partitions import numpy_rng
 from gmmjax._reduction.parts import Parts
+from gmmjax._validate import warn
 
 NUM_BLOCKS = 8
 NUM_POINTS = 2048  # in each block
@@ -101,7 +101,7 @@ def _perturb(rng, p: Parts, block, screen, candidates, rounds):
     except KeyboardInterrupt:
         if isinstance(rounds, range):  # no bar, and nobody who has seen enough
             raise
-        warnings.warn("reduce_mixture: interrupted; this is the best so far", stacklevel=2)
+        warn("reduce_mixture: interrupted; this is the best so far")
     return candidates
 
 

@@ -58,11 +58,6 @@ def num_devices(points: Callable) -> int:
     return points.mesh.size if isinstance(points, ShardedPoints) else 1
 
 
-def on_one_device(points: Callable) -> Callable:
-    """The point set that is dealt."""
-    return points.points if isinstance(points, ShardedPoints) else points
-
-
 def sum_over_devices(points: Callable, function: Callable) -> Callable:
     """A function `(arguments, indices)` of blocks that sums them up: each device has its own.
 

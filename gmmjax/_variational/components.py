@@ -8,7 +8,6 @@ import numpy as np
 
 from gmmjax._mixture.components import pairwise_kl
 from gmmjax._mixture.gmm import GMM
-from gmmjax._sampling.sample import sample
 
 MEMORY = 8192  # points
 LEAST_LOG_WEIGHT = -69.0
@@ -57,11 +56,6 @@ def remember(key, memory: Memory, x, log_p, known) -> Memory:
         memory.log_p.at[slots].set(log_p, mode="drop"),
         seen,
     )
-
-
-def scouts(key, init: GMM, count: int) -> jax.Array:
-    """Fresh points of the start, `(n, D)`, which cover where the user expects the target."""
-    return sample(key, init, count)
 
 
 def add(q: GMM, mean: jax.Array, scale: jax.Array, wanted: jax.Array):

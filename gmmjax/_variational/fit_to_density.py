@@ -1,7 +1,6 @@
 """Variational inference: fitting a mixture to an unnormalised density by natural gradients."""
 
 import functools
-import warnings
 from collections.abc import Callable
 
 import jax
@@ -12,7 +11,7 @@ from gmmjax._fitting.descent import Record
 from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._validate import check_between, check_count, check_function, keyed
+from gmmjax._validate import check_between, check_count, check_function, keyed, warn
 from gmmjax._variational import components, fit_state, sight, steps
 from gmmjax._variational.fit_state import Method, Problem, State
 
@@ -154,10 +153,9 @@ def _start(init, max_components):
 def _told(result):
     """The result, with a warning where a user should look at the density."""
     if skipped := int(result.num_skipped):
-        warnings.warn(
+        warn(
             f"fit_to_density: in {skipped} steps log_density or its gradient was not finite; "
-            "the components that met it went halfway back",
-            stacklevel=4,
+            "the components that met it went halfway back"
         )
     return result
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._mixture.gmm import GMM
+from gmmjax._sampling.sample import sample
 from gmmjax._variational import components, places
 from gmmjax._variational.components import choose
 from gmmjax._variational.fit_state import (
@@ -54,7 +55,8 @@ def add_and_drop(method: Method, problem: Problem, state: State, index, key) -> 
 
 def _grown(method, problem, state, turn, key):
     draws, size, slots = jax.random.split(key, 3)
-    x = components.scouts(draws, problem.init, method.count)
+    # Where the user expects the target, whatever has become of the mixture.
+    x = sample(draws, problem.init, method.count)
     log_p = jnp.asarray(method.log_density(x, *problem.args)).astype(x.dtype)
     memory = components.remember(slots, state.memory, x, log_p, jnp.ones(len(x), bool))
     merged = components.merge(state.q)

@@ -209,6 +209,13 @@ def test_refuses_what_is_not_finite(key, planar):
         reduce(key, planar._replace(means=planar.means * jnp.nan), 2)
 
 
+def test_refuses_a_start_of_more_components(key, planar):
+    with pytest.raises(ValueError, match="init: expected at most 2 components in 2 dim"):
+        reduce(key, planar, 2, init=planar)
+    with pytest.raises(ValueError, match="init: .*got 10 in 1"):
+        reduce(key, planar, 2, init=gmmjax.marginal(planar, [0]))
+
+
 def test_refuses_what_is_traced(key, planar):
     with pytest.raises(ValueError, match="p: is traced"):
         jax.jit(lambda p: reduce(key, p, 2))(planar)
