@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 # What to change, and the tests that should notice.
 PLACES = {
     "linalg": (
-        "_mixture/linalg.py",
-        ["mixture/test_linalg.py", "mixture/test_density.py", "sampling/test_many_components.py"],
+        "_matrices/linalg.py",
+        ["matrices/test_linalg.py", "mixture/test_density.py", "sampling/test_many_components.py"],
     ),
     "allocation": (
         "_sampling/allocation.py",

@@ -8,9 +8,10 @@ import numpy as np
 
 from gmmjax._algebra.far import Square, image, log_weights
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular, whitening
 from gmmjax._mixture.algebra import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._mixture.structure import is_full
 
 
 def condition(g: GMM, dims: Sequence[int], values) -> GMM:
@@ -71,7 +72,7 @@ def condition(g: GMM, dims: Sequence[int], values) -> GMM:
 def _condition(g, values, known):
     rest = tuple(d for d in range(g.dim) if d not in known)
     known_means, means = g.means[:, np.array(known)], g.means[:, np.array(rest)]
-    full = g.scale.ndim > g.means.ndim
+    full = is_full(g)
     if full:
         rows = g.scale[:, np.array(known)]
         known_scale, cross, scale = _split(g.scale, known + rest, len(known))
@@ -79,7 +80,7 @@ def _condition(g, values, known):
         known_scale, scale = _choose(g.scale, known), _choose(g.scale, rest)
         rows = jnp.broadcast_to(known_scale.reshape(len(known_scale), -1), known_means.shape)
     inverse = linalg.inverse_scale(known_scale, known_means)
-    white = linalg.whiten(inverse, known_means, values[:, None])[:, :, 0]
+    white = whitening.whiten(inverse, known_means, values[:, None])[:, :, 0]
     if full:
         means += linalg.apply(cross, white)
     solved = linalg.apply(inverse.mT if full else inverse, white)

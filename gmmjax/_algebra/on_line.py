@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 
 
 class OnLine(NamedTuple):

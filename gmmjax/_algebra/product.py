@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._algebra import far
-from gmmjax._mixture import components, linalg, triangular
+from gmmjax._matrices import linalg, triangular, whitening
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._mixture.structure import is_full, is_spherical
+from gmmjax._pairs import components
 
 
 def product(p: GMM, q: GMM) -> tuple[GMM, jax.Array]:
@@ -48,7 +50,7 @@ def product(p: GMM, q: GMM) -> tuple[GMM, jax.Array]:
 @jax.jit
 def _product(p, q):
     logits, log_normaliser = _product_weights(p, q)
-    means, scale = _full_product(p, q) if _any_full(p, q) else _diagonal_product(p, q)
+    means, scale = _full_product(p, q) if is_full(p, q) else _diagonal_product(p, q)
     return _of_pairs(p, q, logits, means, scale), log_normaliser
 
 
@@ -57,7 +59,7 @@ def _product_weights(p, q):
     pairs = (p.num_components, q.num_components)
     there, here = (jnp.broadcast_to(m, (*pairs, p.dim)) for m in (p.means[:, None], q.means[None]))
     factors = _pair_factors(p, q)
-    if _any_full(p, q):
+    if is_full(p, q):
         lower = triangular.lower_factor(jnp.concatenate(factors, axis=-1))
         inverse = triangular.tril_inverse(lower)
         white = _multiply(inverse, there - here)
@@ -116,7 +118,7 @@ def convolve(p: GMM, q: GMM) -> GMM:
 def _convolve(p, q):
     means = p.means[:, None] + q.means[None]
     factors = _pair_factors(p, q)
-    if _any_full(p, q):
+    if is_full(p, q):
         scale = triangular.lower_factor(jnp.concatenate(factors, axis=-1))
     else:
         scale = jnp.hypot(*factors)
@@ -138,7 +140,7 @@ def _full_product(p, q):
     """Means `(K_p, K_q, D)` and lower factors `(K_p or 1, K_q or 1, D, D)` of products."""
     inverse = linalg.inverse_scale(q.scale, q.means)
     ratio = components.relative_scale(p.scale, p.means, inverse, q.means)  # R = L_b⁻¹L_a
-    shift = jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    shift = jnp.moveaxis(whitening.whiten(inverse, q.means, p.means.T), -1, 0)
     # The precision is L_a⁻ᵀ(1 + RᵀR)L_a⁻¹ = NᵀN with N = G L_a⁻¹ and 1 + RᵀR = GᵀG, G lower: it
     # is the usual factor with all axes reversed, and never formed, which would square conditions.
     identity = jnp.broadcast_to(jnp.eye(p.dim, dtype=ratio.dtype), ratio.shape)
@@ -155,7 +157,7 @@ def _of_pairs(p, q, logits, means, scale):
     """A mixture of `(K_p, K_q, …)` components, row after row."""
     count = p.num_components * q.num_components
     structure = scale.shape[2:]
-    if not _any_full(p, q) and p.scale.ndim == q.scale.ndim == 1:
+    if is_spherical(p, q):
         structure = ()
     if scale.shape[:2] != (1, 1):
         pairs = (p.num_components, q.num_components)
@@ -171,16 +173,12 @@ def _pair_logits(p, q):
     return table.reshape(-1)
 
 
-def _any_full(p, q):
-    return p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
-
-
 def _pair_factors(p, q):
     """The factors of either side for each pair: `(K_p or 1, K_q or 1, D, D)` lower ones.
 
     Standard deviations `(…, D or 1)` where neither side is full.
     """
-    if not _any_full(p, q):
+    if not is_full(p, q):
         a, b = (g.scale.reshape(len(g.scale), -1) for g in (p, q))
         return a[:, None], b[None]
     a, b = (linalg.dense_factors(g.scale, g.means) for g in (p, q))

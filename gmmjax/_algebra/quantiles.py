@@ -7,8 +7,8 @@ import numpy as np
 from gmmjax._algebra import on_line
 from gmmjax._algebra.on_line import OnLine
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._matrices import linalg
+from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
 
 
 def cdf(g: GMM, x) -> jax.Array:
@@ -85,8 +85,8 @@ def _checked(g, name, values):
             "gmmjax.marginal takes one coordinate of it"
         )
     values = jnp.asarray(as_real(name, values))
-    dtype = jnp.result_type(g.means, values)
-    return GMM(*(leaf.astype(dtype) for leaf in g)), values.astype(dtype)
+    dtype = float_of(g.means, values)
+    return in_dtype(g, dtype), values.astype(dtype)
 
 
 def _as_line(g: GMM) -> OnLine:

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._mixture import components, density, linalg
+from gmmjax._matrices import linalg
+from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import checked_mean, covariance_factor, recentred
-from gmmjax._mixture.ratios import pairwise_log_integral
+from gmmjax._pairs import components
+from gmmjax._pairs.ratios import pairwise_log_integral
 from gmmjax._properties import divergence
 from gmmjax._validate import keyless
 

@@ -15,10 +15,10 @@ from gmmjax._bounds.variational import variational_upper
 from gmmjax._compile import SOON, SOONER, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_sum_exp
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.build import concatenate, stack_checked
 from gmmjax._mixture.gmm import GMM, index
-from gmmjax._mixture.ratios import factor_ratios, kl_table
+from gmmjax._pairs.ratios import factor_ratios, kl_table
 
 Ends = tuple[jax.Array, jax.Array]
 

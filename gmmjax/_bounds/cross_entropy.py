@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._logs import log_sum_exp
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance_factor
-from gmmjax._mixture.ratios import Ratios, log_integral_table, tilted_table
+from gmmjax._pairs.ratios import Ratios, log_integral_table, tilted_table
 
 ORDERS = (0.3, 0.7), (0.5, 0.5), (0.7, 0.3)  # of the Chernoff distances; the best is taken
 PRODUCT = (1.0, 1.0)

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.build import stack_checked
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import checked_mean, covariance_factor
+from gmmjax._mixture.structure import is_full
 
 GRID = np.linspace(-6, 6, 385)  # in deviations of both mixtures together
 STEP = float(GRID[1] - GRID[0])
@@ -130,8 +131,7 @@ class _Densities(NamedTuple):
 
 def _densities(frame, direction):
     g = frame.both
-    is_full = g.scale.ndim > g.means.ndim
-    if is_full:
+    if is_full(g):
         rows = linalg.matmul(direction, g.scale)
     else:
         rows = g.scale.reshape(2, g.scale.shape[1], -1) * direction[None, None]
@@ -161,7 +161,7 @@ def _height_and_slope(integrand, frame, v):
     by_mean = jnp.sum(shares * scaled, axis=-1)
     by_variance = jnp.sum(shares * (scaled * densities.gaps - 1), axis=-1) / densities.variances
     g = frame.both
-    if g.scale.ndim > g.means.ndim:
+    if is_full(g):
         turned = linalg.matmul(g.scale, densities.rows[..., None])[..., 0]
     else:
         turned = g.scale.reshape(2, g.scale.shape[1], -1) * densities.rows

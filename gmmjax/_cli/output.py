@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from gmmjax._mixture.files import covariance_type
+from gmmjax._mixture.structure import is_full, is_tied
 
 
 def finite_leaves(found):
@@ -21,7 +22,7 @@ def finite(x):
 
 
 def describe(g):
-    tied = g.scale.shape[0] < g.num_components and g.scale.ndim <= g.means.ndim
+    tied = is_tied(g) and not is_full(g)
     kind = covariance_type(g) + (" (tied)" if tied else "")
     return f"K = {g.num_components}  D = {g.dim}  {kind}"
 

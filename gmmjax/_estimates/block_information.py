@@ -8,11 +8,12 @@ import numpy as np
 
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.recipes import Options
-from gmmjax._mixture import components, density
+from gmmjax._mixture import density
 from gmmjax._mixture.algebra import marginal
 from gmmjax._mixture.density import Density
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
+from gmmjax._pairs import components
 from gmmjax._sampling import spikes
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates

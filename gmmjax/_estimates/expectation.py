@@ -6,8 +6,9 @@ import jax
 
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._jax import evaluate, is_traced
-from gmmjax._mixture import components, density
+from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._pairs import components
 from gmmjax._sampling import blocks, spikes
 from gmmjax._sampling.engine import Term, looks_at_means, num_looked_at, replicates
 from gmmjax._sampling.estimate import Estimate, conclude

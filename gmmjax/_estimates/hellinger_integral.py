@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from gmmjax._estimates.importance import Problem, balanced_estimate, log_ratio
 from gmmjax._logs import log_softmax
-from gmmjax._mixture import components
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.pair_sums import log_product_blocks, log_products
+from gmmjax._pairs import components
+from gmmjax._pairs.pair_sums import log_product_blocks, log_products
 from gmmjax._sampling import unseen
 from gmmjax._sampling.estimate import Replicates, conclude
 from gmmjax._sampling.settings import Sampling

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gmmjax._mixture import components, density
+from gmmjax._mixture import density
 from gmmjax._mixture.density import Density
 from gmmjax._mixture.moments import recentred
+from gmmjax._pairs import components
 from gmmjax._sampling import blocks, engine, spikes
 from gmmjax._sampling.estimate import Replicates
 from gmmjax._sampling.settings import Sampling

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from gmmjax._estimates.recipes import BLEND, LogRatio, Options, Problem
 from gmmjax._logs import log_softmax
-from gmmjax._mixture import components, density
+from gmmjax._mixture import density
 from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
+from gmmjax._pairs import components
 from gmmjax._sampling import blocks, engine, spikes, unseen
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, add_up, prepare

@@ -9,9 +9,10 @@ import numpy as np
 from gmmjax._algebra import on_line
 from gmmjax._algebra.on_line import OnLine
 from gmmjax._compile import WIDE, jit_with
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg, whitening
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import recentred
+from gmmjax._mixture.structure import is_full
 from gmmjax._properties import divergence
 from gmmjax._sampling import blocks
 from gmmjax._sampling.estimate import Estimate, Replicates, conclude
@@ -91,8 +92,8 @@ def _sliced_w2_squared(key, p, q, sampling):
 
 
 def _project(g, direction):
-    transposed = g.scale.mT if g.scale.ndim > g.means.ndim else g.scale
-    variances = linalg.squared_distances(transposed, jnp.zeros_like(g.means), direction)
+    transposed = g.scale.mT if is_full(g) else g.scale
+    variances = whitening.squared_distances(transposed, jnp.zeros_like(g.means), direction)
     means = linalg.matmul(g.means, direction)
     return OnLine(jax.nn.softmax(g.logits), means, jnp.sqrt(variances))
 

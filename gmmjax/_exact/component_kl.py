@@ -2,8 +2,8 @@
 
 import jax
 
-from gmmjax._mixture import components
 from gmmjax._mixture.gmm import GMM, common_float
+from gmmjax._pairs import components
 
 
 def component_kl(p: GMM, q: GMM) -> jax.Array:

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import components, linalg, ratios
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, common_float, common_singular
+from gmmjax._mixture.structure import is_full
+from gmmjax._pairs import components, ratios
 from gmmjax._properties import divergence
 from gmmjax._validate import keyless
 
@@ -196,14 +198,12 @@ def _kl(p, q):
 
 def _is_singular(g):
     """Whether a Gaussian has all its mass in a part of the space that has no volume."""
-    pivots = linalg.diagonal(g.scale) if g.scale.ndim > g.means.ndim else g.scale
-    return jnp.any(pivots == 0)
+    return jnp.any(linalg.pivots(g.scale, g.means) == 0)
 
 
 def _regular(g, singular):
     """The same, and a standard one in place of one that is singular, for the sake of gradients."""
-    full = g.scale.ndim > g.means.ndim
-    unit = jnp.eye(g.dim, dtype=g.scale.dtype)[None] if full else jnp.ones_like(g.scale)
+    unit = jnp.eye(g.dim, dtype=g.scale.dtype)[None] if is_full(g) else jnp.ones_like(g.scale)
     return g._replace(scale=jnp.where(singular, unit, g.scale))
 
 

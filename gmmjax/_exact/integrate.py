@@ -21,7 +21,7 @@ from gmmjax._exact.lines import Line, as_line, as_plane
 from gmmjax._exact.mesh import Mesh, build_mesh
 from gmmjax._exact.refine import Strips, refine
 from gmmjax._logs import log_sum_exp
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, index
 from gmmjax._mixture.moments import recentred
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from gmmjax._logs import log_sum_exp
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
-from gmmjax._mixture.pair_sums import FEW, log_product_blocks, log_products
-from gmmjax._mixture.ratios import factor_of_sum
+from gmmjax._pairs.pair_sums import FEW, log_product_blocks, log_products
+from gmmjax._pairs.ratios import factor_of_sum
 from gmmjax._properties import divergence
 from gmmjax._validate import check_between, keyless
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import legendre
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 
 ORDER = 10
 POINTS, WEIGHTS = legendre.leggauss(ORDER)

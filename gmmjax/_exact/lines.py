@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
 
 REACH = 90.0  # squared Mahalanobis distance beyond which a component ends: exp(−45) is 3e-20
 
@@ -86,7 +87,7 @@ def as_line(g: GMM) -> Line:
 def as_plane(g: GMM) -> Plane:
     """A mixture in two dimensions in terms of its lines."""
     widths = jnp.abs(_diagonal_entry(g.scale, 1))
-    full = g.scale.ndim > g.means.ndim
+    full = is_full(g)
     slopes = g.scale[:, 1, 0] / g.scale[:, 0, 0] if full else jnp.zeros_like(widths)
     return Plane(
         first=as_line(g),

@@ -13,7 +13,7 @@ import numpy as np
 
 from gmmjax._exact.lines import Line
 from gmmjax._exact.switches import KINK_ENDS, Switches, find_switches
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 
 PER_COMPONENT = 9.0  # panels from the centre of a component to its end
 # How wide panels are within some distances of a switch, both in units of its scale.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.unconstrained import Unconstrained, constrain
 
 

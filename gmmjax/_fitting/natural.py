@@ -8,7 +8,7 @@ import optax
 
 from gmmjax._fitting import fisher
 from gmmjax._fitting.fisher import Frame, Step
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.unconstrained import Unconstrained
 
 _FIRST_LENGTH = 0.1

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 
 # Far below any logit of a component that is present, and small enough for norms of parameters.
@@ -58,6 +59,6 @@ def _sizes(init: GMM) -> jax.Array:
 
 def _rows(sizes: jax.Array, g: GMM) -> jax.Array:
     """Sizes in the shape of a scale: one for each row of a factor."""
-    if g.scale.ndim > g.means.ndim:
+    if is_full(g):
         return sizes[:, :, None]
     return sizes.reshape(g.scale.shape)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg, triangular, values
+from gmmjax._matrices import linalg, triangular
+from gmmjax._mixture import values
 from gmmjax._mixture.build import check_mixtures, concatenate, log_weights
-from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
+from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
 
 
 def marginal(g: GMM, dims: Sequence[int] | int) -> GMM:
@@ -110,7 +111,7 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
             f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}"
         )
     dtype = float_of(*(g.means for g in checked))
-    mixtures = [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked]
+    mixtures = [in_dtype(g, dtype) for g in checked]
     return _mix(mixtures, log_weights(weights, dtype))
 
 
@@ -186,10 +187,9 @@ def _rank_of_image(A, g):
     rows = np.diag(rows) if rows.ndim == 1 else rows
     if g.scale.ndim == 2:
         return 2 if (np.count_nonzero(rows, axis=0) <= 1).all() else 3
-    gram = rows @ rows.T
-    lengths = np.sqrt(np.diagonal(gram))
+    lengths = np.linalg.norm(rows, axis=1)
     rounding = 4 * g.dim**0.5 * jnp.finfo(A.dtype).eps
-    cosines = gram / np.outer(lengths, lengths)
+    cosines = rows @ rows.T / np.outer(lengths, lengths)
     if np.abs(cosines - np.eye(len(rows))).max() > rounding:
         return 3
     return 1 if np.ptp(lengths) <= rounding * lengths.max() else 2

@@ -11,6 +11,7 @@ from gmmjax._jax import is_traced
 from gmmjax._logs import log_softmax
 from gmmjax._mixture import values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, check_shapes, float_of, of_present
+from gmmjax._mixture.structure import is_tied
 from gmmjax._validate import check_count, warn
 
 
@@ -154,7 +155,7 @@ def pad(g: GMM, num_components: int) -> GMM:
 
 @jax.jit(static_argnums=1)
 def _pad(g, count):
-    return _promote(g, count, g.scale.ndim, 1 if len(g.scale) < g.num_components else count)
+    return _promote(g, count, g.scale.ndim, 1 if is_tied(g) else count)
 
 
 def check_mixtures(mixtures, name="mixtures"):

@@ -8,8 +8,9 @@ import numpy as np
 
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_softmax
-from gmmjax._mixture import linalg, tiles, values
-from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of
+from gmmjax._matrices import linalg, tiles, whitening
+from gmmjax._mixture import values
+from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
 
 
 class Density(NamedTuple):
@@ -36,7 +37,7 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     """
     inverse = linalg.inverse_scale(g.scale, g.means)
     shift = linalg.apply(inverse, g.means)
-    rows = linalg.row_blocks(inverse, shift)
+    rows = whitening.row_blocks(inverse, shift)
     peaks = log_softmax(g.logits) - (log_normalisers(g) - reference)
     return Prepared(g, inverse, Density(peaks, rows, shift))
 
@@ -50,7 +51,7 @@ def packed(g: Prepared) -> Prepared:
 
 def unpacked(g: Prepared) -> Prepared:
     """What was packed; weights and scale have lost their derivative, and leave it to the rest."""
-    rows = linalg.row_blocks(g.inverse, g.density.shift)
+    rows = whitening.row_blocks(g.inverse, g.density.shift)
     return g._replace(density=g.density._replace(rows=rows))
 
 
@@ -67,7 +68,7 @@ def log_peaks(g: GMM) -> jax.Array:
 
 def squared_distances(d: Density, x: jax.Array) -> jax.Array:
     """‖L_k⁻¹(x − μ_k)‖² for points `(D, n)` about 0, as `(K, n)`."""
-    return linalg.squared_norms(d.rows, d.shift, x)
+    return whitening.squared_norms(d.rows, d.shift, x)
 
 
 def component_table(d: Density, distances: jax.Array) -> jax.Array:
@@ -80,9 +81,9 @@ def evaluate(d: Density, x: jax.Array) -> jax.Array:
 
     def distances(parts, x):
         rows, shift = parts
-        return linalg.squared_norms(rows, shift, x)
+        return whitening.squared_norms(rows, shift, x)
 
-    width = linalg.table_width(d.rows, d.shift)
+    width = whitening.table_width(d.rows, d.shift)
     return tiles.log_sum(d.log_peaks, distances, (d.rows, d.shift), width, x)
 
 
@@ -170,14 +171,14 @@ def _checked(g, x):
     dtype = float_of(g.means, x)
     if dtype == jnp.float32 and not is_traced(g) and x.dtype == np.float64:
         values.warn_of_moved_points("x", dtype, x, jax.device_get(g.scale))
-    return GMM(*(leaf.astype(dtype) for leaf in g)), jnp.asarray(x, dtype)
+    return in_dtype(g, dtype), jnp.asarray(x, dtype)
 
 
 def _table(g, x):
     """Log w_k N(x; μ_k, Σ_k) at points `(n, D)`, `(K, n)`."""
     # Points of a user are exact, however far from 0, and stay so.
     inverse = linalg.inverse_scale(g.scale, g.means)
-    return log_peaks(g)[:, None] - 0.5 * linalg.squared_distances(inverse, g.means, x.T)
+    return log_peaks(g)[:, None] - 0.5 * whitening.squared_distances(inverse, g.means, x.T)
 
 
 def _rows(g, x):
@@ -187,7 +188,7 @@ def _rows(g, x):
 def _sums(g, x):
     def distances(parts, x):
         inverse, means = parts
-        return linalg.squared_distances(inverse, means, x)
+        return whitening.squared_distances(inverse, means, x)
 
     inverse = linalg.inverse_scale(g.scale, g.means)
     return tiles.log_sum(log_peaks(g), distances, (inverse, g.means), g.dim, x.T)

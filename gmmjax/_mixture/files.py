@@ -8,6 +8,7 @@ import numpy as np
 from gmmjax._mixture import values
 from gmmjax._mixture.build import build, from_covariances
 from gmmjax._mixture.gmm import GMM, as_float, as_real
+from gmmjax._mixture.structure import is_full, is_tied
 from gmmjax._validate import warn
 
 _ARRAYS = ("weights", "means", "covariances")
@@ -159,8 +160,8 @@ def from_arrays(weights, means, covariances, covariance_type=None) -> GMM:
 
 def covariance_type(g: GMM) -> str:
     """scikit-learn's word for the structure of a scale."""
-    if g.scale.ndim > g.means.ndim:
-        return "tied" if g.scale.shape[0] < g.num_components else "full"
+    if is_full(g):
+        return "tied" if is_tied(g) else "full"
     return "diag" if g.scale.ndim == g.means.ndim else "spherical"
 
 

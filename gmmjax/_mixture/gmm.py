@@ -82,7 +82,7 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     check_shapes(names, *map(jnp.shape, g))
     if dtype == jnp.float32 and not is_traced(g) and not all(isinstance(x, jax.Array) for x in g):
         values.warn_of_rounding(dtype, *g, names[1:])
-    g = _in_dtype(g, dtype)
+    g = in_dtype(g, dtype)
     if _is_at_hand(g) and values.is_usable(*map(np.asarray, g)):
         return g
     if is_traced(g):
@@ -207,10 +207,10 @@ def _in_common(checked):
                 f"but {first} has dimension {reference.dim} (means {reference.means.shape})"
             )
     dtype = float_of(*(g.means for g in checked.values()))
-    return tuple(_in_dtype(g, dtype) for g in checked.values())
+    return tuple(in_dtype(g, dtype) for g in checked.values())
 
 
-def _in_dtype(g, dtype):
+def in_dtype(g, dtype):
     """A mixture in a dtype; untouched where it is, for asking JAX takes longer than looking."""
     if all(isinstance(leaf, jax.Array) and leaf.dtype == dtype for leaf in g):
         return g

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.structure import is_full
 
 
 class Unconstrained(NamedTuple):
@@ -57,7 +58,7 @@ def unconstrain(g: GMM) -> Unconstrained:
 
 @jax.jit
 def _unconstrain(g):
-    if g.scale.ndim <= g.means.ndim:
+    if not is_full(g):
         return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
     diagonal = linalg.diagonal(g.scale)
     positive = (
@@ -93,7 +94,7 @@ def constrain(u: Unconstrained) -> GMM:
 
 @jax.jit
 def _constrain(g):
-    if g.scale.ndim <= g.means.ndim:
+    if not is_full(g):
         return g._replace(scale=jnp.exp(g.scale))
     diagonal = jnp.exp(linalg.diagonal(g.scale))
     return g._replace(scale=jnp.tril(g.scale, -1) + _diagonal_matrix(diagonal))

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
 from gmmjax._mixture.density import log_prob
-from gmmjax._mixture.gmm import GMM, common_float, index
+from gmmjax._mixture.gmm import GMM, common_float, float_of, in_dtype, index
+from gmmjax._mixture.structure import is_tied
 from gmmjax._populations import rows
 from gmmjax._populations.em import em
 from gmmjax._populations.interval import DataEstimate, Range, conclude
@@ -153,11 +154,8 @@ def _checked_sides(p, x, q, y):
         raise ValueError("q, y: come together; leave both out for a function of one mixture")
     mixtures = common_float(p=p) if q is None else common_float(p=p, q=q)
     data = [rows.check_rows(name, z, g) for name, z, g in zip("xy", (x, y), mixtures, strict=False)]
-    dtype = jnp.result_type(*data, *(g.means for g in mixtures))
-    return [
-        Side(GMM(*(leaf.astype(dtype) for leaf in g)), z.astype(dtype))
-        for g, z in zip(mixtures, data, strict=True)
-    ]
+    dtype = float_of(*data, *(g.means for g in mixtures))
+    return [Side(in_dtype(g, dtype), z.astype(dtype)) for g, z in zip(mixtures, data, strict=True)]
 
 
 def fit_and_refit(key, side: Side, num_resamples: int) -> tuple[GMM, Refits]:
@@ -233,7 +231,7 @@ def _gain(side, best):
 def _num_parameters(g):
     """How many free parameters a mixture has, without those of absent components."""
     present = int(jnp.sum(g.logits > -jnp.inf))
-    factors = 1 if len(g.scale) < g.num_components else present
+    factors = 1 if is_tied(g) else present
     rank = g.scale.ndim - g.means.ndim
     of_factor = {1: g.dim * (g.dim + 1) // 2, 0: g.dim, -1: 1}[rank]
     return present - 1 + present * g.dim + factors * of_factor

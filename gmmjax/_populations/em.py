@@ -6,7 +6,8 @@ import numpy as np
 
 from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
+from gmmjax._mixture.structure import is_tied
 from gmmjax._populations import fixed_point, rows
 from gmmjax._populations.fixed_point import Run
 from gmmjax._populations.moments import Cloud
@@ -73,14 +74,14 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
     """
     init = as_float("init", init)
     x = rows.check_rows("x", x, init)
-    dtype = jnp.result_type(x, init.means)
+    dtype = float_of(x, init.means)
     weights = rows.check_row_weights(weights, len(x), dtype)
     num_steps = check_count("num_steps", num_steps)
     if num_steps > MOST_STEPS:
         raise ValueError(f"num_steps: expected at most {MOST_STEPS}, got {num_steps}")
     if not is_traced(tol):
         _check_tolerance(tol)
-    init = GMM(*(leaf.astype(dtype) for leaf in init))
+    init = in_dtype(init, dtype)
     arguments = _refuse_gradients((x.astype(dtype), init, weights))
     found = _em(*arguments, jnp.asarray(tol, dtype), num_steps)
     if not is_traced(found) and not np.isfinite([found.start.value, found.loss.value]).all():
@@ -144,7 +145,7 @@ def _absent_as_before(g, init):
     """Components that were absent, to the bit."""
     absent = jnp.isneginf(init.logits)
     means = jnp.where(absent[:, None], init.means, g.means)
-    if len(g.scale) < g.num_components:
+    if is_tied(g):
         return g._replace(means=means)
     absent = absent.reshape(-1, *[1] * (g.scale.ndim - 1))
     return GMM(g.logits, means, jnp.where(absent, init.scale, g.scale))

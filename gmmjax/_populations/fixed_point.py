@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import triangular
+from gmmjax._matrices import triangular
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full, is_spherical, is_tied
 from gmmjax._mixture.unconstrained import constrain, unconstrain
-from gmmjax._populations.moments import Cloud, Sums, expect, is_full, outer
+from gmmjax._populations.moments import Cloud, Sums, expect, outer
 
 # A component that is responsible for less is dead: its moments would be those of a few points.
 MIN_WEIGHT = 1e-8
@@ -113,7 +114,7 @@ def _of_moments(g: GMM, sums: Sums) -> GMM:
         spread = sums.second / mass[:, None, None] - outer(shift, shift)
     else:
         spread = sums.second / mass[:, None] - shift**2
-    if len(g.scale) < g.num_components:
+    if is_tied(g):
         spread = _pooled(spread, jnp.where(alive, sums.mass, 0.0))
     scale = _scale(spread, g)
     logits = jnp.where(alive, jnp.log(mass), -jnp.inf)
@@ -132,7 +133,7 @@ def _scale(spread, g):
     """Factors of covariances `(K or 1, D, D)`, or deviations of variances `(K or 1, D)`."""
     if is_full(g):
         return triangular.floored_cholesky(spread, LEAST_VARIANCE)
-    if g.scale.ndim < g.means.ndim:
+    if is_spherical(g):
         spread = jnp.mean(spread, axis=1)
     return jnp.sqrt(jnp.maximum(spread, LEAST_VARIANCE))
 

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import density, linalg
+from gmmjax._matrices import linalg
+from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
 
 
 class Cloud(NamedTuple):
@@ -47,11 +49,6 @@ def expect(g: GMM, c: Cloud) -> Sums:
     second = outer(g.means, g.means) if full else g.means
     start = Sums(jnp.zeros((), c.x.dtype), g.logits, g.means, second)
     return jax.lax.fori_loop(0, num_blocks, block, jax.tree.map(jnp.zeros_like, start))
-
-
-def is_full(g: GMM) -> bool:
-    """Whether scales are triangular factors."""
-    return g.scale.ndim > g.means.ndim
 
 
 def outer(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._matrices import linalg
+from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
+from gmmjax._mixture.structure import is_full, is_tied
 from gmmjax._populations import rows
 from gmmjax._populations.em import maximise
 from gmmjax._populations.fixed_point import LEAST_VARIANCE
@@ -75,8 +76,8 @@ def refits(key, g: GMM, x, *, num_resamples: int = 200) -> GMM:
     g = as_float("g", g)
     x = rows.check_rows("x", x, g)
     num_resamples = check_count("num_resamples", num_resamples)
-    dtype = jnp.result_type(x, g.means)
-    g = GMM(*(leaf.astype(dtype) for leaf in g))
+    dtype = float_of(x, g.means)
+    g = in_dtype(g, dtype)
     found = refit(key, g, x.astype(dtype), num_resamples)
     warn_of(found, "refits: of g")
     return found.gmm
@@ -124,9 +125,9 @@ def _resample(key, num_rows, dtype):
 
 def _is_collapsed(g, num_rows):
     """Whether a component of its own covariance stands on too few rows for one."""
-    tied = len(g.scale) < g.num_components
-    needed = 0 if tied else g.dim + 1 if g.scale.ndim > g.means.ndim else 2
+    tied = is_tied(g)
+    needed = 0 if tied else g.dim + 1 if is_full(g) else 2
     weights = jax.nn.softmax(g.logits)
     starved = (weights > 0) & (weights * num_rows < needed)
-    pivots = linalg.diagonal(g.scale) if g.scale.ndim > g.means.ndim else g.scale
-    return jnp.any(starved) | jnp.any(pivots**2 < 1.01 * LEAST_VARIANCE)
+    variances = linalg.pivots(g.scale, g.means) ** 2
+    return jnp.any(starved) | jnp.any(variances < 1.01 * LEAST_VARIANCE)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import density, linalg, values
+from gmmjax._matrices import linalg
+from gmmjax._mixture import density, values
 from gmmjax._mixture.gmm import GMM, as_real, float_of
+from gmmjax._mixture.structure import is_full, is_spherical
 from gmmjax._populations.moments import Cloud
 
 # Rows in a block: its tables stay in cache, and memory does not grow with the number of rows.
@@ -104,7 +106,7 @@ def frame(x: jax.Array, g: GMM) -> Frame:
     # In a unit in which no square is out of range.
     largest = jnp.max(jnp.abs(apart), axis=0)
     size = largest * jnp.sqrt(jnp.mean(linalg.safe_divide(apart, largest[None]) ** 2, axis=0))
-    if g.scale.ndim < g.means.ndim:
+    if is_spherical(g):
         largest = jnp.max(size)
         size = jnp.full_like(size, largest * jnp.sqrt(jnp.mean((size / largest) ** 2)))
     return Frame(origin, size)
@@ -124,7 +126,7 @@ def out_of(f: Frame, g: GMM) -> GMM:
 
 def _rows(size, g):
     """Sizes in the shape of a scale: one for each row of a factor."""
-    if g.scale.ndim > g.means.ndim:
+    if is_full(g):
         return size[None, :, None]
     return size[None] if g.scale.ndim == g.means.ndim else size[:1]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gmmjax._kept import kept_quickly
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
 from gmmjax._reduction import parts
 from gmmjax._sampling import allocation
 from gmmjax._sampling.points import sobol
@@ -105,11 +106,6 @@ def _features(x, pairs):
         return np.concatenate([ones, x, x * x])
     i, j = np.triu_indices(len(x))
     return np.concatenate([ones, x, x[i] * x[j]])
-
-
-def is_full(g: GMM) -> bool:
-    """Whether scales are triangular factors."""
-    return g.scale.ndim > g.means.ndim
 
 
 def log_prob(g: GMM, block: Block) -> np.ndarray:

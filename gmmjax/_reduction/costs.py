@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import covariance_factor
 from gmmjax._reduction.merge import Join, squared_norm

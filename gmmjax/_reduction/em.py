@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
-from gmmjax._reduction.cloud import Block, central, expect, is_full
+from gmmjax._mixture.structure import is_full, is_spherical
+from gmmjax._reduction.cloud import Block, central, expect
 
 # A component that is responsible for less of p is dead: its moments would be those of a few points.
 MIN_WEIGHT = 1e-8
@@ -124,7 +125,7 @@ def _scale(spread, g, floor):
     """Factors of covariances, or deviations of variances, in the structure of `g`."""
     if is_full(g):
         return _factors(spread + floor * np.eye(g.dim), floor)
-    if g.scale.ndim < g.means.ndim:
+    if is_spherical(g):
         spread = spread.mean(axis=-1)
     return np.sqrt(np.maximum(spread + floor, floor))
 

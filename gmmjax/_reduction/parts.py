@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.structure import is_full, is_spherical, is_tied
 
 
 class Parts(NamedTuple):
@@ -50,10 +51,10 @@ def to_jax(g: GMM, dtype, num_components: int = 1) -> GMM:
 
 def factors(like: GMM, covariances: np.ndarray) -> np.ndarray:
     """Scales of covariance matrices in the structure of a mixture."""
-    if like.scale.ndim == 3:
+    if is_full(like):
         return np.linalg.cholesky(covariances)
     variances = np.diagonal(covariances, axis1=1, axis2=2)
-    if like.scale.ndim == 1:
+    if is_spherical(like):
         variances = variances.mean(axis=1)
     return np.sqrt(variances)
 
@@ -76,7 +77,7 @@ def concatenate(*several: Parts) -> Parts:
 def drop_absent(g: GMM) -> GMM:
     """A concrete mixture without its absent components."""
     present = np.flatnonzero(np.asarray(g.logits) > -np.inf)
-    tied = g.scale.shape[0] < g.num_components
+    tied = is_tied(g)
     scale = g.scale if tied else index(g.scale, present)
     return GMM(g.logits[present], g.means[present], scale)
 

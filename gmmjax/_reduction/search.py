@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.structure import is_full
 from gmmjax._reduction import changes, cloud, descent, em, parts
 from gmmjax._reduction.partitions import numpy_rng
 from gmmjax._reduction.parts import Parts
@@ -149,6 +150,6 @@ def _concatenate(*runs):
 
 def _smallest_variance(p):
     """Of any component along any direction."""
-    if p.scale.ndim == 3:
+    if is_full(p):
         return np.min(np.linalg.svd(np.tril(p.scale), compute_uv=False)) ** 2
     return np.min(p.scale**2)

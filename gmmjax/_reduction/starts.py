@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import checked_mean, covariance_factor
 from gmmjax._reduction import costs, merge

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 
 
 def largest_batch() -> int:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling import allocation
 

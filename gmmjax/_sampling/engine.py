@@ -10,8 +10,8 @@ import numpy as np
 
 from gmmjax._compile import computed_once
 from gmmjax._logs import log_softmax
-from gmmjax._mixture.components import Relation
 from gmmjax._mixture.gmm import GMM
+from gmmjax._pairs.components import Relation
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
 from gmmjax._sampling.estimate import Replicates

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 
 
 class Estimate(NamedTuple):

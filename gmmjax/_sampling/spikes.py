@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._logs import log_softmax
-from gmmjax._mixture import components, density, linalg, tiles
-from gmmjax._mixture.components import Relation
+from gmmjax._matrices import linalg, tiles
+from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, take
+from gmmjax._pairs import components
+from gmmjax._pairs.components import Relation
 
 # With more expected hits than that the replicates show a narrow mode themselves.
 MIN_HITS = 32

@@ -15,7 +15,7 @@ import numpy as np
 
 from gmmjax._compile import SOON, WIDE, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import evaluated, is_alone, is_traced
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._sampling.batching import replaced
 
 

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import components, density, linalg, tiles
-from gmmjax._mixture.components import Relation
+from gmmjax._matrices import linalg, tiles, whitening
+from gmmjax._mixture import density
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM, take
+from gmmjax._mixture.structure import is_full
+from gmmjax._pairs import components
+from gmmjax._pairs.components import Relation
 
 # With more expected points in the overlap of two components their error shows.
 MIN_OVERLAPS = 16
@@ -132,7 +135,7 @@ def _slowest_fall(g, u):
     def least(part):
         logits, inverse = part
         origin = jnp.zeros((len(logits), len(u)), u.dtype)
-        falls = linalg.squared_distances(inverse, origin, u)
+        falls = whitening.squared_distances(inverse, origin, u)
         return jnp.min(jnp.where(logits[:, None] > -jnp.inf, falls, jnp.inf), axis=0)
 
     parts, count = (g.mixture.logits, g.inverse), g.mixture.num_components
@@ -167,7 +170,7 @@ def _narrow_directions(p, q):
     start = np.random.default_rng(p.dim).normal(size=(1, 1, p.dim))
     start = jnp.broadcast_to(jnp.asarray(start, ratio.dtype), (*ratio.shape[:2], p.dim))
     y = jax.lax.fori_loop(0, NUM_STEPS, step, start)
-    if p.scale.ndim > p.means.ndim:
+    if is_full(p):
         u = linalg.matmul(p.scale[:, None], y[..., None])[..., 0]
     else:
         u = p.scale.reshape(p.scale.shape[0], 1, -1) * y

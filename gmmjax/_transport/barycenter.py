@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.build import check_mixtures, stack
-from gmmjax._mixture.gmm import GMM, as_real, index
+from gmmjax._mixture.gmm import GMM, as_real, float_of, in_dtype, index
+from gmmjax._mixture.structure import is_full
 from gmmjax._mixture.values import check_weights
 from gmmjax._transport.bures import bures_mean, bures_step
 from gmmjax._transport.coupling import coupling
@@ -75,8 +76,8 @@ def mw2_barycenter(
     count = sum(g.num_components for g in checked) - len(checked) + 1
     if num_components is not None:
         count = check_count("num_components", num_components)
-    dtype = jnp.result_type(*(g.means for g in checked))
-    checked = [GMM(*(leaf.astype(dtype) for leaf in g)) for g in checked]
+    dtype = float_of(*(g.means for g in checked))
+    checked = [in_dtype(g, dtype) for g in checked]
     return _barycenter(stack(checked), jnp.asarray(weights, dtype), count)
 
 
@@ -103,7 +104,7 @@ def _join(batch, masses, weights, count):
     done = jnp.cumsum(weights)
     steps = linalg.safe_divide(weights, done).at[0].set(1.0)
     untied = (batch.means.shape[1], *batch.scale.shape[2:])
-    scales = jnp.abs(batch.scale) if batch.scale.ndim <= batch.means.ndim else batch.scale
+    scales = jnp.abs(batch.scale) if not is_full(batch) else batch.scale
     scales = jnp.broadcast_to(scales, (len(weights), *untied))
     # One point at first, that takes over the first mixture.
     none = GMM(
@@ -130,7 +131,7 @@ def _join(batch, masses, weights, count):
 def _between(p, q, step):
     """Each of n Gaussians on its way to its partner."""
     means = (1 - step) * p.means + step * q.means
-    if p.scale.ndim <= p.means.ndim:
+    if not is_full(p):
         return GMM(p.logits, means, (1 - step) * p.scale + step * q.scale)
     products = linalg.matmul(p.scale.mT, q.scale)
     inverse_p, inverse_q = triangular.tril_inverse(p.scale), triangular.tril_inverse(q.scale)

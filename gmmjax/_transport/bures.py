@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._transport.polar import rotations
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._transport.transport import transport
 
 

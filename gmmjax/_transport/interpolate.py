@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular, whitening
 from gmmjax._mixture.density import responsibilities
 from gmmjax._mixture.gmm import GMM, as_real, common_float
+from gmmjax._mixture.structure import is_full, is_spherical
 from gmmjax._transport.polar import rotations
 from gmmjax._transport.wasserstein import mw2_plan
 
@@ -66,8 +67,8 @@ def _interpolate(p: GMM, q: GMM, t: jax.Array) -> GMM:
     logits = jnp.where(moved, jnp.log(jnp.where(moved, mass, 1.0)), -jnp.inf)
     logits = jnp.where(jnp.isnan(mass), mass, logits)
     means = (1 - t) * p.means[:, None] + t * q.means[None]
-    scale = _between_full(p, q, t) if _any_full(p, q) else _between_diagonal(p, q, t)
-    structure = scale.shape[2:] if _any_full(p, q) or p.scale.ndim + q.scale.ndim > 2 else ()
+    scale = _between_full(p, q, t) if is_full(p, q) else _between_diagonal(p, q, t)
+    structure = scale.shape[2:] if is_full(p, q) or p.scale.ndim + q.scale.ndim > 2 else ()
     if scale.shape[:2] != (1, 1):
         pairs = (p.num_components, q.num_components)
         scale = jnp.broadcast_to(scale, pairs + scale.shape[2:])
@@ -136,9 +137,9 @@ def mw2_map(p: GMM, q: GMM, x) -> jax.Array:
 def _map(p, q, x):
     plan = mw2_plan(p, q)
     share = linalg.safe_divide(plan, jnp.sum(plan, axis=1, keepdims=True))
-    slopes = _full_slopes(p, q, share) if _any_full(p, q) else _diagonal_slopes(p, q, share)
+    slopes = _full_slopes(p, q, share) if is_full(p, q) else _diagonal_slopes(p, q, share)
     points = x.reshape(-1, p.dim)
-    moved = linalg.whiten(slopes, p.means, points.T) + linalg.matmul(share, q.means)[:, :, None]
+    moved = whitening.whiten(slopes, p.means, points.T) + linalg.matmul(share, q.means)[:, :, None]
     weights = responsibilities(p, points).T
     return jnp.sum(weights[:, None] * moved, axis=0).T.reshape(x.shape)
 
@@ -147,7 +148,7 @@ def _diagonal_slopes(p, q, share):
     """Σ_b share_ab σ_b / σ_a, `(K_p, D)`, or `(K_p,)` where both are spherical."""
     towards = jnp.broadcast_to(_deviations(q), (q.num_components, _deviations(q).shape[1]))
     slopes = linalg.matmul(share, towards) / _deviations(p)
-    return slopes[:, 0] if p.scale.ndim == q.scale.ndim == 1 else slopes
+    return slopes[:, 0] if is_spherical(p, q) else slopes
 
 
 def _full_slopes(p, q, share):
@@ -172,7 +173,3 @@ def _factors(p, q):
 
 def _deviations(g):
     return jnp.abs(g.scale).reshape(len(g.scale), -1)
-
-
-def _any_full(p, q):
-    return p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim

@@ -8,8 +8,8 @@ import numpy as np
 
 from gmmjax._exact.gaussians import gaussian_kl
 from gmmjax._jax import is_traced
-from gmmjax._mixture.components import pairwise_kl
 from gmmjax._mixture.gmm import GMM, as_float, common_float
+from gmmjax._pairs.components import pairwise_kl
 from gmmjax._transport.transport import transport
 from gmmjax._transport.wasserstein import gaussian_w2_squared, pairwise_w2_squared
 from gmmjax._validate import check_function

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular, whitening
 from gmmjax._mixture.gmm import GMM, common_singular
+from gmmjax._mixture.structure import is_full
 from gmmjax._properties import divergence
 from gmmjax._transport.coupling import coupling
 from gmmjax._transport.polar import rotations
@@ -169,8 +170,8 @@ def transport_problem(p: GMM, q: GMM):
 def pairwise_w2_squared(p: GMM, q: GMM) -> jax.Array:
     """W₂²(p_a, q_b) between the components of two checked mixtures, `(K_p, K_q)`."""
     unit = jnp.ones(1, q.means.dtype)
-    distances = linalg.squared_distances(unit, q.means, p.means.T).T
-    any_full = p.scale.ndim > p.means.ndim or q.scale.ndim > q.means.ndim
+    distances = whitening.squared_distances(unit, q.means, p.means.T).T
+    any_full = is_full(p, q)
     bures = _bures_full if any_full else _bures_diagonal
     return distances + bures(p, q)
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture.components import pairwise_kl
 from gmmjax._mixture.gmm import GMM
+from gmmjax._pairs.components import pairwise_kl
 
 MEMORY = 8192  # points
 LEAST_LOG_WEIGHT = -69.0

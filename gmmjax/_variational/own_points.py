@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
-from gmmjax._mixture.components import relative_scale
+from gmmjax._matrices import linalg
 from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
+from gmmjax._pairs.components import relative_scale
 
 
 class OwnPoints(NamedTuple):
@@ -59,7 +60,7 @@ def where_active(function, active: jax.Array):
 
 def pull_back(q: GMM, gradient: jax.Array) -> jax.Array:
     """Gradients in x, `(K, D, S)`, as gradients in z."""
-    if q.scale.ndim > q.means.ndim:
+    if is_full(q):
         return linalg.matmul(q.scale.mT, gradient)
     return _spread(q, gradient)
 
@@ -95,6 +96,6 @@ def _log_density(peaks, factor, shift, z):
 
 def _spread(q, vectors):
     """L_k v for `(K, D, S)` vectors."""
-    if q.scale.ndim > q.means.ndim:
+    if is_full(q):
         return linalg.matmul(q.scale, vectors)
     return q.scale.reshape(q.num_components, -1, 1) * vectors

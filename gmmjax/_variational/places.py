@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg, whitening
 from gmmjax._mixture.density import component_log_prob, log_prob
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance_factor
+from gmmjax._mixture.structure import is_full, is_spherical
 from gmmjax._variational.components import WEIGHTLESS, Memory
 
 NARROW = 0.05  # of the deviation of the start: components that explore see one mode at a time
@@ -65,7 +66,7 @@ def _missed(key, q, init, memory, level, turn):
     share = jax.random.uniform(key, dtype=q.means.dtype)
     own = Place(x, _between(share, q, _broad(init)), wanted)
     near = jnp.argmax(component_log_prob(q, x))
-    white = linalg.whiten(linalg.inverse_scale(q.scale, q.means), q.means, x[:, None])[near]
+    white = whitening.whiten(linalg.inverse_scale(q.scale, q.means), q.means, x[:, None])[near]
     stretch = jnp.sqrt(jnp.mean(white * white))
     wide = Place(q.means[near], stretch * q.scale[near], wanted)
     return jax.tree.map(lambda a, b: jnp.where(stretch > STRETCH, a, b), wide, own), own
@@ -78,10 +79,10 @@ def _numbers(score: jax.Array) -> jax.Array:
 def _broad(init):
     """The scale `(1, …)` of the covariance of the start, in the structure of its scale."""
     factor, _ = covariance_factor(init)
-    if init.scale.ndim == 3:
+    if is_full(init):
         return factor[None]
     variances = jnp.sum(factor * factor, axis=1)
-    return jnp.sqrt(variances[None] if init.scale.ndim == 2 else jnp.mean(variances)[None])
+    return jnp.sqrt(jnp.mean(variances)[None] if is_spherical(init) else variances[None])
 
 
 def _between(share, q, broad):

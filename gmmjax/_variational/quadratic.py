@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._variational.own_points import pairs
 
 _RIDGE = 0.02  # measured, where points are hardly more than numbers; it moves no fixed point

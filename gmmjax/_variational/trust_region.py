@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
 from gmmjax._variational.quadratic import Quadratic
 
 _RATIO, _COUNT = 16.0, 16  # from one step size to the next in the first round, and how many
@@ -65,7 +66,7 @@ def _largest_inside(found: Quadratic, radius: jax.Array, steps: jax.Array) -> ja
 
 def moved(q: GMM, change: Move) -> GMM:
     """The mixture after its components have moved."""
-    if q.scale.ndim > q.means.ndim:
+    if is_full(q):
         shift = linalg.apply(q.scale, change.shift)
         return q._replace(means=q.means + shift, scale=linalg.matmul(q.scale, change.factor))
     scale = q.scale.reshape(q.num_components, -1)

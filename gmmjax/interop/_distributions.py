@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import triangular
+from gmmjax._matrices import triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import as_array, belongs_to, describe
 

@@ -2,7 +2,7 @@
 
 import jax
 
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import belongs_to, describe, load, untied
 

@@ -8,6 +8,7 @@ import numpy as np
 from gmmjax._mixture.density import component_log_prob, log_prob
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariances, weights
+from gmmjax._mixture.structure import is_tied
 
 try:
     import matplotlib.pyplot as plt
@@ -29,7 +30,7 @@ def current_axes(ax=None):
 def present(g: GMM) -> GMM:
     """The mixture without its absent components."""
     kept = np.asarray(g.logits) > -np.inf
-    tied = g.scale.shape[0] != g.num_components
+    tied = is_tied(g)
     return GMM(g.logits[kept], g.means[kept], g.scale if tied else g.scale[kept])
 
 

@@ -15,9 +15,9 @@ from scipy.stats import multivariate_normal
 
 import gmmjax
 from gmmjax._bounds import by_components, cross_entropy, variational
-from gmmjax._mixture import components
 from gmmjax._mixture.gmm import as_float, common_float
-from gmmjax._mixture.ratios import pairwise_log_integral
+from gmmjax._pairs import components
+from gmmjax._pairs.ratios import pairwise_log_integral
 
 LARGEST = {1: 20, 5: 20, 30: 8}  # numbers of components in each dimension
 PUBLISHED = [(name, jnp.float64) for name in REFERENCE]

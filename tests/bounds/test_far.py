@@ -13,7 +13,7 @@ from cases import cast
 import gmmjax
 from gmmjax._bounds import by_components
 from gmmjax._mixture.moments import checked_covariance, covariance_factor
-from gmmjax._mixture.ratios import pairwise_log_integral
+from gmmjax._pairs.ratios import pairwise_log_integral
 
 COUNT, DIM = 4, 3
 # How far apart components and mixtures are, in deviations, and the deviation along one direction of

@@ -5,6 +5,7 @@ Everything is read from the files themselves: there is no list to keep.
 """
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -75,6 +76,31 @@ def test_circles_are_found(tmp_path, files):
         path.write_text(text)
     with pytest.raises(CycleError):
         check_one_direction(read_imports(tmp_path / "pkg"))
+
+
+def rows_of(readme):
+    """The folders in the rows of README's drawing, from the top."""
+    lines = re.findall(r"^    ((?:\w+/ +)+)", readme, re.MULTILINE)
+    return [re.findall(r"(\w+)/", line) for line in lines]
+
+
+def check_downwards(rows, imports):
+    """No folder imports one of its own row or of a row above it."""
+    height = {folder: -i for i, row in enumerate(rows) for folder in row}
+    for name, used in imports.items():
+        for other in {room(other) for other in used} - {room(name)}:
+            if {room(name), other} <= set(height):
+                assert height[other] < height[room(name)], (name, other)
+
+
+def test_imports_run_down_the_rows_of_readme():
+    rows = rows_of((PACKAGE.parent / "README.md").read_text())
+    imports = read_imports(PACKAGE)
+    check_downwards(rows, imports)
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert {folder for row in rows for folder in row} == folders
+    with pytest.raises(AssertionError):
+        check_downwards(rows[::-1], imports)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from cases import KINDS, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax._mixture import triangular
+from gmmjax._matrices import triangular
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 

@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 from scipy import special, stats
 
 import gmmjax
-from gmmjax._mixture import triangular
+from gmmjax._matrices import triangular
 
 
 def by_scipy(g, x):

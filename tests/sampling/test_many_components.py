@@ -9,7 +9,8 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._mixture import components, tiles
+from gmmjax._matrices import tiles
+from gmmjax._pairs import components
 from gmmjax._sampling import allocation
 
 P, Q = random_mixture(0, 3, 2), random_mixture(1, 2, 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from gmmjax._mixture.linalg import matmul
+from gmmjax._matrices.linalg import matmul
 from gmmjax._sampling import points
 from gmmjax._sampling.normal import normal
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import gmmjax
-from gmmjax._mixture import density, tiles
-from gmmjax._mixture.components import Relation
+from gmmjax._matrices import tiles
+from gmmjax._mixture import density
+from gmmjax._pairs.components import Relation
 from gmmjax._sampling import spikes, unseen
 
 

@@ -9,7 +9,7 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._mixture.components import pairwise_kl
+from gmmjax._pairs.components import pairwise_kl
 from gmmjax._variational import own_points, quadratic, trust_region
 
 fit = functools.partial(gmmjax.fit_to_density, num_steps=40, samples_per_component=20)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import linalg, triangular
-from gmmjax._mixture.components import relative_scale, shifts, sum_coordinates
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM
+from gmmjax._pairs.components import relative_scale, shifts, sum_coordinates
 
 
 class Ratios(NamedTuple):

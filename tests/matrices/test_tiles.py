@@ -7,8 +7,9 @@ import pytest
 from cases import random_mixture
 
 import gmmjax
-from gmmjax._mixture import density, tiles
-from gmmjax._mixture.pair_sums import log_product_blocks, log_products
+from gmmjax._matrices import tiles
+from gmmjax._mixture import density
+from gmmjax._pairs.pair_sums import log_product_blocks, log_products
 
 COUNT = 70  # with 40 to a tile the second one is filled up
 POINTS = 600

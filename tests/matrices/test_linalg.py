@@ -9,7 +9,8 @@ from cases import KINDS, densified, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax._mixture import components, linalg, triangular
+from gmmjax._matrices import linalg, triangular, whitening
+from gmmjax._pairs import components
 from gmmjax._sampling import allocation
 
 
@@ -66,8 +67,8 @@ def test_squared_norms_are_squared_distances(kind, dim):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(dim, 7)))
     inverse = linalg.inverse_scale(g.scale, g.means)
     shift = linalg.apply(inverse, g.means)
-    norms = linalg.squared_norms(linalg.row_blocks(inverse, shift), shift, x)
-    np.testing.assert_allclose(norms, linalg.squared_distances(inverse, g.means, x), rtol=1e-11)
+    norms = whitening.squared_norms(whitening.row_blocks(inverse, shift), shift, x)
+    np.testing.assert_allclose(norms, whitening.squared_distances(inverse, g.means, x), rtol=1e-11)
 
 
 @pytest.mark.parametrize("kind_p", KINDS)
@@ -109,10 +110,10 @@ def test_one_component_far_from_0_is_told_from_many_near():
     rng = np.random.default_rng(0)
     shift = rng.normal(size=(64, 32))  # as many numbers as are worth a product
     shift[5] += 40.0
-    assert shift.size >= linalg.LARGE
-    assert (shift**2).sum(axis=0).max() < linalg.NEAR * 32 < (shift**2).sum(axis=1).max()
+    assert shift.size >= whitening.LARGE
+    assert (shift**2).sum(axis=0).max() < whitening.NEAR * 32 < (shift**2).sum(axis=1).max()
     x = (shift[5] + rng.normal(size=32))[:, None]
     narrow = [jnp.asarray(a, jnp.float32) for a in (np.ones((1, 1)), shift, x)]
-    found = linalg.squared_norms(narrow[:1], *narrow[1:])
+    found = whitening.squared_norms(narrow[:1], *narrow[1:])
     wide = [np.asarray(a, float) for a in narrow]
     np.testing.assert_allclose(found, ((wide[2].T - wide[1]) ** 2).sum(axis=1)[:, None], rtol=1e-6)

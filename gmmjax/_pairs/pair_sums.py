@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._logs import log_softmax
-from gmmjax._mixture import linalg
+from gmmjax._matrices import linalg
+from gmmjax._matrices.tiles import cut
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.ratios import pairwise_log_integral
-from gmmjax._mixture.tiles import cut
+from gmmjax._pairs.ratios import pairwise_log_integral
 
 FEW = 512  # components, whose pairs fit into one table
 UNROLLED = 4  # dimensions, in which matrices of all pairs are best written out entry by entry

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._mixture import density, linalg
+from gmmjax._matrices import linalg, whitening
+from gmmjax._mixture import density
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full
 
 # So many pairs of components have tables of their own; with more, what is linear has to do.
 MAX_PAIRS = 1 << 21
@@ -31,7 +33,7 @@ class Relation(NamedTuple):
 def relate(p: GMM, q: Prepared) -> Relation:
     """Every component of p to every one of q."""
     shift = shifts(p, q.mixture, q.inverse)
-    full_p, full_q = p.scale.ndim > p.means.ndim, q.inverse.ndim > q.mixture.means.ndim
+    full_p, full_q = is_full(p), q.inverse.ndim > q.mixture.means.ndim
     if not full_q:
         squares = jnp.sum(p.scale**2, axis=-1) if full_p else p.scale**2
         squares = squares.reshape(len(squares), 1, -1)
@@ -64,7 +66,7 @@ def _full_variances(scale, inverse):
     # condition number.
     dim = scale.shape[-1]
     parts = []
-    for a, b in linalg.cuts(dim):
+    for a, b in whitening.cuts(dim):
         rows = scale[:, a:, a:b].mT.reshape(-1, dim - a)
         columns = jnp.moveaxis(inverse[:, a:, a:], 2, 0).reshape(dim - a, -1)
         product = linalg.matmul(rows, columns).reshape(-1, b - a, len(inverse), dim - a)
@@ -81,7 +83,7 @@ def entropies(p: GMM) -> jax.Array:
 
 def shifts(p: GMM, q: GMM, inverse: jax.Array) -> jax.Array:
     """L_b⁻¹(μ_a − μ_b), `(K_p, K_q, D)`, for inverse factors of q."""
-    return jnp.moveaxis(linalg.whiten(inverse, q.means, p.means.T), -1, 0)
+    return jnp.moveaxis(whitening.whiten(inverse, q.means, p.means.T), -1, 0)
 
 
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:

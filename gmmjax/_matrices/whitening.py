@@ -1,9 +1,6 @@
-"""Linear algebra of scale factors: everything that depends on the shape of a scale lives here.
+"""How far points are from components, in the components' own deviations.
 
-A scale is stored as small as its structure allows, and its rank tells which it is: `(K, D, D)`
-lower Cholesky factors, `(K, D)` standard deviations, `(K,)` one standard deviation per component,
-each with a leading axis 1 instead of K when all components share it. Points are kept as `(D, n)`,
-so that the long axis is the contiguous one.
+Points are kept as `(D, n)`, so that the long axis is the contiguous one.
 """
 
 import functools
@@ -13,26 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import triangular
-
-HIGHEST = triangular.HIGHEST
-matmul = triangular.matmul
-flat_product = triangular.flat_product
-pointwise_product = triangular.pointwise_product
-diagonal = triangular.diagonal
-
-
-def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """The quotient, and 0 where the denominator is 0; no gradient passes there."""
-    divisible = denominator != 0
-    return jnp.where(divisible, numerator / jnp.where(divisible, denominator, 1), 0)
-
-
-def safe_sqrt(x: jax.Array) -> jax.Array:
-    """The square root of what is at least 0; no gradient passes at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
-
+from gmmjax._matrices import linalg
 
 # From so many numbers on, parameters of diagonal components are worth a product of matrices,
 LARGE = 2048
@@ -41,23 +19,37 @@ NEAR = 64
 GROUP = 8  # coordinates at a time elsewhere
 
 
-def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """The inverse of each factor, in the same structure."""
-    return triangular.tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
-
-
-def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """log|det L_k| of each factor, `(K,)` or `(1,)`; the sign of the diagonal does not matter."""
-    if scale.ndim == means.ndim - 1:
-        return means.shape[-1] * jnp.log(jnp.abs(scale))
-    return jnp.sum(jnp.log(jnp.abs(diagonal(scale) if scale.ndim > means.ndim else scale)), axis=-1)
-
-
 def whiten(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:
     """L_k⁻¹(x − μ_k) for points `(D, n)`, as `(K, D, n)`."""
     if inverse.ndim > means.ndim:
         return _whiten(inverse, means, x)
-    return (x[None] - means[:, :, None]) * _rates(inverse)
+    return (x[None] - means[:, :, None]) * linalg.rates(inverse)
+
+
+@jax.custom_jvp
+def _whiten(inverse, means, x):
+    # Centred before the product: the expanded form loses all digits in float32 when data lie far
+    # from 0.
+    return linalg.matmul(inverse, x[None] - means[:, :, None])
+
+
+@functools.partial(_whiten.defjvp, symbolic_zeros=True)
+def _whiten_jvp(primals, tangents):
+    # The derivative is arranged so that its transpose is one flat product per argument; that of the
+    # batched product above is 3–5 times slower on a CPU. Terms of arguments that do not move are
+    # left out.
+    (inverse, means, x), (d_inverse, d_means, d_x) = primals, tangents
+    white = _whiten(inverse, means, x)
+    tangent = jnp.zeros_like(white)
+    if not linalg.is_zero(d_inverse):
+        centre = jnp.mean(means, axis=0)
+        tangent += linalg.flat_product(d_inverse, x - centre[:, None])
+        tangent -= linalg.pointwise_product(d_inverse, means - centre[None])[:, :, None]
+    if not linalg.is_zero(d_x):
+        tangent += linalg.flat_product(inverse, d_x)
+    if not linalg.is_zero(d_means):
+        tangent -= linalg.pointwise_product(inverse, d_means)[:, :, None]
+    return white, tangent
 
 
 def squared_distances(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:
@@ -93,11 +85,11 @@ def _whitened_parts(
     # With the shift in the product one more product holds the gradients in both.
     if len(blocks[0]) < len(shift):
         for m, (a, b) in zip(blocks, cuts(len(x)), strict=True):
-            yield flat_product(m, x[:b]) - shift[:, a:b, None]
+            yield linalg.flat_product(m, x[:b]) - shift[:, a:b, None]
         return
     x = jnp.concatenate([jnp.ones_like(x[:1]), x])
     for m in blocks:
-        yield flat_product(m, x[: m.shape[2]])
+        yield linalg.flat_product(m, x[: m.shape[2]])
 
 
 def squared_norms(blocks: Sequence[jax.Array], shift: jax.Array, x: jax.Array) -> jax.Array:
@@ -158,7 +150,7 @@ def _of_groups(rates, shift, x):
 
 def _of_products(rates, shift, x):
     rates = jnp.broadcast_to(rates, shift.shape)
-    squares = matmul(rates * rates, x * x) - 2 * matmul(rates * shift, x)
+    squares = linalg.matmul(rates * rates, x * x) - 2 * linalg.matmul(rates * shift, x)
     return squares + jnp.sum(shift * shift, axis=1)[:, None]
 
 
@@ -171,76 +163,3 @@ def everywhere(condition: jax.Array) -> jax.Array:
 @everywhere.def_vmap
 def _everywhere_in_batch(axis_size, in_batched, condition):
     return everywhere(jnp.all(condition)), False
-
-
-def apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
-    """A_k v_k for factors of any structure and `(K, D)` vectors."""
-    if matrices.ndim > vectors.ndim:
-        return pointwise_product(matrices, vectors)
-    return _rates(matrices)[:, :, 0] * vectors
-
-
-def _rates(scale):
-    """Diagonal factors as `(K or 1, D or 1, 1)`."""
-    return scale.reshape(scale.shape[0], -1, 1)
-
-
-@jax.custom_jvp
-def _whiten(inverse, means, x):
-    # Centred before the product: the expanded form loses all digits in float32 when data lie far
-    # from 0.
-    return matmul(inverse, x[None] - means[:, :, None])
-
-
-@functools.partial(_whiten.defjvp, symbolic_zeros=True)
-def _whiten_jvp(primals, tangents):
-    # The derivative is arranged so that its transpose is one flat product per argument; that of the
-    # batched product above is 3–5 times slower on a CPU. Terms of arguments that do not move are
-    # left out.
-    (inverse, means, x), (d_inverse, d_means, d_x) = primals, tangents
-    white = _whiten(inverse, means, x)
-    tangent = jnp.zeros_like(white)
-    if not is_zero(d_inverse):
-        centre = jnp.mean(means, axis=0)
-        tangent += flat_product(d_inverse, x - centre[:, None])
-        tangent -= pointwise_product(d_inverse, means - centre[None])[:, :, None]
-    if not is_zero(d_x):
-        tangent += flat_product(inverse, d_x)
-    if not is_zero(d_means):
-        tangent -= pointwise_product(inverse, d_means)[:, :, None]
-    return white, tangent
-
-
-def is_zero(tangent):
-    """Whether a tangent of a custom rule is known to be zero."""
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-
-
-def least(table: jax.Array, axis: int) -> jax.Array:
-    """The minimum along an axis, with the gradient of its first place.
-
-    XLA may round what it compares differently, and a gradient would be shared or lost.
-    """
-    return jnp.take_along_axis(
-        table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis
-    ).squeeze(axis)
-
-
-def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """Covariance matrices `(K, D, D)` of any scale."""
-    count, dim = means.shape
-    if scale.ndim > means.ndim:
-        dense = matmul(scale, scale.mT)
-    else:
-        variances = jnp.broadcast_to(
-            (scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim)
-        )
-        dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
-    return jnp.broadcast_to(dense, (count, dim, dim))
-
-
-def dense_factors(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """Lower factors `(K or 1, D, D)` of any scale."""
-    if scale.ndim > means.ndim:
-        return scale
-    return scale.reshape(scale.shape[0], -1, 1) * jnp.eye(means.shape[-1], dtype=scale.dtype)[None]

@@ -1,0 +1,1 @@
+"""Products, factors and distances of batches of matrices, whatever structure scales have."""

@@ -1,0 +1,93 @@
+"""Linear algebra of scale factors: everything that depends on the shape of a scale lives here.
+
+A scale is stored as small as its structure allows, and its rank tells which it is: `(K, D, D)`
+lower Cholesky factors, `(K, D)` standard deviations, `(K,)` one standard deviation per component,
+each with a leading axis 1 instead of K when all components share it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gmmjax._matrices import triangular
+
+HIGHEST = triangular.HIGHEST
+matmul = triangular.matmul
+flat_product = triangular.flat_product
+pointwise_product = triangular.pointwise_product
+diagonal = triangular.diagonal
+
+
+def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """The quotient, and 0 where the denominator is 0; no gradient passes there."""
+    divisible = denominator != 0
+    return jnp.where(divisible, numerator / jnp.where(divisible, denominator, 1), 0)
+
+
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """The square root of what is at least 0; no gradient passes at 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """The inverse of each factor, in the same structure."""
+    return triangular.tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
+
+
+def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """log|det L_k| of each factor, `(K,)` or `(1,)`; the sign of the diagonal does not matter."""
+    if scale.ndim < means.ndim:
+        return means.shape[-1] * jnp.log(jnp.abs(scale))
+    return jnp.sum(jnp.log(jnp.abs(pivots(scale, means))), axis=-1)
+
+
+def pivots(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """The diagonals of factors, or deviations as they are."""
+    return diagonal(scale) if scale.ndim > means.ndim else scale
+
+
+def apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
+    """A_k v_k for factors of any structure and `(K, D)` vectors."""
+    if matrices.ndim > vectors.ndim:
+        return pointwise_product(matrices, vectors)
+    return rates(matrices)[:, :, 0] * vectors
+
+
+def rates(scale: jax.Array) -> jax.Array:
+    """Diagonal factors as `(K or 1, D or 1, 1)`."""
+    return scale.reshape(scale.shape[0], -1, 1)
+
+
+def is_zero(tangent):
+    """Whether a tangent of a custom rule is known to be zero."""
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def least(table: jax.Array, axis: int) -> jax.Array:
+    """The minimum along an axis, with the gradient of its first place.
+
+    XLA may round what it compares differently, and a gradient would be shared or lost.
+    """
+    return jnp.take_along_axis(
+        table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis
+    ).squeeze(axis)
+
+
+def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """Covariance matrices `(K, D, D)` of any scale."""
+    count, dim = means.shape
+    if scale.ndim > means.ndim:
+        dense = matmul(scale, scale.mT)
+    else:
+        variances = jnp.broadcast_to(
+            (scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim)
+        )
+        dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
+    return jnp.broadcast_to(dense, (count, dim, dim))
+
+
+def dense_factors(scale: jax.Array, means: jax.Array) -> jax.Array:
+    """Lower factors `(K or 1, D, D)` of any scale."""
+    if scale.ndim > means.ndim:
+        return scale
+    return scale.reshape(scale.shape[0], -1, 1) * jnp.eye(means.shape[-1], dtype=scale.dtype)[None]

@@ -1,0 +1,1 @@
+"""Components of one mixture against those of another: tables of all pairs."""
