@@ -233,6 +233,7 @@ def kl_moment_matched(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_moment_matched(p, q):
+    p, q = recentred(p, q)
     return components.pairwise_kl(_moment_matched(p), _moment_matched(q))[0, 0]
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from gmmjax._logs import log_sum_exp
 from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._mixture.moments import recentred
 from gmmjax._pairs.pair_sums import FEW, log_product_blocks, log_products
 from gmmjax._pairs.ratios import factor_of_sum
 from gmmjax._properties import divergence
@@ -207,6 +208,7 @@ def mmd_squared(p: GMM, q: GMM, bandwidth) -> jax.Array:
 
 @jax.jit
 def _mmd_squared(p, q, bandwidth):
+    p, q = recentred(p, q)
     # k(x, y) = (2π)^(D/2) N(x; y, I) in units of h; half of that noise goes to either side.
     difference, _, log_unit = _squared_distance(_blurred(p, bandwidth), _blurred(q, bandwidth))
     return difference * jnp.exp(log_unit)

@@ -167,12 +167,27 @@ def _regress(values, features, slopes) -> tuple[list[jax.Array], jax.Array]:
     ]
     controls = functools.reduce(jnp.add, products)
     controls = controls - jnp.mean(controls, axis=2, keepdims=True)
-    variance = jnp.sum(controls * controls, axis=2)
-    varies = variance > 0
-    safe = jnp.where(varies, variance, 1.0)
-    followed = jnp.where(varies, jnp.sum(values * controls, axis=2) / safe, 1.0)
+    followed = _slope(values, controls)
     # Where components are well separated the control equals the integrand (slope 1); where both
     # are flat the ratio is noise, hence the clip.
     followed = jnp.clip(followed, 0.0, 1.0)
     left = jnp.sum((values - followed[:, :, None] * controls) ** 2, axis=2)
     return [followed[:, None] * rates for rates in slopes], left
+
+
+def _slope(values: jax.Array, controls: jax.Array) -> jax.Array:
+    """Least-squares slopes `(C, K)` of centred values in centred controls; 1 where these vary by
+    less than values are rounded to.
+    """
+    size, rounded = map(_largest, (controls, values))
+    varies = size > jnp.finfo(controls.dtype).eps * rounded
+    # In units of the controls: their squares, and those of these in the gradient, may underflow.
+    unit = jnp.where(varies, size, 1.0)
+    controls = jnp.where(varies, controls / unit, 1.0)
+    values = values / unit
+    slope = jnp.sum(values * controls, axis=2) / jnp.sum(controls * controls, axis=2)
+    return jnp.where(varies[..., 0], slope, 1.0)
+
+
+def _largest(table: jax.Array) -> jax.Array:
+    return jax.lax.stop_gradient(jnp.max(jnp.abs(table), axis=2, keepdims=True))

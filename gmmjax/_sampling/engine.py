@@ -213,4 +213,5 @@ def _rest(found, table, weight):
     for feature in features if len(slopes) else ():
         rates, slopes = slopes[: len(feature)], slopes[len(feature) :]
         rest -= jnp.sum(rates * feature.reshape(len(feature), *weight.shape), axis=0)
-    return rate * weight * rest
+    # A rate may be so small that its product with a weight is 0.
+    return rate * (weight * rest)

@@ -179,10 +179,12 @@ def _costs(here, batch):
 
 def _shares(plans: jax.Array, mass: jax.Array, weights: jax.Array) -> jax.Array:
     """What each source has in each Gaussian, `(n, J·K)` with rows that sum to 1."""
-    rows = jnp.where(mass > 0, mass, 1.0)[None, :, None]
-    # Absent Gaussians are somewhere in the middle.
+    rows = jnp.sum(plans, axis=2, keepdims=True)
+    # Gaussians that are absent, or whose mass is lost beside that of others, are somewhere in the
+    # middle.
+    coupled = (rows > 0) & (mass > 0)[None, :, None]
     even = jnp.full_like(plans, 1 / plans.shape[2])
-    parts = jnp.where((mass > 0)[None, :, None], plans / rows, even)
+    parts = jnp.where(coupled, plans / jnp.where(coupled, rows, 1.0), even)
     return jnp.moveaxis(weights[:, None, None] * parts, 0, 1).reshape(len(mass), -1)
 
 

@@ -84,6 +84,17 @@ def test_gradients_are_finite_at_the_edges(approximation):
             assert np.abs(gradient[0].means[0]).max() == 0
 
 
+def test_moments_do_not_feel_an_offset():
+    at = lambda x: gmmjax.GMM(
+        *(jnp.asarray(a, jnp.float32) for a in ([0.0, 1.0], [[x], [x + 1]], [0.5, 0.5]))
+    )
+    here, far = (
+        gmmjax.kl_moment_matched(at(x), at(x)._replace(logits=jnp.zeros(2, jnp.float32)))
+        for x in (0.0, 1e6)
+    )
+    np.testing.assert_allclose(far, here, rtol=1e-5)
+
+
 def test_moments_of_what_is_far_apart_in_single_precision():
     """The covariance has lost what is across: its Cholesky factor was NaN or noise."""
     far = 3e4 * np.array([[-1.0, -1, -1], [1, 1, 1]])

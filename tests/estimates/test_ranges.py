@@ -118,6 +118,16 @@ def test_bhattacharyya_of_single_gaussians_is_exact():
     assert stderr < 1e-12
 
 
+@pytest.mark.parametrize("logit", [-60.0, -69.0])
+def test_an_integral_beyond_single_precision_is_infinite_and_says_so(logit):
+    """A component so rare that rounding its rate times a weight is 0: that gave NaN."""
+    p = gmmjax.GMM(jnp.array([logit, 0]), jnp.array([[20.0], [0]]), jnp.ones(2))
+    p, q = cast((p, one(p, 1)), jnp.float32)
+    value, stderr = gmmjax.renyi_divergence(jax.random.key(0), p, q, 2.0)
+    assert np.isposinf(value)
+    assert np.isposinf(stderr)
+
+
 def test_closed_forms_enclose_what_points_can_measure():
     p, q = random_mixture(0, 3, 2), random_mixture(1, 3, 2)
     value, stderr = gmmjax.bhattacharyya_distance(jax.random.key(0), p, q)

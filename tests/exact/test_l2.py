@@ -87,6 +87,13 @@ def test_mmd_is_an_integral(bandwidth):
     np.testing.assert_allclose(gmmjax.mmd_squared(p, q, bandwidth), expected, rtol=1e-9)
 
 
+def test_mmd_does_not_feel_an_offset():
+    """Means were divided by the bandwidth before they were compared."""
+    at = lambda x: gmmjax.GMM(*(jnp.asarray(a, jnp.float32) for a in ([0.0], [[x]], [0.5])))
+    here, far = (gmmjax.mmd_squared(at(x), at(x + 1), 3.0) for x in (0.0, 1e6))
+    np.testing.assert_allclose(far, here, rtol=1e-5)
+
+
 def test_mmd_of_long_components_in_single_precision():
     """Their squares beside that of the kernel: sums of squares had lost it, and were NaN."""
     long = np.array([[[8000.0, 0], [6100, 0.05]]])

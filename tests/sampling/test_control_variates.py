@@ -75,6 +75,21 @@ def test_a_noisy_ratio_would_do_harm(key, monkeypatch):
     assert abs(found[0][0, 0, 0]) > 1e3
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-30, 0.0])
+def test_controls_that_hardly_vary_have_a_gradient(size):
+    """Their squares underflow, and those of these in the gradient were infinite: it was NaN."""
+    table = jnp.array([[[1.0, 2.0, 4.0, 7.0]]], jnp.float32)
+
+    def left(values, controls):
+        slopes = [jnp.ones((1, 1, 1), jnp.float32)]
+        return control_variates._regress(values, [controls], slopes)[0][0].sum()
+
+    gradients = jax.grad(left, argnums=(0, 1))(0.4 * size * table[0], size * table)
+    assert all(np.isfinite(leaf).all() for leaf in gradients)
+    expected = 0.4 if size else 1.0
+    np.testing.assert_allclose(left(0.4 * size * table[0], size * table), expected, rtol=1e-5)
+
+
 def test_narrow_components_do_not_disturb_the_control(key):
     """On average over points near a narrow component the slopes are useless, at the mean distances
     they are not.

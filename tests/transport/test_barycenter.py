@@ -125,6 +125,25 @@ def test_single_precision_and_batches():
     np.testing.assert_allclose(gmmjax.log_prob(alone, X), gmmjax.log_prob(expected, X), rtol=1e-4)
 
 
+def test_a_mass_that_is_lost_beside_others_moves_with_the_rest():
+    """Its share of the plan is 0, as that of an absent one: it went to the origin, or was NaN."""
+
+    def at(x):
+        p = gmmjax.GMM(
+            jnp.array([-69.0, 1, 0]),
+            jnp.array([[x, x], [x, x], [x + 5, x]]),
+            jnp.array([1, 0.7, 1]),
+        )
+        factors = jnp.array([[[5.0, 0], [0, 3]], [[0.3, 0], [0, 0.3]]])
+        q = gmmjax.GMM(jnp.array([-1.0, 0]), jnp.full((2, 2), x), factors)
+        return gmmjax.mw2_barycenter([p, q])
+
+    here, far = at(0.0), at(999.0)
+    assert np.exp(here.logits).min(where=here.logits > -np.inf, initial=1) < 1e-29
+    np.testing.assert_allclose(far.logits, here.logits, rtol=1e-9)
+    np.testing.assert_allclose(far.means, here.means + 999, rtol=1e-9)
+
+
 def test_bad_input():
     p, q = random_mixture(0, 2, 2), random_mixture(1, 2, 2)
     for weights, message in (
