@@ -52,7 +52,7 @@ def log_weights(logits: jax.Array, log_dets: jax.Array, square: Square) -> jax.A
     plain = logits - log_dets - 0.5 * jnp.sum((square.there - square.here) * square.solved, axis=1)
     given = jnp.where(present, logits, 0.0)
     # The value is that of long sums, the gradient that of plain ones.
-    value, rest = _exponents(*jax.tree.map(jax.lax.stop_gradient, (given, log_dets, square)))
+    value, rest = _exponents(*jax.lax.stop_gradient((given, log_dets, square)))
     best = jnp.argmax(jnp.where(present, value, -jnp.inf))
     exact: jax.Array = (value - value[best]) + (rest - rest[best])
     moved = jnp.where(present, plain - jax.lax.stop_gradient(plain), 0.0)

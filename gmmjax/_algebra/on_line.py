@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._matrices import linalg
+from gmmjax._trees import is_zero
 
 
 class OnLine(NamedTuple):
@@ -71,9 +72,9 @@ def quantile_tangent(p: OnLine, means, deviations, x: jax.Array) -> jax.Array:
         jnp.log(p.weights)[:, None] - jnp.log(p.deviations) - 0.5 * z * z, axis=0
     )
     tangent = jnp.zeros_like(x)
-    if not linalg.is_zero(means):
+    if not is_zero(means):
         tangent += jnp.sum(shares * means, axis=0)
-    if not linalg.is_zero(deviations):
+    if not is_zero(deviations):
         tangent += jnp.sum(shares * z * deviations, axis=0)
     return tangent
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._algebra import far
-from gmmjax._matrices import linalg, triangular, whitening
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
-from gmmjax._mixture.structure import is_full, is_spherical
+from gmmjax._mixture.structure import is_full
 from gmmjax._pairs import components
 
 
@@ -51,7 +51,7 @@ def product(p: GMM, q: GMM) -> tuple[GMM, jax.Array]:
 def _product(p, q):
     logits, log_normaliser = _product_weights(p, q)
     means, scale = _full_product(p, q) if is_full(p, q) else _diagonal_product(p, q)
-    return _of_pairs(p, q, logits, means, scale), log_normaliser
+    return components.of_pairs(p, q, logits, means, scale), log_normaliser
 
 
 def _product_weights(p, q):
@@ -62,8 +62,8 @@ def _product_weights(p, q):
     if is_full(p, q):
         lower = triangular.lower_factor(jnp.concatenate(factors, axis=-1))
         inverse = triangular.tril_inverse(lower)
-        white = _multiply(inverse, there - here)
-        solved = _multiply(inverse.mT, white)
+        white = linalg.matvec(inverse, there - here)
+        solved = linalg.matvec(inverse.mT, white)
         log_dets = jnp.sum(jnp.log(linalg.diagonal(lower)), axis=-1)
     else:
         deviations = jnp.hypot(*factors)
@@ -122,7 +122,7 @@ def _convolve(p, q):
         scale = triangular.lower_factor(jnp.concatenate(factors, axis=-1))
     else:
         scale = jnp.hypot(*factors)
-    return _of_pairs(p, q, _pair_logits(p, q), means, scale)
+    return components.of_pairs(p, q, _pair_logits(p, q), means, scale)
 
 
 def _diagonal_product(p, q):
@@ -140,7 +140,7 @@ def _full_product(p, q):
     """Means `(K_p, K_q, D)` and lower factors `(K_p or 1, K_q or 1, D, D)` of products."""
     inverse = linalg.inverse_scale(q.scale, q.means)
     ratio = components.relative_scale(p.scale, p.means, inverse, q.means)  # R = L_b⁻¹L_a
-    shift = jnp.moveaxis(whitening.whiten(inverse, q.means, p.means.T), -1, 0)
+    shift = components.shifts(p, q, inverse)
     # The precision is L_a⁻ᵀ(1 + RᵀR)L_a⁻¹ = NᵀN with N = G L_a⁻¹ and 1 + RᵀR = GᵀG, G lower: it
     # is the usual factor with all axes reversed, and never formed, which would square conditions.
     identity = jnp.broadcast_to(jnp.eye(p.dim, dtype=ratio.dtype), ratio.shape)
@@ -148,23 +148,9 @@ def _full_product(p, q):
     core = triangular.lower_factor(rows[..., ::-1, :])[..., ::-1, ::-1].mT
     inner = triangular.tril_inverse(core)
     scale = linalg.matmul(linalg.dense_factors(p.scale, p.means)[:, None], inner)
-    pull = _multiply(ratio.mT, shift)
-    means = p.means[:, None] - _multiply(scale, _multiply(inner.mT, pull))
+    pull = linalg.matvec(ratio.mT, shift)
+    means = p.means[:, None] - linalg.matvec(scale, linalg.matvec(inner.mT, pull))
     return means, scale
-
-
-def _of_pairs(p, q, logits, means, scale):
-    """A mixture of `(K_p, K_q, …)` components, row after row."""
-    count = p.num_components * q.num_components
-    structure = scale.shape[2:]
-    if is_spherical(p, q):
-        structure = ()
-    if scale.shape[:2] != (1, 1):
-        pairs = (p.num_components, q.num_components)
-        scale = jnp.broadcast_to(scale, pairs + scale.shape[2:]).reshape(count, *structure)
-    else:
-        scale = scale.reshape(1, *structure)
-    return GMM(logits, means.reshape(count, p.dim), scale)
 
 
 def _pair_logits(p, q):
@@ -192,7 +178,3 @@ def _flat(table, shape=None):
         shape += table.shape[3:]
         table = jnp.broadcast_to(table, shape)
     return table.reshape(-1, *table.shape[2:])
-
-
-def _multiply(matrices, vectors):
-    return linalg.matmul(matrices, vectors[..., None])[..., 0]

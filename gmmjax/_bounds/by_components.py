@@ -18,6 +18,7 @@ from gmmjax._logs import log_sum_exp
 from gmmjax._matrices import linalg
 from gmmjax._mixture.build import concatenate, stack_checked
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._pairs import components
 from gmmjax._pairs.ratios import factor_ratios, kl_table
 
 Ends = tuple[jax.Array, jax.Array]
@@ -70,8 +71,7 @@ def _kl_tables(p, q, least):
 @jit_with(SOON)
 def entropy_by_components(p: GMM) -> Ends:
     """A lower and an upper bound of the entropy."""
-    log_two_pi_e = 1 + jnp.log(2 * jnp.pi).astype(p.means.dtype)
-    known = weighted(p, linalg.log_abs_det(p.scale, p.means)) + 0.5 * p.dim * log_two_pi_e
+    known = weighted(p, components.entropies(p))
     own = factor_ratios(p, p)
     kl, integrals = kl_table(own), own_integrals(own)
     lower, upper = mutual_information_bounds(p, own, kl, integrals)

@@ -162,7 +162,7 @@ def _height_and_slope(integrand, frame, v):
     by_variance = jnp.sum(shares * (scaled * densities.gaps - 1), axis=-1) / densities.variances
     g = frame.both
     if is_full(g):
-        turned = linalg.matmul(g.scale, densities.rows[..., None])[..., 0]
+        turned = linalg.matvec(g.scale, densities.rows)
     else:
         turned = g.scale.reshape(2, g.scale.shape[1], -1) * densities.rows
     per_component = by_mean[..., None] * g.means + by_variance[..., None] * turned

@@ -8,6 +8,7 @@ import numpy as np
 
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import kl_divergence
+from gmmjax._evaluation.compare import LABELS
 from gmmjax._mixture.gmm import GMM
 from gmmjax._populations.bootstrap import bootstrap_all
 from gmmjax._populations.interval import DataEstimate
@@ -78,10 +79,9 @@ def from_data(key, p: GMM, q: GMM, paths: list[str], num_samples: int) -> dict[s
 
 def table(integrals: dict[str, Estimate], found: dict[str, DataEstimate]) -> str:
     """The divergences of the populations, with the errors of the integral and from the data."""
-    labels = {"kl_pq": "KL(p||q)", "kl_qp": "KL(q||p)", "js": "JS(p, q)"}
     heads = ("population", "integral", "from the data", "95 % interval")
     lines = [f"{'':<10}{heads[0]:>18}{heads[1]:>12}{heads[2]:>16}{heads[3]:>24}"]
-    for name, label in labels.items():
+    for name, label in LABELS.items():
         value, stderr, _, lower, upper = found[name]
         interval = f"{lower:.4g} to {upper:.4g}"
         error = integrals[name].stderr

@@ -75,7 +75,7 @@ def kl_to_density(
 
 @jit_with(WIDE, static_argnums=(2, 3, 4))
 def _kl_to_density(key, q, log_density, sampling, stick_the_landing):
-    detached = jax.tree.map(jax.lax.stop_gradient, q) if stick_the_landing else q
+    detached = jax.lax.stop_gradient(q) if stick_the_landing else q
 
     def log_ratio(x):
         return log_prob(detached, x) - log_density(x)

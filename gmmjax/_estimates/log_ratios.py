@@ -145,7 +145,7 @@ def _heaviest_normaliser(g):
 
 
 def _detach(g):
-    return jax.tree.map(jax.lax.stop_gradient, g)
+    return jax.lax.stop_gradient(g)
 
 
 def _ceiling(ratios, params):

@@ -18,6 +18,7 @@ from gmmjax._sampling import blocks
 from gmmjax._sampling.estimate import Estimate, Replicates, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
+from gmmjax._trees import is_zero
 from gmmjax._validate import keyed
 
 
@@ -115,7 +116,7 @@ def _squared_gap_jvp(primals, tangents):
     ):
         steps = on_line.quantile_tangent(here, moved.means, moved.deviations, at)
         tangent += 2 * gap * steps
-        if not linalg.is_zero(moved.weights):
+        if not is_zero(moved.weights):
             tangent += _weight_tangent(here, there, moved.weights, level)
     return (x - y) ** 2, tangent
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._jax import is_traced
+from gmmjax._trees import choose
 
 MARGIN = 1.3  # of the planned number of batches, so that the plan is rarely extended
 # The error of one Sobol set falls nearly as 1/N, that of an average of sets as 1/√N: where more
@@ -132,7 +133,7 @@ def run_level(key, given, target: Target, found: Found | None, call, level: Leve
 
     def step(progress):
         # The first batch after the pilot begins anew.
-        average = _where(progress.drawn == 1, nothing, progress.average)
+        average = choose(progress.drawn == 1, nothing, progress.average)
         average = average.with_one_more(*batch(progress.drawn))
         return _planned(progress, average, target, level)
 
@@ -140,7 +141,7 @@ def run_level(key, given, target: Target, found: Found | None, call, level: Leve
     plan = jnp.where(found.is_done, 0, 1)
     progress = jax.lax.while_loop(unfinished, step, _Progress(nothing, jnp.zeros((), int), plan))
     return Found(
-        _where(found.is_done, found.average, progress.average),
+        choose(found.is_done, found.average, progress.average),
         found.num_samples + progress.drawn * level.batch_samples,
         found.is_done | (progress.drawn > 1),
     )
@@ -161,7 +162,3 @@ def _planned(progress: _Progress, average: _Average, target: Target, level: Leve
 def _zeros_of(function, *arguments):
     shapes = jax.eval_shape(function, *arguments)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def _where(condition, yes, no):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

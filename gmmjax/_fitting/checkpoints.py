@@ -15,19 +15,19 @@ from gmmjax._validate import warn
 _LAYOUT = 2
 
 
-def run(advance, state, problem, num_steps: int, progress: bool, checkpoint):
+def run(name: str, advance, state, problem, num_steps: int, progress: bool, checkpoint):
     """Apply `advance(state, start) -> (state, records)` until `num_steps` are done or
     `state.stopped`.
 
     Returns the last state and the records, arrays `(num_steps,)` that end in NaN where there are
-    none.
+    none. `name` is that of the function which the user called.
     """
     identity = _identity(problem)
     records = [np.full(num_steps, np.nan, problem.init.means.dtype) for _ in range(3)]
     done = 0
     if checkpoint is not None and os.path.exists(checkpoint):
         done, state, records = _resume(checkpoint, identity, state, records)
-    with _shown(progress, num_steps, done) as shown:
+    with _shown(name, progress, num_steps, done) as shown:
         try:
             pending = None
             while done < num_steps and not state.stopped:
@@ -44,15 +44,15 @@ def run(advance, state, problem, num_steps: int, progress: bool, checkpoint):
                 if checkpoint is not None:
                     write_arrays(checkpoint, _contents(done, identity, state, records))
         except KeyboardInterrupt:
-            warn(f"fit: interrupted after {done} of {num_steps} steps; this is the best so far")
+            warn(f"{name}: interrupted after {done} of {num_steps} steps; this is the best so far")
     return state, records
 
 
-def _shown(progress, num_steps, done):
+def _shown(name, progress, num_steps, done):
     """A bar, or nothing."""
     if not progress:
         return contextlib.nullcontext()
-    return bar(total=num_steps, initial=done, desc="fit", unit="step")
+    return bar(total=num_steps, initial=done, desc=name, unit="step")
 
 
 def _contents(done, identity, state, records):

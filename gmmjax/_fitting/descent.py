@@ -13,6 +13,7 @@ from gmmjax._fitting.units import from_units, resolved, to_units
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.unconstrained import Unconstrained
 from gmmjax._sampling.estimate import Estimate
+from gmmjax._trees import choose
 
 # Errors of the same loss differ by some tens of percent from step to step.
 _EXPLOSION = 10.0
@@ -169,13 +170,13 @@ def _step(method, problem, state, index):
     window, previous, arrived = _judge(method, state, loss, gradient)
     judged = sound & ~held
     new = State(
-        params=_where(taken, moved, _where(sound, state.params, halved)),
-        last_finite=_where(sound, state.params, state.last_finite),
-        average=_where(taken, _average(state.average, moved, num_steps), state.average),
-        opt_state=_where(taken, opt_state, state.opt_state),
-        window=_where(judged, window, state.window),
-        last_loss=_where(sound, loss, state.last_loss),
-        previous=_where(judged, previous, state.previous),
+        params=choose(taken, moved, choose(sound, state.params, halved)),
+        last_finite=choose(sound, state.params, state.last_finite),
+        average=choose(taken, _average(state.average, moved, num_steps), state.average),
+        opt_state=choose(taken, opt_state, state.opt_state),
+        window=choose(judged, window, state.window),
+        last_loss=choose(sound, loss, state.last_loss),
+        previous=choose(judged, previous, state.previous),
         num_steps=num_steps,
         num_skipped=state.num_skipped + (~taken).astype(state.num_skipped.dtype),
         stopped=judged & arrived,
@@ -219,7 +220,7 @@ def _judge(method, state, loss, gradient):
     current = stopping.mean_loss(window, method.common_random_numbers)
     arrived = stopping.has_arrived(window, state.previous, current, method.common_random_numbers)
     empty = stopping.empty_window(state.params)
-    return _where(full, empty, window), _where(full, current, state.previous), full & arrived
+    return choose(full, empty, window), choose(full, current, state.previous), full & arrived
 
 
 def _norm(tree):
@@ -228,7 +229,3 @@ def _norm(tree):
 
 def _all_finite(tree):
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _where(condition, yes, no):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -43,7 +43,7 @@ def pull_back(at: Frame, gradient: Unconstrained) -> Step:
     if not _is_full(at):
         return Step(gradient.logits, means, gradient.scale)
     on_diagonal = linalg.diagonal(gradient.scale) / linalg.diagonal(at.scale)
-    by_factor = jnp.tril(gradient.scale, -1) + _matrix(on_diagonal)
+    by_factor = jnp.tril(gradient.scale, -1) + linalg.diagonal_matrices(on_diagonal)
     return Step(gradient.logits, means, jnp.tril(linalg.matmul(at.scale.mT, by_factor)))
 
 
@@ -53,9 +53,9 @@ def push_forward(at: Frame, step: Step) -> Unconstrained:
     if not _is_full(at):
         return Unconstrained(step.logits, means, step.scale)
     logs = linalg.diagonal(step.scale)
-    change = jnp.tril(step.scale, -1) + _matrix(jnp.expm1(logs))
+    change = jnp.tril(step.scale, -1) + linalg.diagonal_matrices(jnp.expm1(logs))
     below = jnp.tril(linalg.matmul(at.scale, change), -1)
-    return Unconstrained(step.logits, means, below + _matrix(logs))
+    return Unconstrained(step.logits, means, below + linalg.diagonal_matrices(logs))
 
 
 def information(at: Frame) -> Step:
@@ -147,7 +147,3 @@ def _is_tied(at):
 
 def _transposed(at):
     return at.scale.mT if _is_full(at) else at.scale
-
-
-def _matrix(diagonal):
-    return diagonal[:, :, None] * jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)[None]

@@ -128,8 +128,9 @@ def fit(
     def segment(state, start):
         return _run_steps(method, problem, state, start, interval)
 
+    state = _init_state(method, problem)
     state, records = checkpoints.run(
-        segment, _init_state(method, problem), problem, num_steps, progress, checkpoint
+        "fit", segment, state, problem, num_steps, progress, checkpoint
     )
     return _told(*_finish(method, problem, state, Record(*map(jnp.asarray, records))))
 

@@ -13,7 +13,7 @@ from gmmjax._matrices import triangular
 HIGHEST = triangular.HIGHEST
 matmul = triangular.matmul
 flat_product = triangular.flat_product
-pointwise_product = triangular.pointwise_product
+matvec = triangular.matvec
 diagonal = triangular.diagonal
 
 
@@ -41,6 +41,13 @@ def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
     return jnp.sum(jnp.log(jnp.abs(pivots(scale, means))), axis=-1)
 
 
+def diagonal_matrices(diagonals: jax.Array) -> jax.Array:
+    """Matrices `(…, D, D)` with these diagonals `(…, D)`, and zeros elsewhere."""
+    dim = diagonals.shape[-1]
+    unit = jnp.eye(dim, dtype=diagonals.dtype).reshape(*[1] * (diagonals.ndim - 1), dim, dim)
+    return diagonals[..., None] * unit
+
+
 def pivots(scale: jax.Array, means: jax.Array) -> jax.Array:
     """The diagonals of factors, or deviations as they are."""
     return diagonal(scale) if scale.ndim > means.ndim else scale
@@ -49,18 +56,13 @@ def pivots(scale: jax.Array, means: jax.Array) -> jax.Array:
 def apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
     """A_k v_k for factors of any structure and `(K, D)` vectors."""
     if matrices.ndim > vectors.ndim:
-        return pointwise_product(matrices, vectors)
+        return matvec(matrices, vectors)
     return rates(matrices)[:, :, 0] * vectors
 
 
 def rates(scale: jax.Array) -> jax.Array:
     """Diagonal factors as `(K or 1, D or 1, 1)`."""
     return scale.reshape(scale.shape[0], -1, 1)
-
-
-def is_zero(tangent):
-    """Whether a tangent of a custom rule is known to be zero."""
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def least(table: jax.Array, axis: int) -> jax.Array:

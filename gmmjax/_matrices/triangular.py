@@ -22,9 +22,9 @@ def flat_product(matrices, x):
     return product.reshape(*matrices.shape[:2], x.shape[1])
 
 
-def pointwise_product(matrices, vectors):
-    """M_k v_k as `(K, D)`."""
-    return matmul(matrices, vectors[:, :, None])[:, :, 0]
+def matvec(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Products of matrices `(…, E, D)` with vectors `(…, D)`, one by one."""
+    return matmul(matrices, vectors[..., None])[..., 0]
 
 
 def diagonal(matrices: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._matrices import linalg
+from gmmjax._trees import is_zero
 
 # From so many numbers on, parameters of diagonal components are worth a product of matrices,
 LARGE = 2048
@@ -41,14 +42,14 @@ def _whiten_jvp(primals, tangents):
     (inverse, means, x), (d_inverse, d_means, d_x) = primals, tangents
     white = _whiten(inverse, means, x)
     tangent = jnp.zeros_like(white)
-    if not linalg.is_zero(d_inverse):
+    if not is_zero(d_inverse):
         centre = jnp.mean(means, axis=0)
         tangent += linalg.flat_product(d_inverse, x - centre[:, None])
-        tangent -= linalg.pointwise_product(d_inverse, means - centre[None])[:, :, None]
-    if not linalg.is_zero(d_x):
+        tangent -= linalg.matvec(d_inverse, means - centre[None])[:, :, None]
+    if not is_zero(d_x):
         tangent += linalg.flat_product(inverse, d_x)
-    if not linalg.is_zero(d_means):
-        tangent -= linalg.pointwise_product(inverse, d_means)[:, :, None]
+    if not is_zero(d_means):
+        tangent -= linalg.matvec(inverse, d_means)[:, :, None]
     return white, tangent
 
 

@@ -61,10 +61,10 @@ def _unconstrain(g):
     if not is_full(g):
         return Unconstrained(g.logits, g.means, jnp.log(jnp.abs(g.scale)))
     diagonal = linalg.diagonal(g.scale)
-    positive = (
-        jnp.tril(g.scale, -1) * jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)[:, None, :]
-    )
-    return Unconstrained(g.logits, g.means, positive + _diagonal_matrix(jnp.log(jnp.abs(diagonal))))
+    signs = jnp.where(diagonal < 0, -1.0, 1.0).astype(g.scale.dtype)
+    below = jnp.tril(g.scale, -1) * signs[:, None, :]
+    logs = linalg.diagonal_matrices(jnp.log(jnp.abs(diagonal)))
+    return Unconstrained(g.logits, g.means, below + logs)
 
 
 def constrain(u: Unconstrained) -> GMM:
@@ -97,8 +97,4 @@ def _constrain(g):
     if not is_full(g):
         return g._replace(scale=jnp.exp(g.scale))
     diagonal = jnp.exp(linalg.diagonal(g.scale))
-    return g._replace(scale=jnp.tril(g.scale, -1) + _diagonal_matrix(diagonal))
-
-
-def _diagonal_matrix(diagonal):
-    return diagonal[:, :, None] * jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)[None]
+    return g._replace(scale=jnp.tril(g.scale, -1) + linalg.diagonal_matrices(diagonal))

@@ -11,7 +11,7 @@ from gmmjax._matrices import linalg, whitening
 from gmmjax._mixture import density
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
-from gmmjax._mixture.structure import is_full
+from gmmjax._mixture.structure import is_full, is_spherical
 
 # So many pairs of components have tables of their own; with more, what is linear has to do.
 MAX_PAIRS = 1 << 21
@@ -112,3 +112,12 @@ def relative_scale(scale, means, inverse, other_means):
 def sum_coordinates(values, dim):
     """Sum over the last axis, where an axis of 1 stands for `dim` equal coordinates."""
     return jnp.sum(values, axis=-1) * (dim // values.shape[-1])
+
+
+def of_pairs(p: GMM, q: GMM, logits: jax.Array, means: jax.Array, scale: jax.Array) -> GMM:
+    """A mixture of a component for each pair, `(K_p, K_q, …)`, row after row."""
+    structure = () if is_spherical(p, q) else scale.shape[2:]
+    if scale.shape[:2] != (1, 1):
+        pairs = (p.num_components, q.num_components)
+        scale = jnp.broadcast_to(scale, pairs + scale.shape[2:])
+    return GMM(logits, means.reshape(-1, p.dim), scale.reshape(-1, *structure))

@@ -99,7 +99,7 @@ def log_integral_table(
         distances = jnp.sum(r.shift * r.shift / core, axis=-1)
     else:
         lower = core_factor(r.ratio, alpha, beta)
-        white = _multiply(triangular.tril_inverse(lower), r.shift)
+        white = linalg.matvec(triangular.tril_inverse(lower), r.shift)
         half_log_det = _log_diagonal(lower)
         distances = jnp.sum(white * white, axis=-1)
     log_dets = (1 - alpha) * r.log_det_p - beta * r.log_det_q
@@ -121,7 +121,7 @@ def tilted_table(r: Ratios, nearest: jax.Array, gamma: jax.Array) -> jax.Array:
         return jnp.sum(table, axis=1, keepdims=True, where=chosen)
 
     diagonal = r.is_diagonal
-    apply = jnp.multiply if diagonal else _multiply
+    apply = jnp.multiply if diagonal else linalg.matvec
     transposed = ratio if diagonal else ratio.mT
     # In the coordinates where p_a is standard normal the exponent is
     # −½‖y‖² − ½‖R_b y + r_b‖² + ½γ‖R_c y + r_c‖².
@@ -154,7 +154,7 @@ def _full_peak(excess: jax.Array, slope: jax.Array):
     finite = ~is_indefinite(curvature)
     lower = triangular.cholesky(jnp.where(finite[..., None, None], curvature, identity))
     inner = triangular.tril_inverse(lower)
-    return finite, _log_diagonal(lower), _multiply(inner.mT, _multiply(inner, slope))
+    return finite, _log_diagonal(lower), linalg.matvec(inner.mT, linalg.matvec(inner, slope))
 
 
 def is_indefinite(matrix: jax.Array) -> jax.Array:
@@ -165,10 +165,6 @@ def is_indefinite(matrix: jax.Array) -> jax.Array:
 
 def _log_diagonal(lower):
     return jnp.sum(jnp.log(linalg.diagonal(lower)), axis=-1)
-
-
-def _multiply(matrices, vectors):
-    return linalg.matmul(matrices, vectors[..., None])[..., 0]
 
 
 def _half_square(v):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg
+from gmmjax._trees import moving, replaced, slope
 
 
 def largest_batch() -> int:
@@ -112,28 +112,17 @@ def with_gradient(function: Callable, value_and_gradient: Callable) -> Callable:
     @functools.partial(call.defjvp, symbolic_zeros=True)
     def _call_jvp(primals, tangents):
         leaves, tree = jax.tree.flatten(primals[0])
-        directions = jax.tree.leaves(tangents[0], is_leaf=linalg.is_zero)
-        active = [i for i, direction in enumerate(directions) if not linalg.is_zero(direction)]
+        moves = moving(tangents)
 
         def put(values, leaves):
-            return jax.tree.unflatten(tree, replaced(leaves, active, values))
+            return jax.tree.unflatten(tree, replaced(leaves, list(moves), values))
 
-        values = [leaves[i] for i in active]
+        values = [leaves[i] for i in moves]
         (value, rest), gradient = value_and_gradient(put, values, leaves)
-        slope = jnp.zeros_like(value)
-        for i, leaf in zip(active, gradient, strict=True):
-            slope += jnp.vdot(leaf, directions[i], precision=linalg.HIGHEST)
-        return (value, rest), (slope, jax.tree.map(jnp.zeros_like, rest))
+        along = slope(gradient, list(moves.values()))
+        return (value, rest), (along, jax.tree.map(jnp.zeros_like, rest))
 
     return call
-
-
-def replaced(leaves, places, values):
-    """The leaves, with values in some places."""
-    leaves = list(leaves)
-    for i, value in zip(places, values, strict=True):
-        leaves[i] = value
-    return leaves
 
 
 def estimate_in_batches(function: Callable, numbers: int) -> Callable:

@@ -70,9 +70,9 @@ def baseline(
     if control is None or pairs < MIN_PAIRS:
         return Baseline(values, values, ())
     if fixed:
-        held_p, held_params = jax.tree.map(jax.lax.stop_gradient, (p, params))
+        held_p, held_params = jax.lax.stop_gradient((p, params))
         slopes = _slopes(held_p, held_params, integrand, control, pairs)
-        slopes = jax.tree.map(jax.lax.stop_gradient, slopes)
+        slopes = jax.lax.stop_gradient(slopes)
     else:
         slopes = _slopes(p, params, integrand, control, pairs)
     mean = constant = values

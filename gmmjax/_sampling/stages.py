@@ -15,8 +15,9 @@ import numpy as np
 
 from gmmjax._compile import SOON, WIDE, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import evaluated, is_alone, is_traced
-from gmmjax._matrices import linalg
-from gmmjax._sampling.batching import replaced
+from gmmjax._trees import moving, replaced, slope
+
+_slope = jax.jit(slope)
 
 
 def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:
@@ -49,13 +50,12 @@ def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:
     def _jvp(static, primals, tangents):
         (arrays,) = primals
         leaves, tree = jax.tree.flatten(arrays)
-        directions = jax.tree.leaves(tangents, is_leaf=linalg.is_zero)
-        moving = tuple(i for i, t in enumerate(directions) if not linalg.is_zero(t))
-        directions = [directions[i] for i in moving]
+        moves = moving(tangents)
+        places, directions = tuple(moves), list(moves.values())
         if is_traced(arrays):  # a derivative of this one is taken, too
-            at = lambda values: together(tree.unflatten(replaced(leaves, moving, values)), static)
-            return jax.jvp(at, ([leaves[i] for i in moving],), (directions,))
-        found, gradient = evaluated(value_and_gradient, arrays, static, moving)
+            at = lambda values: together(tree.unflatten(replaced(leaves, places, values)), static)
+            return jax.jvp(at, ([leaves[i] for i in places],), (directions,))
+        found, gradient = evaluated(value_and_gradient, arrays, static, places)
         zeros = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(found)[1:]]
         return found, jax.tree.structure(found).unflatten([_slope(gradient, directions), *zeros])
 
@@ -72,18 +72,18 @@ def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:
 
 
 def _value_and_gradient(first, last):
-    """`(arrays, static, moving)` to what `last` gives, and its gradient in those leaves."""
+    """`(arrays, static, places)` to what `last` gives, and its gradient in those leaves."""
 
     @functools.partial(jax.jit, static_argnums=(1, 2), compiler_options=SOON)
-    def begin(arrays, static, moving):
+    def begin(arrays, static, places):
         leaves, tree = jax.tree.flatten(arrays)
         moves = []
 
         def at(values):
-            tree_of_all = first(tree.unflatten(replaced(leaves, moving, values)), static)
+            tree_of_all = first(tree.unflatten(replaced(leaves, places, values)), static)
             return _watched(moves, tree_of_all)
 
-        begun, pull = jax.vjp(at, [leaves[i] for i in moving])
+        begun, pull = jax.vjp(at, [leaves[i] for i in places])
         return *_parted(begun, moves), pull
 
     @functools.partial(jax.jit, static_argnums=2, compiler_options=WIDE)
@@ -99,16 +99,16 @@ def _value_and_gradient(first, last):
     def back(pull, gradient, fixed):
         return pull(_joined(gradient, jax.tree.map(_nothing, fixed)))[0]
 
-    def programs(arrays, static, moving):
-        yield begin, arrays, static, moving
-        begun, fixed, pull = begin.eval_shape(arrays, static, moving)
+    def programs(arrays, static, places):
+        yield begin, arrays, static, places
+        begun, fixed, pull = begin.eval_shape(arrays, static, places)
         yield end, begun, fixed, static
         yield back, pull, begun, fixed
 
-    def call(arrays, static, moving):
-        if is_new(begin, arrays, static, moving):
-            compile_side_by_side(programs(arrays, static, moving))
-        begun, fixed, pull = begin(arrays, static, moving)
+    def call(arrays, static, places):
+        if is_new(begin, arrays, static, places):
+            compile_side_by_side(programs(arrays, static, places))
+        begun, fixed, pull = begin(arrays, static, places)
         found, gradient = end(begun, fixed, static)
         return found, back(pull, gradient, fixed)
 
@@ -124,8 +124,8 @@ def _watched(moves, tree):
 
     @functools.partial(same.defjvp, symbolic_zeros=True)
     def _jvp(primals, tangents):
-        directions = jax.tree.leaves(tangents, is_leaf=linalg.is_zero)
-        moves.extend(not linalg.is_zero(direction) for direction in directions)
+        directions = moving(tangents)
+        moves.extend(i in directions for i in range(len(jax.tree.leaves(primals))))
         return primals[0], tangents[0]
 
     return same(tree)
@@ -135,9 +135,9 @@ def _parted(tree, moves):
     """The leaves that move, and those that do not, each with `None` for the others."""
     leaves, structure = jax.tree.flatten(tree)
     pairs = list(zip(leaves, moves, strict=True))
-    moving = [leaf if moves else None for leaf, moves in pairs]
+    free = [leaf if moves else None for leaf, moves in pairs]
     fixed = [None if moves else leaf for leaf, moves in pairs]
-    return structure.unflatten(moving), structure.unflatten(fixed)
+    return structure.unflatten(free), structure.unflatten(fixed)
 
 
 def _joined(tree, other):
@@ -151,9 +151,3 @@ def _nothing(leaf):
     if jnp.issubdtype(leaf.dtype, jnp.floating):
         return jnp.zeros_like(leaf)
     return np.zeros(leaf.shape, jax.dtypes.float0)
-
-
-@jax.jit
-def _slope(gradient, directions):
-    pairs = zip(gradient, directions, strict=True)
-    return sum(jnp.vdot(a, b, precision=linalg.HIGHEST) for a, b in pairs)

@@ -117,7 +117,7 @@ def heavy_tails(p: Prepared, q: Prepared, alpha: jax.Array) -> jax.Array:
     (2α − 1/s) a > (2α − 2) b. It is never said of a finite one; an infinite one is missed where it
     takes several components of q to hide the direction.
     """
-    p, q = jax.tree.map(jax.lax.stop_gradient, (p, q))
+    p, q = jax.lax.stop_gradient((p, q))
     pairs = p.mixture.num_components * q.mixture.num_components
     if pairs * (p.mixture.means.size + q.mixture.means.size) > LARGEST_PROOF:
         u = _narrow_directions(_broadest(p.mixture), density.prepare(_broadest(q.mixture)))
@@ -164,14 +164,14 @@ def _narrow_directions(p, q):
     square = ratio * ratio if diagonal else linalg.matmul(ratio.mT, ratio)
 
     def step(_, y):
-        y = square * y if diagonal else linalg.matmul(square, y[..., None])[..., 0]
+        y = square * y if diagonal else linalg.matvec(square, y)
         return y / jnp.max(jnp.abs(y), axis=-1, keepdims=True)
 
     start = np.random.default_rng(p.dim).normal(size=(1, 1, p.dim))
     start = jnp.broadcast_to(jnp.asarray(start, ratio.dtype), (*ratio.shape[:2], p.dim))
     y = jax.lax.fori_loop(0, NUM_STEPS, step, start)
     if is_full(p):
-        u = linalg.matmul(p.scale[:, None], y[..., None])[..., 0]
+        u = linalg.matvec(p.scale[:, None], y)
     else:
         u = p.scale.reshape(p.scale.shape[0], 1, -1) * y
     return u.reshape(-1, p.dim).T

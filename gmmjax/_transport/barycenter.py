@@ -86,7 +86,7 @@ def _barycenter(batch: GMM, weights: jax.Array, count: int) -> GMM:
     weights = jnp.where(jnp.all(weights >= 0), weights / jnp.sum(weights), jnp.nan)
     masses = jax.nn.softmax(batch.logits)
     mass, start = _join(batch, masses, weights, count)
-    problem = jax.tree.map(jax.lax.stop_gradient, (batch, masses, weights, mass))
+    problem = jax.lax.stop_gradient((batch, masses, weights, mass))
     found = _fixed_point(problem, start)
     costs = jax.lax.stop_gradient(_costs(found, batch))
     plans = jax.vmap(coupling, (0, None, 0))(costs, mass, masses)

@@ -8,6 +8,7 @@ from gmmjax._matrices import linalg, triangular, whitening
 from gmmjax._mixture.density import responsibilities
 from gmmjax._mixture.gmm import GMM, as_real, common_float
 from gmmjax._mixture.structure import is_full, is_spherical
+from gmmjax._pairs import components
 from gmmjax._transport.polar import rotations
 from gmmjax._transport.wasserstein import mw2_plan
 
@@ -68,11 +69,7 @@ def _interpolate(p: GMM, q: GMM, t: jax.Array) -> GMM:
     logits = jnp.where(jnp.isnan(mass), mass, logits)
     means = (1 - t) * p.means[:, None] + t * q.means[None]
     scale = _between_full(p, q, t) if is_full(p, q) else _between_diagonal(p, q, t)
-    structure = scale.shape[2:] if is_full(p, q) or p.scale.ndim + q.scale.ndim > 2 else ()
-    if scale.shape[:2] != (1, 1):
-        pairs = (p.num_components, q.num_components)
-        scale = jnp.broadcast_to(scale, pairs + scale.shape[2:])
-    return GMM(logits, means.reshape(-1, p.dim), scale.reshape(-1, *structure))
+    return components.of_pairs(p, q, logits, means, scale)
 
 
 def _between_diagonal(p, q, t):

@@ -8,6 +8,7 @@ import numpy as np
 
 from gmmjax._mixture.gmm import GMM
 from gmmjax._pairs.components import pairwise_kl
+from gmmjax._trees import choose
 
 MEMORY = 8192  # points
 LEAST_LOG_WEIGHT = -69.0
@@ -84,10 +85,3 @@ def drop(q: GMM, idle: jax.Array) -> GMM:
     """The mixture without components that have long been without weight or progress."""
     gone = (idle > PATIENCE) & (jax.nn.softmax(q.logits) < WEIGHTLESS)
     return q._replace(logits=jnp.where(gone, -jnp.inf, q.logits))
-
-
-def choose(mask, yes, no):
-    """Leaf by leaf what is of each component, `(K, …)`."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )

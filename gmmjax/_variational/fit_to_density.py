@@ -121,8 +121,9 @@ def fit_to_density(
     def segment(state, start):
         return _advance(method, problem, state, start, interval)
 
+    state = _begin(method, problem)
     state, records = checkpoints.run(
-        segment, _begin(method, problem), problem, num_steps, progress, checkpoint
+        "fit_to_density", segment, state, problem, num_steps, progress, checkpoint
     )
     return _told(_finish(method, problem, state, Record(*map(jnp.asarray, records))))
 

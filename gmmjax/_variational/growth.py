@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.sample import sample
+from gmmjax._trees import choose
 from gmmjax._variational import components, places
-from gmmjax._variational.components import choose
 from gmmjax._variational.fit_state import (
     Components,
     Journey,

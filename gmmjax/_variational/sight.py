@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
+from gmmjax._trees import choose
 from gmmjax._variational import own_points, quadratic
-from gmmjax._variational.components import choose
 from gmmjax._variational.fit_state import Method, Problem
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from gmmjax._fitting.descent import Record
 from gmmjax._mixture.gmm import GMM
+from gmmjax._trees import choose
 from gmmjax._variational import components, exploring, growth, quadratic, sight, trust_region
-from gmmjax._variational.components import choose
 from gmmjax._variational.fit_state import (
     NEVER,
     Components,

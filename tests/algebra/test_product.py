@@ -30,7 +30,7 @@ def holds(found, p, q):
 
 
 @pairs
-def test_a_product_is_the_pointwise_product(kinds):
+def test_a_product_is_the_matvec(kinds):
     p, q = mixtures(kinds)
     found, log_normaliser = multiply(p, q)
     assert holds(found, p, q)

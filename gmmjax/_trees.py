@@ -1,0 +1,46 @@
+"""Trees of arrays as one value: a choice of two, and what moves when one is differentiated."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+Tree = TypeVar("Tree")
+
+
+def choose(condition: jax.Array, yes: Tree, no: Tree) -> Tree:
+    """One of two trees of the same structure, or of each of their first elements, `(K, …)`."""
+
+    def of_leaf(a, b):
+        shape = condition.shape + (1,) * (a.ndim - condition.ndim)
+        return jnp.where(condition.reshape(shape), a, b)
+
+    return jax.tree.map(of_leaf, yes, no)
+
+
+def is_zero(tangent: Any) -> bool:
+    """Whether a tangent of a custom rule is known to be zero."""
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def moving(tangents: Any) -> dict[int, jax.Array]:
+    """Where the leaves of a tree stand that are not known to stay, and how they move."""
+    directions = jax.tree.leaves(tangents, is_leaf=is_zero)
+    return {i: direction for i, direction in enumerate(directions) if not is_zero(direction)}
+
+
+def replaced(leaves: Sequence, places: Sequence[int], values: Sequence) -> list:
+    """The leaves, with values in some places."""
+    leaves = list(leaves)
+    for i, value in zip(places, values, strict=True):
+        leaves[i] = value
+    return leaves
+
+
+def slope(gradient: Sequence[jax.Array], directions: Sequence[jax.Array]) -> jax.Array:
+    """The derivative along directions, of a gradient in leaves that move."""
+    pairs = zip(gradient, directions, strict=True)
+    products = [jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST) for a, b in pairs]
+    return functools.reduce(jnp.add, products)
