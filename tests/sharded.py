@@ -32,6 +32,18 @@ def compiled(fn, *arguments):
     return program, sorted(set(found))
 
 
+def without_key(p, q):
+    """Functions of a pair that draw no points."""
+    on_line = gmmjax.marginal(p, [0])
+    return [
+        gmmjax.component_kl(p, q),
+        gmmjax.match(p, q),
+        gmmjax.mw2_map(p, q, q.means),
+        gmmjax.product(p, q)[1],
+        gmmjax.cdf(on_line, q.means[:, 0]),
+    ]
+
+
 def in_mesh(key, ps, qs):
     """What users of `jax.set_mesh` have: pairs, matrices and rows that lie on its devices."""
     kl = functools.partial(gmmjax.kl_divergence, num_samples=256)
@@ -43,6 +55,7 @@ def in_mesh(key, ps, qs):
         found = [
             jax.vmap(jax.value_and_grad(kl, argnums=2, has_aux=True), (None, 0, 0))(key, ps, qs),
             gmmjax.pairwise(gmmjax.ise, None, ps),
+            jax.vmap(without_key)(ps, qs),
             gmmjax.log_prob(p, x),
             jnp.sum(gmmjax.log_prob(p, many)),
             gmmjax.em(x, p, num_steps=2).loss,

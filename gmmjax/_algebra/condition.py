@@ -12,8 +12,10 @@ from gmmjax._matrices import linalg, triangular, whitening
 from gmmjax._mixture.algebra import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, as_real
 from gmmjax._mixture.structure import is_full
+from gmmjax._validate import on_any_mesh
 
 
+@on_any_mesh
 def condition(g: GMM, dims: Sequence[int], values) -> GMM:
     r"""Distribution of the other coordinates where some are known; exact.
 

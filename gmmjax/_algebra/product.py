@@ -9,8 +9,10 @@ from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.structure import is_full
 from gmmjax._pairs import components
+from gmmjax._validate import keyless
 
 
+@keyless
 def product(p: GMM, q: GMM) -> tuple[GMM, jax.Array]:
     r"""Normalised product of two densities, :math:`p(x)\, q(x) / Z`, and log Z; exact.
 
@@ -81,6 +83,7 @@ def _product_weights(p, q):
     return logits, log_sum - 0.5 * p.dim * float(np.log(2 * np.pi))
 
 
+@keyless
 def convolve(p: GMM, q: GMM) -> GMM:
     r"""Distribution of the sum of independent draws from two mixtures; exact.
 

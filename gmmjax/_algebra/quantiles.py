@@ -9,8 +9,10 @@ from gmmjax._algebra.on_line import OnLine
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
+from gmmjax._validate import on_any_mesh
 
 
+@on_any_mesh
 def cdf(g: GMM, x) -> jax.Array:
     r"""Distribution function of a mixture on the line; exact.
 
@@ -39,6 +41,7 @@ def cdf(g: GMM, x) -> jax.Array:
     return _cdf(*_checked(g, "x", x))
 
 
+@on_any_mesh
 def quantile(g: GMM, u) -> jax.Array:
     r"""Quantiles of a mixture on the line, :math:`F^{-1}(u)`; exact to rounding.
 

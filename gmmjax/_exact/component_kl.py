@@ -4,8 +4,10 @@ import jax
 
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._pairs import components
+from gmmjax._validate import keyless
 
 
+@keyless
 def component_kl(p: GMM, q: GMM) -> jax.Array:
     r"""Kullback–Leibler divergences between the components of two mixtures; exact, in nats.
 

@@ -18,11 +18,12 @@ from gmmjax._transport.coupling import coupling
 from gmmjax._transport.polar import polar
 from gmmjax._transport.transport import transport
 from gmmjax._transport.wasserstein import pairwise_w2_squared
-from gmmjax._validate import check_count
+from gmmjax._validate import check_count, on_any_mesh
 
 MAX_ITERATIONS = 200
 
 
+@on_any_mesh
 def mw2_barycenter(
     mixtures: Sequence[GMM], weights=None, *, num_components: int | None = None
 ) -> GMM:

@@ -11,8 +11,10 @@ from gmmjax._mixture.structure import is_full, is_spherical
 from gmmjax._pairs import components
 from gmmjax._transport.polar import rotations
 from gmmjax._transport.wasserstein import mw2_plan
+from gmmjax._validate import keyless
 
 
+@keyless
 def mw2_interpolate(p: GMM, q: GMM, t) -> GMM:
     r"""Displacement interpolation between two mixtures; exact.
 
@@ -88,6 +90,7 @@ def _between_full(p, q, t):
     return jax.lax.map(row, factors_p)
 
 
+@keyless
 def mw2_map(p: GMM, q: GMM, x) -> jax.Array:
     r"""Barycentric projection of points along the mixture-Wasserstein plan; exact.
 

@@ -12,12 +12,13 @@ from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._pairs.components import pairwise_kl
 from gmmjax._transport.transport import transport
 from gmmjax._transport.wasserstein import gaussian_w2_squared, pairwise_w2_squared
-from gmmjax._validate import check_function
+from gmmjax._validate import check_function, keyless
 
 # Functions of two Gaussians whose tables are at hand.
 TABLES = {gaussian_w2_squared: pairwise_w2_squared, gaussian_kl: pairwise_kl}
 
 
+@keyless
 def match(p: GMM, q: GMM, *, cost: Callable = gaussian_w2_squared) -> jax.Array:
     r"""Which component of q is nearest to each of p, no two the same; exact.
 
