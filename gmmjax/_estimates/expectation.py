@@ -38,7 +38,7 @@ def expectation(
       num_samples: number of points, a Python int, rounded up to R·2ᵐ (below R: taken as it is, one
         replicate per point; 1 gives stderr = inf).
       num_replicates: R, the independent replicates that `stderr` is taken from; fewer of them are
-        more precise, and ±2 stderr covers 92 to 97 % from 8 on.
+        more precise, and their `stderr` is enlarged, so that ±2 of it covers 92 to 97 %.
       points: `gmmjax.sobol` or `gmmjax.iid`.
 
     Returns:
