@@ -66,7 +66,7 @@ def scattered(seed, dim, spread):
 def test_places_that_rounding_moves(dim, spread):
     far = spread == 1e6
     missed = 0
-    for seed in range(3):
+    for seed in range(3 if dim == 1 else 1):  # a plane takes long as the suite compiles
         pair = scattered(seed, dim, spread), scattered(seed + 9, dim, spread)
         alone = gmmjax.kl_bounds(*pair), gmmjax.js_bounds(*pair), gmmjax.entropy_bounds(pair[0])
         inside = every_bound(*pair)
