@@ -27,18 +27,18 @@ def _unless_told(**options: bool | int) -> dict[str, bool | int]:
 
 # With them every fusion is a module of its own to compile; later releases may not know the option.
 # Without them loops that write over what they read run one number at a time.
-_OLD_EMITTERS: dict[str, bool | int] = (
+OLD_EMITTERS: dict[str, bool | int] = (
     _unless_told(xla_cpu_use_fusion_emitters=False)
     if metadata.version("jaxlib").startswith("0.9.")
     else {}
 )
-QUICKLY = _OLD_EMITTERS | _unless_told(
+QUICKLY = OLD_EMITTERS | _unless_told(
     xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True
 )
 # To wait a little less, where tables are written over.
 SOONER = _unless_told(xla_backend_optimization_level=1, xla_cpu_parallel_codegen_split_count=2)
 # Half of the wait, for what then runs about as long.
-SOON = _OLD_EMITTERS | SOONER
+SOON = OLD_EMITTERS | SOONER
 # The compiler uses half of a register of 512 bits by itself; with all of it estimates take a tenth
 # less time. EM and log-densities gain nothing.
 WIDE = _unless_told(xla_cpu_prefer_vector_width=512)

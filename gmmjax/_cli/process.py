@@ -2,7 +2,6 @@
 
 import gc
 import os
-from importlib import metadata
 
 import jax
 
@@ -10,14 +9,14 @@ from gmmjax import _jax, _kept
 from gmmjax._cli import cache
 from gmmjax._cli.main import main
 from gmmjax._cli.programs import OfJax, finder
+from gmmjax._compile import OLD_EMITTERS
 
 # What is computed takes milliseconds, and compiling it well would take longer.
-FLAGS = (
-    "--xla_backend_optimization_level=1",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_parallel_codegen_split_count=2",
-)
-OLD_EMITTERS = "--xla_cpu_use_fusion_emitters=false"  # which later releases of jaxlib have not
+OPTIONS = OLD_EMITTERS | {
+    "xla_backend_optimization_level": 1,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 2,
+}
 
 
 def run() -> int:
@@ -35,7 +34,7 @@ def run() -> int:
 
 def settle() -> None:
     """Choose how this process compiles, and where it keeps programs; before anything compiles."""
-    flags = [*FLAGS, OLD_EMITTERS] if metadata.version("jaxlib").startswith("0.9.") else FLAGS
+    flags = [f"--{name}={str(value).lower()}" for name, value in OPTIONS.items()]
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
     # Tracing makes much garbage of which little is in circles.
     gc.set_threshold(100_000, 50, 100)

@@ -11,7 +11,7 @@ from gmmjax._cli.cache import surroundings
 from gmmjax._cli.store import Store
 
 KEPT = "jit_kept_"  # how the programs are called that are kept here, and by JAX not once more
-QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+AT_ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
 
 def compiled(
@@ -56,7 +56,7 @@ def _compile(function, arguments, options, quickly):
         return function(*arguments, **options)
 
     kept.__name__ = KEPT.removeprefix("jit_") + function.__name__
-    return jax.jit(kept).lower(*arguments).compile(QUICKLY if quickly else None)
+    return jax.jit(kept).lower(*arguments).compile(AT_ONCE if quickly else None)
 
 
 def _name(function, arguments, options):
