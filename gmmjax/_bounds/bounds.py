@@ -52,11 +52,11 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
     The lower bound is the largest of 0, that of Durrieu et al., and that with
     :math:`\mathbb E_{p_a}[\log q] \le \log \int p_a q\, q_c^{-\gamma} + \gamma \mathbb
     E_{p_a}[\log q_c]` for the component c of q nearest to each of p and the best of five γ ∈
-    [0, 1]; 0 is that of Durrieu et al. These are exact for single Gaussians, and close where
-    components are far apart. Where components overlap it is the divergence of the marginals along
-    one direction under a little noise, which the data-processing inequality says is no larger: a
-    sum over 385 points, less what half of them would change; the direction is the best that a few
-    steps uphill find.
+    [0, 1], of which γ = 0 is that of Durrieu et al. These are exact for single Gaussians, and close
+    where components are far apart. Where components overlap it is the divergence of the marginals
+    along one direction under a little noise, which the data-processing inequality says is no
+    larger: a sum over 385 points, less what half of them would change; the direction is the best
+    that a few steps uphill find.
 
     Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds
     in floating-point arithmetic too, for covariances that are not themselves at the limit of the

@@ -26,8 +26,8 @@ def gradient(
     r"""Gradient of an estimate, :math:`\partial D / \partial \theta`, with errors; an estimate.
 
     In nats per unit of each parameter, unbiased. The gradient of each independent replicate is
-    taken on its own: their average is the gradient that `jax.grad` would give for as many points,
-    and their spread is its error.
+    taken on its own: their average estimates what `jax.grad` does, with other points, and their
+    spread is its error.
 
     Args:
       divergence: any estimate of this package, called as `divergence(key, *mixtures, num_samples=…,

@@ -36,10 +36,10 @@ def save(path, g: GMM) -> None:
       TypeError: `g` is not a `GMM`.
       ValueError: its shapes disagree, or `load` would refuse it: leaves are not finite, or a
         covariance is not positive definite in float64.
+      OSError: the file cannot be written.
 
     Warns:
       UserWarning: a component becomes absent, for its weight is below 1e-308.
-      OSError: the file cannot be written.
 
     Example:
       >>> import gmmjax, jax.numpy as jnp, numpy, tempfile
