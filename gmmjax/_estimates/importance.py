@@ -79,7 +79,7 @@ def _first(arguments, problem):
         narrow = spikes.spikes([p.mixture, q.mixture], relations)
         terms.append(engine.Term(sampled.mixture, integrand, narrow))
     params = _Params(p.density, q.density, extra)
-    return engine.prepare(key, terms, params, problem.sampling, fixed_fit=True)
+    return engine.begin(key, terms, params, problem.sampling, fixed_fit=True)
 
 
 def _last(begun, problem):

@@ -14,9 +14,9 @@ from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
 from gmmjax._pairs import components
-from gmmjax._sampling import blocks, engine, spikes, unseen
+from gmmjax._sampling import blocks, spikes, unseen
 from gmmjax._sampling.control_variates import Control
-from gmmjax._sampling.engine import Term, add_up, prepare
+from gmmjax._sampling.engine import Begun, Term, add_up, begin
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.stages import in_stages
@@ -59,10 +59,10 @@ def estimate_log_ratios(
     return _estimate((key, tuple(mixtures), scales, blend), problem)
 
 
-class _Begun(NamedTuple):
+class _First(NamedTuple):
     """An estimate before its points."""
 
-    prepared: engine.Prepared
+    sums: Begun
     ceiling: jax.Array | None  # the largest divergence from a blend
 
 
@@ -107,24 +107,22 @@ def _begin(arguments, problem):
     prepared = {name: density.unpacked(d) for name, d in packed.items()}
     params = Params(scales, log_blend, {name: d.density for name, d in prepared.items()})
     terms = [_term(recipe, mixtures, prepared, params, options) for recipe in recipes]
-    begun = prepare(key, terms, params, problem.sampling, options.stick_the_landing)
+    begun = begin(key, terms, params, problem.sampling, options.stick_the_landing)
     hidden = begun.hidden
     for recipe in recipes if problem.is_balanced else ():
         rounding = unseen.rounding([prepared[name] for name in recipe.densities])
         hidden += _scaled(params, recipe.index, jnp.ones_like(hidden)) ** 2 * rounding
     blended = all(ratio.over == BLEND for ratio in problem.ratios)
     ceiling = _ceiling(problem.ratios, params) if blended else None
-    return _Begun(begun._replace(hidden=hidden), ceiling)
+    return _First(begun._replace(hidden=hidden), ceiling)
 
 
 def _end(begun, problem):
     integrands = tuple(
         functools.partial(_with_features if subtracted.slopes else _integrand, recipe)
-        for recipe, subtracted in zip(
-            problem.recipes, begun.prepared.arguments.baselines, strict=True
-        )
+        for recipe, subtracted in zip(problem.recipes, begun.sums.arguments.baselines, strict=True)
     )
-    found = add_up(begun.prepared, integrands, problem.sampling)
+    found = add_up(begun.sums, integrands, problem.sampling)
     ceiling = begun.ceiling
     if ceiling is None:
         return conclude(found)

@@ -51,7 +51,7 @@ class _Arguments(NamedTuple):
     key: jax.Array
 
 
-class Prepared(NamedTuple):
+class Begun(NamedTuple):
     """What is known of a sum of expectations before any of its points."""
 
     arguments: _Arguments
@@ -67,13 +67,11 @@ def replicates(
     fixed_fit: bool = True,
 ) -> Replicates:
     """Σ_j E_{p_j}[f_j(params, x)] with its independent means."""
-    prepared = prepare(key, terms, params, sampling, fixed_fit)
-    return add_up(prepared, tuple(term.integrand for term in terms), sampling)
+    begun = begin(key, terms, params, sampling, fixed_fit)
+    return add_up(begun, tuple(term.integrand for term in terms), sampling)
 
 
-def prepare(
-    key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool
-) -> Prepared:
+def begin(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool) -> Begun:
     """All but the points.
 
     With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which
@@ -90,12 +88,12 @@ def prepare(
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
         hidden += _hidden(term, params, subtracted, owned.share, layout.num_points)
-    return Prepared(arguments, known, hidden)
+    return Begun(arguments, known, hidden)
 
 
-def add_up(prepared: Prepared, integrands: tuple[Callable, ...], sampling: Sampling) -> Replicates:
+def add_up(begun: Begun, integrands: tuple[Callable, ...], sampling: Sampling) -> Replicates:
     """The points, block by block."""
-    arguments, known, hidden = prepared
+    arguments, known, hidden = begun
     layout = blocks.layout(sampling, arguments.mixtures)
     block = functools.partial(_block, integrands, sampling.points, layout)
     total = blocks.accumulate(block, sampling, layout, arguments.mixtures)
