@@ -14,7 +14,7 @@ from gmmjax._mixture.density import Density
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
 from gmmjax._pairs import components
-from gmmjax._sampling import spikes
+from gmmjax._sampling import spikes, unseen
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Term, replicates
 from gmmjax._sampling.estimate import Estimate, conclude
@@ -52,7 +52,8 @@ def estimate_block_information(
     narrow = spikes.spikes(held[:1], relations and relations[:1])
     term = Term(p, integrand, narrow, control)
     params = _Densities(*(side.density for side in prepared))
-    return conclude(replicates(key, [term], params, sampling, options.stick_the_landing))
+    found = replicates(key, [term], params, sampling, options.stick_the_landing)
+    return conclude(found, unseen.rounding(prepared))
 
 
 def _integrand(block, rest, with_features, params, x):
