@@ -41,7 +41,9 @@ def quantile(p: OnLine, wanted: jax.Array) -> jax.Array:
     each = p.means + p.deviations * wanted[None]
     low = jnp.min(each, axis=0, where=present, initial=jnp.inf)
     high = jnp.max(each, axis=0, where=present, initial=-jnp.inf)
-    tolerance = 2 * jnp.finfo(wanted.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    eps = jnp.finfo(wanted.dtype).eps
+    # Scores are known to a few units in the last place, wherever the components lie.
+    known = 8 * eps * (1 + jnp.abs(wanted))
 
     def step(state):
         x, low, high, last, count = state
@@ -51,12 +53,14 @@ def quantile(p: OnLine, wanted: jax.Array) -> jax.Array:
         # Halve where Newton leaves the bracket or gains too little on the step before; NaN leaves
         # it too.
         good = (x + move >= low) & (x + move <= high) & (jnp.abs(move) <= 0.5 * jnp.abs(last))
-        following = jnp.where(good, x + move, low + 0.5 * (high - low))
-        return following, low, high, following - x, count + 1
+        reached = jnp.abs(wanted - here) <= known
+        middle = jnp.where(reached, x, low + 0.5 * (high - low))
+        following = jnp.where(good, x + move, middle)
+        return following, low, high, jnp.where(reached, 0, following - x), count + 1
 
     def unfinished(state):
-        _, _, _, last, count = state
-        return jnp.any(jnp.abs(last) > tolerance) & (count < 100)
+        x, _, _, last, count = state
+        return jnp.any(jnp.abs(last) > 2 * eps * jnp.abs(x)) & (count < 100)
 
     start = (low + 0.5 * (high - low), low, high, high - low, jnp.zeros((), jnp.int32))
     return jax.lax.while_loop(unfinished, step, start)[0]

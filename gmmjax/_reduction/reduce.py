@@ -215,6 +215,8 @@ def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
     losses = [task.loss(key_choice, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+    if values[0] - values[best] <= losses[best].stderr < np.inf:
+        best = 0  # what its own error does not tell from the start cannot win
     # The record of a descent is kept where greedy merging turns out to be the best, too.
     record = fits[max(best - 1, 0)]
     return record._replace(
@@ -230,18 +232,14 @@ def _found(key_search, key_descent, task, starts, rounds, num_steps):
         # steps are cheap.
         found = found if task.p.dim <= 2 else found[:1]
         fits = [descent.on_points(q, blocks, num_steps) for q in found]
-        # On the line the points are nearly exact, and estimates tell less.
-        return [min(fits, key=_least_loss)] if task.p.dim == 1 else fits
+        # On the line the points are nearly exact, and estimates tell less. Losses end in NaN.
+        return [min(fits, key=lambda fit: np.fmin.reduce(fit.losses))] if task.p.dim == 1 else fits
     return [
         descent.in_any(
             key_descent, task.target(), parts.to_jax(q, task.dtype), task.divergence, num_steps
         )
         for q in found
     ]
-
-
-def _least_loss(fit):
-    return np.fmin.reduce(fit.losses)  # NaN after its last step
 
 
 def _with_moments_of(p, q):

@@ -86,6 +86,23 @@ def test_quantiles_in_a_gap_and_under_a_rare_component():
         np.testing.assert_allclose(invert(g, np.array([u])), by_scipy(g, u), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("logits", "means", "deviations", "levels"),
+    [
+        ([0.0, 0], [0.0, 0], [1e-4, 1e4], [0.3, 0.6]),
+        ([0.0, 0, 0], [0, 1e4, -1e4], [1e-4, 1, 1], [0.4, 0.6]),
+        ([0.0, -69], [0, 1e4], [1e-4, 1], [0.1, 0.5]),
+    ],
+    ids=["wide", "far", "rare"],
+)
+def test_quantiles_have_the_digits_of_the_component_they_lie_in(logits, means, deviations, levels):
+    """The widest and the farthest one had set the accuracy of all: some fell with their level."""
+    leaves = logits, np.reshape(means, (-1, 1)), deviations
+    g = gmmjax.GMM(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
+    x = gmmjax.quantile(g, jnp.asarray(levels, jnp.float32))
+    np.testing.assert_allclose(gmmjax.cdf(g, x), levels, atol=1e-6)
+
+
 def test_cdf_of_a_quantile_is_the_level():
     g = on_a_line("full")
     np.testing.assert_allclose(cumulate(g, invert(g, U[1:])), U[1:], rtol=1e-9)

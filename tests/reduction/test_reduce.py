@@ -170,6 +170,14 @@ def test_finds_components_that_stand_twice(key):
     assert abs(kl(twice, reduce(key, twice, 5).gmm)) < 1e-4
 
 
+def test_nothing_beats_an_exact_start_by_less_than_its_error(key):
+    """Of coincident components: a noisy value below 0 had won over what has no error."""
+    p = gmmjax.GMM(jnp.zeros(4), jnp.ones((4, 2)), jnp.ones((4, 2)))
+    result = reduce(key, p, 2, num_steps=30)
+    np.testing.assert_allclose(result.gmm.means, 1, rtol=1e-12)
+    np.testing.assert_allclose(jnp.abs(result.gmm.scale), 1, rtol=1e-12)
+
+
 def test_a_flat_target_ends_finite(key, planar):
     flat = planar._replace(scale=planar.scale.at[:, 1, :].multiply(1e-6))
     result = reduce(key, flat, 5)
