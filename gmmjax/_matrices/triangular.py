@@ -65,15 +65,15 @@ def cholesky(matrix: jax.Array) -> jax.Array:
     return _cholesky(matrix, None)
 
 
-def floored_cholesky(matrix: jax.Array, least: jax.typing.ArrayLike) -> jax.Array:
-    """The same with no squared pivot below `least`: variances given the coordinates before.
+def floored_cholesky(matrix: jax.Array, least: jax.Array) -> jax.Array:
+    """The same with no squared pivot below `least`, `(D,)`: variances given the coordinates before.
 
     Without a rule for derivatives.
     """
     return _cholesky(matrix, least)
 
 
-def _cholesky(matrix, least):
+def _cholesky(matrix: jax.Array, least: jax.Array | None) -> jax.Array:
     # One column of all matrices at a time: the batch is the long axis here, not D.
     dim = matrix.shape[-1]
 
@@ -83,7 +83,10 @@ def _cholesky(matrix, least):
         here = (jnp.arange(dim) == j).reshape((1,) * (matrix.ndim - 2) + (dim,))
         below = (jnp.arange(dim) > j).reshape(here.shape)
         square = jnp.sum(jnp.where(here, pivot, 0.0), axis=-1, keepdims=True)
-        root = jnp.sqrt(square if least is None else jnp.maximum(square, least))
+        if least is not None:
+            floor = jnp.sum(jnp.where(here, least.reshape(here.shape), 0.0), axis=-1, keepdims=True)
+            square = jnp.maximum(square, floor)
+        root = jnp.sqrt(square)
         pivot = jnp.where(here, root, jnp.where(below, pivot, 0.0) / root)
         return rest - pivot[..., :, None] * pivot[..., None, :], jnp.where(
             here[..., None, :], pivot[..., None], lower

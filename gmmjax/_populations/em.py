@@ -31,9 +31,8 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
 
     The likelihood has no maximum: a component that shrinks onto a point makes it infinite. The
     variance of a component along each coordinate, given the coordinates before it, is therefore at
-    least a millionth of that of all rows along it, whatever their weights: leave a far row out,
-    whose weight would be 0. This has no unit and changes no fit that does not meet it, while
-    scikit-learn adds `reg_covar` to all variances, whatever the unit of x.
+    least a millionth of that of all rows along it. This has no unit and changes no fit that does
+    not meet it, while scikit-learn adds `reg_covar` to all variances, whatever the unit of x.
 
     For starts, and for how many components there are, see scikit-learn, and
     `gmmjax.interop.from_sklearn`.

@@ -13,7 +13,7 @@ from gmmjax._populations.moments import Cloud, Sums, expect, outer
 
 # A component that is responsible for less is dead: its moments would be those of a few points.
 MIN_WEIGHT = 1e-8
-# Of the rows' own variance, of a coordinate given those before it: what a component has at least,
+# Of the variance of all rows, of a coordinate given those before it: what a component has at least,
 # so that none collapses onto points.
 LEAST_VARIANCE = 1e-6
 
@@ -38,6 +38,7 @@ class Run(NamedTuple):
 def run(start: GMM, c: Cloud, tol, num_steps, num_records: int) -> Run:
     """Iterate until the loss falls by less than `tol`."""
     dtype = c.x.dtype
+    least = least_variances(start, c)
     nothing = jnp.full(num_records, jnp.nan, dtype)
     state = Run(
         start,
@@ -51,7 +52,7 @@ def run(start: GMM, c: Cloud, tol, num_steps, num_records: int) -> Run:
         return (state.num_steps < num_steps) & state.moving
 
     def iterate(state):
-        gmm, loss, now = _squarem_step(state.gmm, c)
+        gmm, loss, now = _squarem_step(state.gmm, c, least)
         stalled = state.loss - loss < tol
         at = state.num_steps
         record = jax.tree.map(lambda past, x: past.at[at].set(x, mode="drop"), state.record, now)
@@ -60,16 +61,25 @@ def run(start: GMM, c: Cloud, tol, num_steps, num_records: int) -> Run:
     return jax.lax.while_loop(goes_on, iterate, state)
 
 
-def _squarem_step(start, c):
+def least_variances(g: GMM, c: Cloud) -> jax.Array:
+    """What variances are at least, `(D,)`, or `()` of components with one for all coordinates."""
+    # As the rows' weights have it: one that does not count may lie anywhere.
+    share = c.weight / jnp.sum(c.weight)
+    mean = jnp.sum(share[:, None] * c.x, axis=(0, 2))
+    variances = jnp.sum(share[:, None] * (c.x - mean[None, :, None]) ** 2, axis=(0, 2))
+    return LEAST_VARIANCE * (jnp.mean(variances) if is_spherical(g) else variances)
+
+
+def _squarem_step(start, c, least):
     """Two steps, an extrapolation through them, and a third that is kept where it loses no more.
 
     Squared extrapolation: Varadhan and Roland (2008), "Simple and globally convergent methods",
     scheme S3.
     """
-    once, first_loss = _step(start, c)
-    twice, loss = _step(once, c)
+    once, first_loss = _step(start, c, least)
+    twice, loss = _step(once, c, least)
     extrapolated, length = _extrapolate(unconstrain(start), unconstrain(once), unconstrain(twice))
-    far = _step(constrain(extrapolated), c)
+    far = _step(constrain(extrapolated), c, least)
     better = far[1] <= loss
     gmm, loss = jax.tree.map(lambda a, b: jnp.where(better, a, b), far, (twice, loss))
     return gmm, loss, Record(first_loss, length)
@@ -99,13 +109,13 @@ def _norm(tree):
     return jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in tree))
 
 
-def _step(g, c):
+def _step(g, c, least):
     """Responsibilities, then the mixture of their moments; and the loss of `g`."""
     sums = expect(g, c)
-    return _of_moments(g, sums), sums.loss
+    return _of_moments(g, sums, least), sums.loss
 
 
-def _of_moments(g: GMM, sums: Sums) -> GMM:
+def _of_moments(g: GMM, sums: Sums, least: jax.Array) -> GMM:
     """The mixture of weighted moments, in the structure of `g`."""
     alive = ~(sums.mass <= MIN_WEIGHT)  # NaN is not dead
     mass = jnp.where(alive, sums.mass, 1.0)
@@ -116,7 +126,7 @@ def _of_moments(g: GMM, sums: Sums) -> GMM:
         spread = sums.second / mass[:, None] - shift**2
     if is_tied(g):
         spread = _pooled(spread, jnp.where(alive, sums.mass, 0.0))
-    scale = _scale(spread, g)
+    scale = _scale(spread, g, least)
     logits = jnp.where(alive, jnp.log(mass), -jnp.inf)
     means = _where(alive, g.means + shift, g.means)
     tied = len(scale) < g.num_components
@@ -129,13 +139,13 @@ def _pooled(spread, mass):
     return jnp.sum(mass * spread, axis=0, keepdims=True) / jnp.sum(mass)
 
 
-def _scale(spread, g):
+def _scale(spread, g, least):
     """Factors of covariances `(K or 1, D, D)`, or deviations of variances `(K or 1, D)`."""
     if is_full(g):
-        return triangular.floored_cholesky(spread, LEAST_VARIANCE)
+        return triangular.floored_cholesky(spread, least)
     if is_spherical(g):
-        spread = jnp.mean(spread, axis=1)
-    return jnp.sqrt(jnp.maximum(spread, LEAST_VARIANCE))
+        return jnp.sqrt(jnp.maximum(jnp.mean(spread, axis=1), least))
+    return jnp.sqrt(jnp.maximum(spread, least[None]))
 
 
 def _where(alive, new, old):

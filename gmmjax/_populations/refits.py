@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
-from gmmjax._mixture.structure import is_full, is_tied
+from gmmjax._mixture.structure import is_full, is_spherical, is_tied
 from gmmjax._populations import rows
 from gmmjax._populations.em import maximise
-from gmmjax._populations.fixed_point import LEAST_VARIANCE
+from gmmjax._populations.fixed_point import least_variances
 from gmmjax._validate import check_count, keyed, warn
 
 # The last step brings less than this to the likelihood of all rows, in nats. What is missing is of
@@ -110,8 +110,10 @@ def refit(key, g: GMM, x: jax.Array, num_resamples: int) -> Refits:
 
     def one(key):
         weight = rows.in_blocks(_resample(key, len(x), x.dtype), len(cloud.x))
-        run = maximise(start, cloud._replace(weight=weight), tol, MOST_STEPS)
-        return Refits(rows.out_of(frame, run.gmm), run.moving, _is_collapsed(run.gmm, len(x)))
+        resampled = cloud._replace(weight=weight)
+        run = maximise(start, resampled, tol, MOST_STEPS)
+        collapsed = _is_collapsed(run.gmm, len(x), least_variances(run.gmm, resampled))
+        return Refits(rows.out_of(frame, run.gmm), run.moving, collapsed)
 
     keys = jax.random.split(key, num_resamples)
     return jax.lax.map(one, keys, batch_size=NUM_TOGETHER)
@@ -123,11 +125,12 @@ def _resample(key, num_rows, dtype):
     return jnp.zeros(num_rows, dtype).at[drawn].add(1)
 
 
-def _is_collapsed(g, num_rows):
+def _is_collapsed(g, num_rows, least):
     """Whether a component of its own covariance stands on too few rows for one."""
     tied = is_tied(g)
     needed = 0 if tied else g.dim + 1 if is_full(g) else 2
     weights = jax.nn.softmax(g.logits)
     starved = (weights > 0) & (weights * num_rows < needed)
     variances = linalg.pivots(g.scale, g.means) ** 2
-    return jnp.any(starved) | jnp.any(variances < 1.01 * LEAST_VARIANCE)
+    least = least if is_spherical(g) else least[None]
+    return jnp.any(starved) | jnp.any(variances < 1.01 * least)

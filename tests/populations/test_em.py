@@ -310,3 +310,15 @@ def test_a_start_that_is_far_too_wide_is_refused():
     rows = np.random.default_rng(0).normal(size=(12, 1))
     with pytest.raises(ValueError, match="^init: .*about as wide"):
         gmmjax.em(1e-160 * rows, init)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2), (3, 2), (3,)], ids=["full", "diagonal", "spherical"])
+def test_a_row_that_does_not_count_may_lie_anywhere(x, init, shape):
+    """It had set what variances are at least: a fit ended with deviations of its size."""
+    scale = init.scale if len(shape) == 3 else jnp.full(shape, 2.0)
+    init = init._replace(scale=scale)
+    weights = np.append(np.ones(len(x)), 0.0)
+    found = gmmjax.em(np.vstack([x, 1e6 + x[:1]]), init, weights=weights)
+    expected = gmmjax.em(x, init)
+    np.testing.assert_allclose(found.loss.value, expected.loss.value, rtol=1e-6)
+    np.testing.assert_allclose(found.gmm.means, expected.gmm.means, atol=1e-3)
