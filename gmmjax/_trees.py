@@ -14,8 +14,8 @@ def choose(condition: jax.Array, yes: Tree, no: Tree) -> Tree:
     """One of two trees of the same structure, or of each of their first elements, `(K, …)`."""
 
     def of_leaf(a, b):
-        shape = condition.shape + (1,) * (a.ndim - condition.ndim)
-        return jnp.where(condition.reshape(shape), a, b)
+        missing = jnp.ndim(a) - jnp.ndim(condition)
+        return jnp.where(jnp.reshape(condition, jnp.shape(condition) + (1,) * missing), a, b)
 
     return jax.tree.map(of_leaf, yes, no)
 
