@@ -1,6 +1,5 @@
 """Trees of arrays as one value: a choice of two, and what moves when one is differentiated."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ Tree = TypeVar("Tree")
 
 
 def choose(condition: jax.Array, yes: Tree, no: Tree) -> Tree:
-    """One of two trees of the same structure, or of each of their first elements, `(K, …)`."""
+    """One of two trees of the same structure; of `(K, …)` leaves, for a condition `(K,)`, by k."""
 
     def of_leaf(a, b):
         missing = jnp.ndim(a) - jnp.ndim(condition)
@@ -39,8 +38,11 @@ def replaced(leaves: Sequence, places: Sequence[int], values: Sequence) -> list:
     return leaves
 
 
-def slope(gradient: Sequence[jax.Array], directions: Sequence[jax.Array]) -> jax.Array:
-    """The derivative along directions, of a gradient in leaves that move."""
-    pairs = zip(gradient, directions, strict=True)
-    products = [jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST) for a, b in pairs]
-    return functools.reduce(jnp.add, products)
+def slope(
+    value: jax.Array, gradient: Sequence[jax.Array], directions: Sequence[jax.Array]
+) -> jax.Array:
+    """The derivative of a value along directions, from its gradient in the leaves that move."""
+    total = jnp.zeros_like(value)
+    for leaf, direction in zip(gradient, directions, strict=True):
+        total += jnp.vdot(leaf, direction, precision=jax.lax.Precision.HIGHEST)
+    return total

@@ -113,13 +113,15 @@ def with_gradient(function: Callable, value_and_gradient: Callable) -> Callable:
     def _call_jvp(primals, tangents):
         leaves, tree = jax.tree.flatten(primals[0])
         moves = moving(tangents)
+        places, directions = tuple(moves), list(moves.values())
 
+        # Batching keeps this function: it must know places, and no direction.
         def put(values, leaves):
-            return jax.tree.unflatten(tree, replaced(leaves, list(moves), values))
+            return jax.tree.unflatten(tree, replaced(leaves, places, values))
 
-        values = [leaves[i] for i in moves]
+        values = [leaves[i] for i in places]
         (value, rest), gradient = value_and_gradient(put, values, leaves)
-        along = slope(gradient, list(moves.values()))
+        along = slope(value, gradient, directions)
         return (value, rest), (along, jax.tree.map(jnp.zeros_like, rest))
 
     return call

@@ -56,8 +56,10 @@ def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:
             at = lambda values: together(tree.unflatten(replaced(leaves, places, values)), static)
             return jax.jvp(at, ([leaves[i] for i in places],), (directions,))
         found, gradient = evaluated(value_and_gradient, arrays, static, places)
-        zeros = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(found)[1:]]
-        return found, jax.tree.structure(found).unflatten([_slope(gradient, directions), *zeros])
+        value, *rest = jax.tree.leaves(found)
+        zeros = [jnp.zeros_like(leaf) for leaf in rest]
+        along = _slope(value, gradient, directions)
+        return found, jax.tree.structure(found).unflatten([along, *zeros])
 
     @functools.wraps(whole)
     def call(arrays, static: Hashable) -> Any:
