@@ -61,11 +61,12 @@ from gmmjax._exact.l2 import (
 from gmmjax._exact.quadrature import entropy_quadrature, js_quadrature, kl_quadrature
 from gmmjax._fitting.fit import FitResult, fit
 from gmmjax._fitting.natural import natural_gradient
-from gmmjax._mixture.algebra import affine, marginal, mix
-from gmmjax._mixture.build import from_covariances, pad, stack
+from gmmjax._mixture.affine import affine, marginal
+from gmmjax._mixture.build import from_covariances
 from gmmjax._mixture.density import component_log_prob, log_prob, responsibilities
 from gmmjax._mixture.files import load, save
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.join import mix, pad, stack
 from gmmjax._mixture.moments import covariance, covariances, mean, weights
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
 from gmmjax._populations.bootstrap import bootstrap

@@ -9,7 +9,7 @@ import numpy as np
 from gmmjax._algebra.far import Square, image, log_weights
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg, triangular, whitening
-from gmmjax._mixture.algebra import check_dims
+from gmmjax._mixture.affine import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, as_real
 from gmmjax._mixture.structure import is_full
 from gmmjax._validate import on_any_mesh

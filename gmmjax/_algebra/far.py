@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._logs import log_softmax
+
 Parts = tuple[jax.Array, jax.Array]  # a sum of two numbers that is not carried out
 
 
@@ -56,7 +58,7 @@ def log_weights(logits: jax.Array, log_dets: jax.Array, square: Square) -> jax.A
     best = jnp.argmax(jnp.where(present, value, -jnp.inf))
     exact: jax.Array = (value - value[best]) + (rest - rest[best])
     moved = jnp.where(present, plain - jax.lax.stop_gradient(plain), 0.0)
-    return jax.nn.log_softmax(jnp.where(present, exact + moved, -jnp.inf))
+    return log_softmax(jnp.where(present, exact + moved, -jnp.inf))
 
 
 def _exponents(logits: jax.Array, log_dets: jax.Array, square: Square) -> Parts:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._algebra import far
+from gmmjax._logs import log_softmax
 from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.structure import is_full
@@ -158,7 +159,7 @@ def _full_product(p, q):
 
 def _pair_logits(p, q):
     """Normalised, of all pairs, `(K_p·K_q,)`."""
-    table = jax.nn.log_softmax(p.logits)[:, None] + jax.nn.log_softmax(q.logits)[None]
+    table = log_softmax(p.logits)[:, None] + log_softmax(q.logits)[None]
     return table.reshape(-1)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
+from gmmjax._logs import log_softmax
 from gmmjax._matrices import linalg
 from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, common_float
@@ -139,7 +140,7 @@ def kl_matched(p: GMM, q: GMM) -> jax.Array:
 
 @jax.jit
 def _kl_matched(p, q):
-    log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
+    log_w, log_v = log_softmax(p.logits), log_softmax(q.logits)
     nearest = linalg.least(components.pairwise_kl(p, q) - log_v[None], axis=1)
     finite = jnp.where(log_w > -jnp.inf, log_w, 0.0)
     return jnp.sum(jnp.exp(log_w) * (nearest + finite))

@@ -14,10 +14,10 @@ from gmmjax._bounds.projection import js_integrand, kl_integrand, projected
 from gmmjax._bounds.variational import variational_upper
 from gmmjax._compile import SOON, SOONER, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import is_traced
-from gmmjax._logs import log_sum_exp
+from gmmjax._logs import log_softmax, log_sum_exp
 from gmmjax._matrices import linalg
-from gmmjax._mixture.build import concatenate, stack_checked
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.join import concatenate, stack_checked
 from gmmjax._pairs import components
 from gmmjax._pairs.ratios import factor_ratios, kl_table
 
@@ -112,7 +112,7 @@ def _js_tables(p, q, least):
 
 def _log_affinity(p, q, table):
     """Logarithm of Σ_ab √(w_a v_b) ∫ √(p_a q_b), which ∫ √(pq) never exceeds."""
-    log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
+    log_w, log_v = log_softmax(p.logits), log_softmax(q.logits)
     terms = 0.5 * (log_w[:, None] + log_v[None]) + table
     return log_sum_exp(terms.ravel(), axis=0)
 

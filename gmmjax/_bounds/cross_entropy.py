@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
-from gmmjax._logs import log_sum_exp
+from gmmjax._logs import log_softmax, log_sum_exp
 from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance_factor
@@ -57,7 +57,7 @@ def _jensen(p: GMM, q: GMM, cross: Ratios, kl: jax.Array, gamma: jax.Array) -> j
     """E_{p_a}[log q] + H_a from above, `(K_p,)`: Jensen's inequality for q / q_c^γ, with c the
     component nearest to p_a.
     """
-    log_v = jax.nn.log_softmax(q.logits)[None]
+    log_v = log_softmax(q.logits)[None]
     nearest = jnp.argmax(log_v - kl, axis=1)
     matched = jnp.take_along_axis(kl, nearest[:, None], axis=1)[:, 0]
     table = tilted_table(cross, nearest, gamma)

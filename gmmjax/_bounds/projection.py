@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._logs import log_softmax
 from gmmjax._matrices import linalg, triangular
-from gmmjax._mixture.build import stack_checked
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.join import stack_checked
 from gmmjax._mixture.moments import checked_mean, covariance_factor
 from gmmjax._mixture.structure import is_full
 
@@ -88,7 +89,7 @@ def _blend(both):
     """Both mixtures with the same weight, as one."""
     _, count, dim = both.means.shape
     scale = jnp.broadcast_to(both.scale, (2, count, *both.scale.shape[2:]))
-    logits = jax.nn.log_softmax(both.logits, axis=1).reshape(-1)
+    logits = jax.vmap(log_softmax)(both.logits).reshape(-1)
     return GMM(logits, both.means.reshape(-1, dim), scale.reshape(-1, *scale.shape[2:]))
 
 
@@ -138,7 +139,7 @@ def _densities(frame, direction):
     variances = jnp.sum(rows * rows, axis=-1) + float(NOISE * STEP) ** 2
     grid = jnp.asarray(GRID, direction.dtype)[None, None]
     gaps = grid - linalg.matmul(g.means, direction)[:, :, None]
-    log_peaks = jax.nn.log_softmax(g.logits, axis=1) - 0.5 * jnp.log(2 * jnp.pi * variances)
+    log_peaks = jax.vmap(log_softmax)(g.logits) - 0.5 * jnp.log(2 * jnp.pi * variances)
     logs = log_peaks[:, :, None] - 0.5 * gaps**2 / variances[:, :, None]
     return _Densities(rows, variances, gaps, logs, jax.nn.logsumexp(logs, axis=1))
 

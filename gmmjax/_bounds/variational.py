@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._logs import log_sum_exp
+from gmmjax._logs import log_softmax, log_sum_exp
 from gmmjax._mixture.gmm import GMM
 
 MAX_ITERATIONS = 1000
@@ -13,7 +13,7 @@ MAX_ITERATIONS = 1000
 
 def mean_log_sum(p: GMM, q: GMM, table: jax.Array) -> jax.Array:
     """Σ_a w_a log Σ_b v_b exp(table_ab), for a table of the components of p and q."""
-    log_v = jax.nn.log_softmax(q.logits)
+    log_v = log_softmax(q.logits)
     rows = log_sum_exp(log_v[None] + table, axis=1)
     return jnp.vdot(jax.nn.softmax(p.logits), rows)
 
@@ -26,7 +26,7 @@ def variational_upper(p: GMM, q: GMM, kl: jax.Array) -> jax.Array:
     however far they were iterated. They carry no gradient, because the bound is smallest in them
     (Danskin).
     """
-    log_w, log_v = jax.nn.log_softmax(p.logits), jax.nn.log_softmax(q.logits)
+    log_w, log_v = log_softmax(p.logits), log_softmax(q.logits)
     fixed_w, fixed_v, fixed_kl = jax.lax.stop_gradient((log_w, log_v, kl))
     phi = _minimise(fixed_w, fixed_v, fixed_kl)  # log φ_ab / w_a
     psi = fixed_w[:, None] + phi - _column_sums(fixed_w, phi)[None]  # log ψ_ab / v_b

@@ -22,8 +22,8 @@ from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
 from gmmjax._evaluation.compare import LABELS, bracket, bracket_header, header, rows
 from gmmjax._evaluation.pairwise import pairwise
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
-from gmmjax._mixture.build import stack
 from gmmjax._mixture.files import load, save
+from gmmjax._mixture.join import stack
 from gmmjax._progress import bar
 from gmmjax._reduction.partitions import merged
 from gmmjax._reduction.reduce import reduce_mixture

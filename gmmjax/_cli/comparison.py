@@ -23,8 +23,8 @@ from gmmjax._estimates.kl import kl_divergence
 from gmmjax._evaluation.compare import Comparison, estimates
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
 from gmmjax._exact.quadrature import js_quadrature, kl_quadrature
-from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, index
+from gmmjax._mixture.join import stack
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._transport.wasserstein import mw2_squared
 

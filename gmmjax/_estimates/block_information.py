@@ -9,7 +9,7 @@ import numpy as np
 from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.recipes import Options
 from gmmjax._mixture import density
-from gmmjax._mixture.algebra import marginal
+from gmmjax._mixture.affine import marginal
 from gmmjax._mixture.density import Density
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred

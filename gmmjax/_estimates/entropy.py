@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gmmjax._estimates.block_information import estimate_block_information
 from gmmjax._estimates.log_ratios import estimate_log_ratios
 from gmmjax._estimates.recipes import LogRatio, Options
-from gmmjax._mixture.algebra import check_dims
+from gmmjax._mixture.affine import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, common_float
 from gmmjax._pairs import components
 from gmmjax._properties import divergence

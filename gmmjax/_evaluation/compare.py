@@ -11,8 +11,8 @@ from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import kl_divergence
 from gmmjax._evaluation.tolerance import estimate_to
 from gmmjax._exact.l2 import cauchy_schwarz_divergence, ise
-from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, common_float, index
+from gmmjax._mixture.join import stack
 from gmmjax._progress import bar
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._transport.wasserstein import mw2_squared

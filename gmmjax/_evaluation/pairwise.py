@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from gmmjax._evaluation import rows, schedule
 from gmmjax._evaluation.call import split
-from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, check_shapes
+from gmmjax._mixture.join import check_mixtures, stack
 from gmmjax._properties import properties
 from gmmjax._sampling.blocks import num_pairs
 from gmmjax._validate import (

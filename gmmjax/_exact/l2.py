@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._logs import log_sum_exp
-from gmmjax._mixture.build import stack
 from gmmjax._mixture.gmm import GMM, as_float, common_float, index
+from gmmjax._mixture.join import stack
 from gmmjax._mixture.moments import recentred
 from gmmjax._pairs.pair_sums import FEW, log_product_blocks, log_products
 from gmmjax._pairs.ratios import factor_of_sum

@@ -222,7 +222,7 @@ def index(batch, i):
     return jax.tree.map(lambda leaf: leaf[i], batch)
 
 
-def take(g: GMM, chosen: jax.Array) -> GMM:
+def take(g: GMM, chosen: jax.Array | np.ndarray) -> GMM:
     """Some components of a mixture, with the logits that they had."""
     rows = [leaf if len(leaf) < g.num_components else leaf[chosen] for leaf in g]
     return GMM(*rows)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.join import drop_absent
 from gmmjax._reduction import changes, clusters, costs, greedy, lloyd, merge, parts
 
 # Beyond, components are merged with near neighbours first: tables of all pairs grow too large.
@@ -59,7 +60,7 @@ def starts(key, p: GMM, count: int, cost, init, num_restarts: int) -> tuple[GMM,
 def merged(p: GMM, count: int) -> GMM:
     """What greedy merging by Runnalls' cost leaves, of NumPy arrays in the structure of `p`."""
     frame = parts.frame(p)
-    white = parts.drop_absent(parts.into(frame, p))
+    white = drop_absent(parts.into(frame, p))
     c, count = parts.to_numpy(white), min(count, white.num_components)
     labels = _greedy_labels(white, c, count, costs.runnalls)
     return parts.out_of(frame, parts.to_structure(white, clusters.merge(c, labels, count)))

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture.gmm import GMM, index
-from gmmjax._mixture.structure import is_full, is_spherical, is_tied
+from gmmjax._mixture.gmm import GMM
+from gmmjax._mixture.structure import is_full, is_spherical
 
 
 class Parts(NamedTuple):
@@ -72,14 +72,6 @@ def pool(c: Parts) -> Parts:
 def concatenate(*several: Parts) -> Parts:
     """The components of all of them, in order."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *several)
-
-
-def drop_absent(g: GMM) -> GMM:
-    """A concrete mixture without its absent components."""
-    present = np.flatnonzero(np.asarray(g.logits) > -np.inf)
-    tied = is_tied(g)
-    scale = g.scale if tied else index(g.scale, present)
-    return GMM(g.logits[present], g.means[present], scale)
 
 
 class Frame(NamedTuple):

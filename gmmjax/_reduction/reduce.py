@@ -12,6 +12,7 @@ from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
 from gmmjax._kept import kept_quickly
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.join import drop_absent
 from gmmjax._progress import bar
 from gmmjax._reduction import costs, descent, partitions, parts, search
 from gmmjax._sampling.estimate import Estimate
@@ -110,7 +111,7 @@ def reduce_mixture(
     frame = parts.frame(p)
     if isinstance(init, GMM):
         init = parts.into(frame, _checked_start(init, p, counts))
-    white = parts.drop_absent(parts.into(frame, p))
+    white = drop_absent(parts.into(frame, p))
     task = _Task(white, p.means.dtype, divergence, max(counts, default=1))
 
     def reduce(count, rounds):
@@ -219,9 +220,7 @@ def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
         best = 0  # what its own error does not tell from the start cannot win
     # The record of a descent is kept where greedy merging turns out to be the best, too.
     record = fits[max(best - 1, 0)]
-    return record._replace(
-        gmm=parts.drop_absent(candidates[best]), loss=losses[best], start=losses[0]
-    )
+    return record._replace(gmm=drop_absent(candidates[best]), loss=losses[best], start=losses[0])
 
 
 def _found(key_search, key_descent, task, starts, rounds, num_steps):

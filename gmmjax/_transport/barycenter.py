@@ -9,8 +9,8 @@ import numpy as np
 
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg, triangular
-from gmmjax._mixture.build import check_mixtures, stack
 from gmmjax._mixture.gmm import GMM, as_real, float_of, in_dtype, index
+from gmmjax._mixture.join import check_mixtures, stack
 from gmmjax._mixture.structure import is_full
 from gmmjax._mixture.values import check_weights
 from gmmjax._transport.bures import bures_mean, bures_step

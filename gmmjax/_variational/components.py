@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._logs import log_softmax
 from gmmjax._mixture.gmm import GMM
 from gmmjax._pairs.components import pairwise_kl
 from gmmjax._trees import choose
@@ -23,14 +24,6 @@ class Memory(NamedTuple):
     x: jax.Array  # (MEMORY, D)
     log_p: jax.Array  # (MEMORY,), −inf where there is none yet
     seen: jax.Array
-
-
-def padded(init: GMM, size: int) -> GMM:
-    """The same with absent components, which repeat the first one, up to `size`."""
-    more = size - init.num_components
-    first = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], more, axis=0), init)
-    first = first._replace(logits=jnp.full(more, -jnp.inf, init.logits.dtype))
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), init, first)
 
 
 def empty(q: GMM) -> Memory:
@@ -61,7 +54,7 @@ def remember(key, memory: Memory, x, log_p, known) -> Memory:
 
 def add(q: GMM, mean: jax.Array, scale: jax.Array, wanted: jax.Array):
     """The mixture with one more component of next to no weight, if it is wanted, and where."""
-    logits = jnp.where(q.logits > -jnp.inf, jax.nn.log_softmax(q.logits), -jnp.inf)
+    logits = jnp.where(q.logits > -jnp.inf, log_softmax(q.logits), -jnp.inf)
     new = wanted & (jnp.arange(q.num_components) == jnp.argmin(q.logits))
     one = GMM(jnp.full_like(logits, LEAST_LOG_WEIGHT), mean[None], scale[None])
     return choose(new, one, q._replace(logits=logits)), new

@@ -11,8 +11,9 @@ from gmmjax._fitting.descent import Record
 from gmmjax._fitting.fit import FitResult
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.join import pad_checked
 from gmmjax._validate import check_between, check_count, check_function, keyed, warn
-from gmmjax._variational import components, fit_state, sight, steps
+from gmmjax._variational import fit_state, sight, steps
 from gmmjax._variational.fit_state import Method, Problem, State
 
 
@@ -148,7 +149,7 @@ def _start(init, max_components):
         raise ValueError(
             f"max_components: expected at least the {size} components of init, got {max_components}"
         )
-    return components.padded(init, max_components)
+    return pad_checked(init, max_components)
 
 
 def _told(result):

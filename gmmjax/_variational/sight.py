@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._logs import log_softmax
 from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
@@ -77,7 +78,7 @@ def evaluate(method: Method, args: tuple, points, active):
 
 def _look(q, journey, points, log_p, found):
     own = log_peaks(q)[:, None] - 0.5 * jnp.sum(points.z**2, axis=1)
-    log_w = jnp.where(q.logits > -jnp.inf, jax.nn.log_softmax(q.logits), 0.0)
+    log_w = jnp.where(q.logits > -jnp.inf, log_softmax(q.logits), 0.0)
     alone = jnp.mean(log_p - own, axis=1) + log_w
     share = jnp.mean(jnp.exp(own - points.log_q), axis=1)
     plain = Sight(*_level(log_p - points.log_q), alone, share)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._fitting.descent import Record
+from gmmjax._logs import log_softmax
 from gmmjax._mixture.gmm import GMM
 from gmmjax._trees import choose
 from gmmjax._variational import components, exploring, growth, quadratic, sight, trust_region
@@ -142,8 +143,8 @@ def _learn(
 def _reweighted(method, q, known, index, most):
     """The logits after a step, and what that makes of the levels."""
     present = q.logits > -jnp.inf
-    log_w = jnp.where(present, jax.nn.log_softmax(q.logits), -jnp.inf)
-    arrived = jax.nn.log_softmax(jnp.where(known.journey.done, log_w, -jnp.inf))
+    log_w = jnp.where(present, log_softmax(q.logits), -jnp.inf)
+    arrived = log_softmax(jnp.where(known.journey.done, log_w, -jnp.inf))
     logits = trust_region.reweighted(arrived, known.level, WEIGHT_RADIUS, most)
     logits = jnp.maximum(logits, components.LEAST_LOG_WEIGHT)
     logits = jnp.where(present, logits, -jnp.inf)

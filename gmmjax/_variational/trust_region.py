@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmmjax._logs import log_softmax
 from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full
@@ -81,7 +82,7 @@ def reweighted(log_weights: jax.Array, level: jax.Array, radius: float, most: ja
 
     def at(step: jax.Array):
         tilted: jax.Array = jnp.where(present, start + step * level, -jnp.inf)
-        return jnp.where(present, jax.nn.log_softmax(tilted), 0.0)
+        return jnp.where(present, log_softmax(tilted), 0.0)
 
     def halve(_, bounds):
         low, high = bounds

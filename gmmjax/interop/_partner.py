@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
+from gmmjax._logs import log_softmax
 from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float, index
 
@@ -55,7 +56,7 @@ def untied(g: GMM) -> tuple[jax.Array, jax.Array, jax.Array]:
     else:
         deviations = jnp.abs(g.scale).reshape(g.scale.shape[0], -1)
         scale = jnp.broadcast_to(deviations, (count, dim))
-    leaves = jax.nn.log_softmax(g.logits), g.means, scale
+    leaves = log_softmax(g.logits), g.means, scale
     if is_traced(g.logits):
         return leaves
     present = np.flatnonzero(np.asarray(g.logits) > -np.inf)

@@ -8,7 +8,6 @@ import numpy as np
 from gmmjax._mixture.density import component_log_prob, log_prob
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariances, weights
-from gmmjax._mixture.structure import is_tied
 
 try:
     import matplotlib.pyplot as plt
@@ -25,13 +24,6 @@ NUM_GRID_POINTS = 240  # along each side
 def current_axes(ax=None):
     """The axes that were given, or matplotlib's current ones."""
     return plt.gca() if ax is None else ax
-
-
-def present(g: GMM) -> GMM:
-    """The mixture without its absent components."""
-    kept = np.asarray(g.logits) > -np.inf
-    tied = is_tied(g)
-    return GMM(g.logits[kept], g.means[kept], g.scale if tied else g.scale[kept])
 
 
 def density_on_line(g: GMM, ax, color, label, components: bool) -> None:

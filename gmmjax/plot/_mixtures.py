@@ -4,8 +4,9 @@ import warnings
 
 import numpy as np
 
-from gmmjax._mixture.algebra import marginal
+from gmmjax._mixture.affine import marginal
 from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.join import drop_absent
 from gmmjax.plot import _drawing
 from gmmjax.plot._drawing import plt
 
@@ -45,7 +46,7 @@ def density(g: GMM, ax=None, *, color="C0", label=None, components: bool = True)
         )
     ax = _drawing.current_axes(ax)
     draw = _drawing.density_on_line if g.dim == 1 else _drawing.density_in_plane
-    draw(_drawing.present(g), ax, color, label, components)
+    draw(drop_absent(g), ax, color, label, components)
     return ax
 
 

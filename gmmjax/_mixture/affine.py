@@ -1,4 +1,4 @@
-"""Mixtures out of mixtures: some coordinates of one, several as one, an affine map of one."""
+"""Mixtures under affine maps: some coordinates of one, and its image under any such map."""
 
 import operator
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ import numpy as np
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture import values
-from gmmjax._mixture.build import check_mixtures, concatenate, log_weights
-from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
+from gmmjax._mixture.gmm import GMM, as_float, as_real
 
 
 def marginal(g: GMM, dims: Sequence[int] | int) -> GMM:
@@ -75,52 +74,6 @@ def check_dims(dims, dim):
     if len(set(kept)) < len(kept):
         raise ValueError(f"dims: names a coordinate twice: {list(kept)}")
     return kept
-
-
-def mix(mixtures: Sequence[GMM], weights) -> GMM:
-    r"""Mixture of mixtures, :math:`\sum_j v_j\, p_j(x)`, with the components of all of them; exact.
-
-    Types of covariance are promoted to the smallest that holds them all.
-
-    Args:
-      mixtures: J mixtures of one dimension, of any numbers of components and types of covariance.
-      weights: `(J,)` non-negative numbers, normalised for you; 0 makes a mixture's components
-        absent.
-
-    Returns:
-      A `GMM` of :math:`\sum_j K_j` components, in the order given, differentiable in all leaves and
-      in `weights`.
-
-    Raises:
-      TypeError: one of the mixtures is not a `GMM`.
-      ValueError: there are none; their shapes or dimensions disagree; there is not one weight each;
-        weights are negative, not finite or all 0 (under `jit` only shapes can be checked, and bad
-        weights give NaN).
-
-    Example:
-      >>> import gmmjax, jax.numpy as jnp
-      >>> p = gmmjax.GMM(jnp.zeros(2), jnp.zeros((2, 1)), jnp.ones(2))
-      >>> q = gmmjax.GMM(jnp.zeros(1), jnp.ones((1, 1)), jnp.ones(1))
-      >>> print(gmmjax.weights(gmmjax.mix([p, q], [1.0, 3.0])).round(4))
-      [0.125 0.125 0.75 ]
-    """
-    checked = check_mixtures(mixtures)
-    weights = as_real("weights", weights)
-    if weights.shape != (len(checked),):
-        raise ValueError(
-            f"weights: expected shape ({len(checked)},), one per mixture, got {weights.shape}"
-        )
-    dtype = float_of(*(g.means for g in checked))
-    mixtures = [in_dtype(g, dtype) for g in checked]
-    return _mix(mixtures, log_weights(weights, dtype))
-
-
-@jax.jit
-def _mix(mixtures, shares):
-    counts = [g.num_components for g in mixtures]
-    shares = jnp.repeat(shares, np.array(counts), total_repeat_length=sum(counts))
-    together = concatenate(mixtures)
-    return together._replace(logits=together.logits + shares)
 
 
 def affine(g: GMM, A, b=0.0) -> GMM:
