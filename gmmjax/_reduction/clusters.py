@@ -168,11 +168,6 @@ def _helpful(changes):
     return places[np.argsort(changes[places])]
 
 
-def value(c: Parts, labels, num_clusters: int) -> float:
-    """½ Σ_c W_c log|P_c|: Runnalls' bound of a partition, up to a constant."""
-    return bound(sum_rows(moments(c), labels, num_clusters)).sum()
-
-
 def merge(c: Parts, labels, num_clusters: int) -> Parts:
     """Merge the components of each cluster: its weight, mean and covariance stay."""
     totals = sum_rows(c.weights, labels, num_clusters)
