@@ -55,10 +55,8 @@ PLACES = {
             "estimates/test_estimates.py::test_exact_values_and_calibration[entropy]",
         ],
     ),
-    "merge": (
-        "_reduction/merge.py",
-        ["reduction/test_parts.py", "reduction/test_costs.py", "reduction/test_starts.py"],
-    ),
+    "as_one": ("_pairs/as_one.py", ["reduction/test_costs.py", "reduction/test_starts.py"]),
+    "merge": ("_reduction/merge.py", ["reduction/test_costs.py", "reduction/test_starts.py"]),
     "approximations": ("_bounds/approximations.py", ["bounds/test_approximations.py"]),
     "bounds": ("_bounds/by_components.py", ["bounds/test_bounds.py"]),
     "cross_entropy": ("_bounds/cross_entropy.py", ["bounds/test_bounds.py"]),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import covariance_factor
-from gmmjax._reduction.merge import Join, squared_norm
+from gmmjax._pairs.as_one import Join, squared_norm
 
 
 def runnalls(p: GMM, i) -> jax.Array:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import checked_mean, covariance_factor
+from gmmjax._pairs.as_one import pooled
 from gmmjax._reduction import costs, merge
 from gmmjax._sampling.sample import sample
 from gmmjax._validate import check_count, keyed
@@ -53,7 +54,7 @@ def greedy_start(key, p: GMM, num_components: int, *, cost=costs.runnalls) -> GM
 @jax.jit(static_argnums=(1, 2))
 def _greedy_start(p, count, cost):
     labels = merge.greedy(p, p.num_components - count, cost)
-    return merge.pooled(p, labels, count)
+    return pooled(p, labels, count)
 
 
 @keyed

@@ -7,6 +7,7 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
+from gmmjax._pairs import as_one
 from gmmjax._reduction import merge
 
 COSTS = (gmmjax.runnalls, gmmjax.salmond, gmmjax.west, gmmjax.williams)
@@ -95,7 +96,7 @@ def merged_by_hand(cost, g, num_merges):
     labels, left = np.arange(count), list(range(count))
     rows = jax.vmap(lambda g, i: jax.tree.leaves(cost(g, i)), (None, 0))
     tables = jax.jit(lambda g: rows(g, jnp.arange(count)))
-    joined = jax.jit(merge.joined)
+    joined = jax.jit(as_one.joined)
     for _ in range(num_merges):
         costs = np.stack([np.round(table, 12) for table in tables(g)], axis=-1)
         pairs = [(*costs[i, j], i, j) for i in left for j in left if i < j]
@@ -121,7 +122,7 @@ def test_two_absent_components_merge_into_their_midpoint():
         jnp.array([[0.0, 0.0], [2.0, 0.0], [9.0, 9.0]]),
         jnp.stack([jnp.eye(2)] * 3),
     )
-    both = merge.joined(g, 0, 1)
+    both = as_one.joined(g, 0, 1)
     np.testing.assert_allclose(both.means[0], [1.0, 0.0])
     np.testing.assert_allclose(both.scale[0] @ both.scale[0].T, np.diag([2.0, 1.0]), rtol=1e-12)
     assert (both.logits == g.logits).all()
