@@ -9,10 +9,10 @@ from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
 from gmmjax._mixture.structure import is_tied
 from gmmjax._populations import fixed_point, rows
-from gmmjax._populations.fixed_point import Run
+from gmmjax._populations.fixed_point import Run, is_least, least_variances
 from gmmjax._populations.moments import Cloud
 from gmmjax._sampling.estimate import Estimate
-from gmmjax._validate import check_count, on_any_mesh
+from gmmjax._validate import check_count, on_any_mesh, warn
 
 MOST_STEPS = 1 << 24  # of each of which a record is kept
 
@@ -30,9 +30,10 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
     and `vmap`: under `vmap` over `weights` all fits share their rows, in products of matrices.
 
     The likelihood has no maximum: a component that shrinks onto a point makes it infinite. The
-    variance of a component along each coordinate, given the coordinates before it, is therefore at
-    least a millionth of that of all rows along it. This has no unit and changes no fit that does
-    not meet it, while scikit-learn adds `reg_covar` to all variances, whatever the unit of x.
+    standard deviation of a component along each coordinate, given the coordinates before it, is
+    therefore at least a millionth of that of all rows along it. This has no unit and changes no fit
+    that does not meet it, while scikit-learn adds `reg_covar` to all variances, whatever the unit
+    of x. A fit that meets it says so.
 
     For starts, and for how many components there are, see scikit-learn, and
     `gmmjax.interop.from_sklearn`.
@@ -59,6 +60,10 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
         rows than components; `weights` are negative, not finite or all 0; `tol` is negative or no
         number; the density of `init` at the rows is beyond the range of the dtype.
 
+    Warns:
+      UserWarning: components have shrunk onto so few rows that their variance is the least there
+        is.
+
     Reference:
       Dempster, Laird and Rubin (1977), "Maximum likelihood from incomplete data via the EM
       algorithm"; Varadhan and Roland (2008), "Simple and globally convergent methods for
@@ -83,11 +88,19 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
         _check_tolerance(tol)
     init = in_dtype(init, dtype)
     arguments = _refuse_gradients((x.astype(dtype), init, weights))
-    found = _em(*arguments, jnp.asarray(tol, dtype), num_steps)
-    if not is_traced(found) and not np.isfinite([found.start.value, found.loss.value]).all():
+    found, shrunk = _em(*arguments, jnp.asarray(tol, dtype), num_steps)
+    if is_traced(found):
+        return found
+    if not np.isfinite([found.start.value, found.loss.value]).all():
         raise ValueError(
             f"init: the mean of its log-density over the rows is {-found.start.value} in {dtype}, "
             f"and {-found.loss.value} after EM; start nearer to the rows, and about as wide"
+        )
+    if np.any(shrunk):
+        warn(
+            f"em: components {np.flatnonzero(shrunk).tolist()} have shrunk onto so few rows that "
+            "their deviations are the least there are, a millionth of those of all rows; start "
+            "with fewer components, or from another place"
         )
     return found
 
@@ -121,7 +134,8 @@ def _em(x, init, weights, tol, num_steps):
     run = maximise(start, cloud, tol, num_steps, num_steps)
     found = rows.out_of(frame, run.gmm)
     volume = jnp.sum(jnp.log(frame.size))
-    return FitResult(
+    shrunk = is_least(run.gmm, least_variances(run.gmm, cloud)) & (run.gmm.logits > -jnp.inf)
+    result = FitResult(
         gmm=_absent_as_before(found, init),
         loss=_loss(run.gmm, cloud, volume),
         start=_loss(start, cloud, volume),
@@ -132,6 +146,7 @@ def _em(x, init, weights, tol, num_steps):
         stderrs=jnp.zeros_like(run.record.loss) * run.record.loss,
         gradient_norms=run.record.length,
     )
+    return result, shrunk
 
 
 def maximise(start: GMM, c: Cloud, tol, num_steps, num_records: int = 1) -> Run:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import triangular
+from gmmjax._matrices import linalg, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full, is_spherical, is_tied
 from gmmjax._mixture.unconstrained import constrain, unconstrain
@@ -14,8 +14,9 @@ from gmmjax._populations.moments import Cloud, Sums, expect, outer
 # A component that is responsible for less is dead: its moments would be those of a few points.
 MIN_WEIGHT = 1e-8
 # Of the variance of all rows, of a coordinate given those before it: what a component has at least,
-# so that none collapses onto points.
-LEAST_VARIANCE = 1e-6
+# so that none collapses onto points. Less would be lost in rounding; more would be met by clusters
+# that are far apart, and by all rows beside one far outlier.
+LEAST_VARIANCE = 1e-12
 
 
 class Record(NamedTuple):
@@ -68,6 +69,14 @@ def least_variances(g: GMM, c: Cloud) -> jax.Array:
     mean = jnp.sum(share[:, None] * c.x, axis=(0, 2))
     variances = jnp.sum(share[:, None] * (c.x - mean[None, :, None]) ** 2, axis=(0, 2))
     return LEAST_VARIANCE * (jnp.mean(variances) if is_spherical(g) else variances)
+
+
+def is_least(g: GMM, least: jax.Array) -> jax.Array:
+    """Which components have such a variance, `(K or 1,)`."""
+    variances = linalg.pivots(g.scale, g.means) ** 2
+    if is_spherical(g):
+        return variances < 1.01 * least
+    return jnp.any(variances < 1.01 * least[None], axis=1)
 
 
 def _squarem_step(start, c, least):

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._matrices import linalg
 from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
-from gmmjax._mixture.structure import is_full, is_spherical, is_tied
+from gmmjax._mixture.structure import is_full, is_tied
 from gmmjax._populations import rows
 from gmmjax._populations.em import maximise
-from gmmjax._populations.fixed_point import least_variances
+from gmmjax._populations.fixed_point import is_least, least_variances
 from gmmjax._validate import check_count, keyed, warn
 
 # The last step brings less than this to the likelihood of all rows, in nats. What is missing is of
@@ -131,6 +130,4 @@ def _is_collapsed(g, num_rows, least):
     needed = 0 if tied else g.dim + 1 if is_full(g) else 2
     weights = jax.nn.softmax(g.logits)
     starved = (weights > 0) & (weights * num_rows < needed)
-    variances = linalg.pivots(g.scale, g.means) ** 2
-    least = least if is_spherical(g) else least[None]
-    return jnp.any(starved) | jnp.any(variances < 1.01 * least)
+    return jnp.any(starved) | jnp.any(is_least(g, least))

@@ -138,7 +138,7 @@ def test_a_component_of_few_rows_stays():
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
-def test_a_component_on_one_point_keeps_a_millionth_of_the_variance(x, kind):
+def test_a_component_on_one_point_keeps_a_millionth_of_the_deviation(x, kind):
     size = {"full": 1e-3 * np.eye(2), "diag": [1e-3, 1e-3], "spherical": 1e-3}[kind]
     wide = {"full": 3 * np.eye(2), "diag": [3.0, 3.0], "spherical": 3.0}[kind]
     init = gmmjax.GMM(
@@ -146,10 +146,30 @@ def test_a_component_on_one_point_keeps_a_millionth_of_the_variance(x, kind):
         jnp.asarray(np.stack([x[0], x.mean(axis=0)])),
         jnp.asarray(np.stack([size, wide])),
     )
-    found = gmmjax.em(x, init).gmm
+    with pytest.warns(UserWarning, match=r"em: components \[0\] have shrunk"):
+        found = gmmjax.em(x, init).gmm
     spread = x.var(axis=0) if kind != "spherical" else x.var(axis=0).mean()
     variances = np.diagonal(gmmjax.covariances(found)[0])
     np.testing.assert_allclose(variances, LEAST_VARIANCE * spread, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_lies_far_away_changes_no_cluster(dtype, kind):
+    """Clusters and an outlier as far apart as a sentinel of 999,999 is: none of the rest widens."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 2)) + np.repeat([[0.0], [1e4]], 400, axis=0)
+    x[-1] = 999_999
+    scale = {"full": np.stack([np.eye(2)] * 3), "diag": np.ones((3, 2)), "spherical": np.ones(3)}
+    means = jnp.array([[0.0, 0.0], [1e4, 1e4], [1e6, 1e6]])
+    init = gmmjax.GMM(jnp.zeros(3), means, jnp.asarray(scale[kind]))
+    with pytest.warns(UserWarning, match=r"em: components \[2\] have shrunk"):
+        found = gmmjax.em(x.astype(dtype), jax.tree.map(jnp.dtype(dtype).type, init)).gmm
+    clusters = np.stack([x[:400].var(axis=0), x[400:-1].var(axis=0)])
+    if kind == "spherical":
+        clusters = clusters.mean(axis=1, keepdims=True) * np.ones(2)
+    variances = np.diagonal(gmmjax.covariances(found), axis1=1, axis2=2)[:2]
+    np.testing.assert_allclose(variances, clusters, rtol=0.02 if dtype == "float32" else 1e-4)
 
 
 def test_single_precision_stays_single(x, init, found):
