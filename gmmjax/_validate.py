@@ -1,5 +1,6 @@
 """Arguments that are the same everywhere, checked with words a user can act on."""
 
+import contextlib
 import functools
 import inspect
 import operator
@@ -124,6 +125,19 @@ def check_function(name: str, value) -> None:
         raise TypeError(
             f"{name}: expected a function, got {value!r} of type {type(value).__name__}"
         )
+
+
+@contextlib.contextmanager
+def given_points(name: str):
+    """Errors of a user's function come with what it is given: one point is the usual mistake."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"{name}: is given points of shape (n, D) and returns n values; of a function of one "
+            "point pass jax.vmap of it, and of one that is not made of JAX a jax.pure_callback"
+        )
+        raise
 
 
 def takes_key(divergence: Callable) -> bool:

@@ -295,6 +295,8 @@ def fuzz(name, times, seed=0):
                     warnings.filterwarnings("ignore", category=UserWarning, message="covariances:")
                     warnings.filterwarnings("ignore", category=UserWarning, message="means:")
                     warnings.filterwarnings("ignore", category=UserWarning, message="x: rounding")
+                    shrunk = "em: components .* have shrunk"
+                    warnings.filterwarnings("ignore", category=UserWarning, message=shrunk)
                     ATTEMPTS[name](rng, Path(folder))
             except Exception as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]

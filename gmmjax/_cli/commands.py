@@ -2,7 +2,6 @@
 
 import csv
 import importlib.util
-import math
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from gmmjax._cli.data import from_data
 from gmmjax._cli.data import table as data_table
 from gmmjax._cli.demo import run
 from gmmjax._cli.keys import seeded
-from gmmjax._cli.output import describe, finite, finite_leaves, finite_rows, print_json
+from gmmjax._cli.output import describe, finite, finite_leaves, finite_rows, print_json, print_table
 from gmmjax._estimates.distances import squared_hellinger, total_variation
 from gmmjax._estimates.js import js_divergence
 from gmmjax._estimates.kl import jeffreys_divergence, kl_divergence
@@ -111,22 +110,10 @@ def matrix(arguments):
         table.writerow(["", *names])
         table.writerows([name, *row] for name, row in zip(names, values.tolist(), strict=True))
     else:
-        _print_matrix(names, values)
+        print_table(names, values)
         error = np.max(np.asarray(found.stderr))
         print(f"\n{arguments.divergence} (another one: --divergence); ", end="")
         print(f"largest standard error {error:.1e}")
-
-
-def _print_matrix(names, values):
-    """A table with names at its rows and columns, and decimals for five digits of the largest."""
-    largest = np.max(np.abs(values[np.isfinite(values)]), initial=0.0)
-    decimals = 4 - math.floor(math.log10(largest)) if largest > 0 else 4
-    cells = [[f"{value:.{min(max(decimals, 2), 12)}f}" for value in row] for row in values]
-    widths = [max(map(len, column)) + 2 for column in zip(names, *cells, strict=True)]
-    first = max(map(len, names))
-    for name, row in zip(["", *names], [names, *cells], strict=True):
-        line = "".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        print(f"{name:<{first}}{line}")
 
 
 def _names(files):

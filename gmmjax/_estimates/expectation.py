@@ -14,7 +14,7 @@ from gmmjax._sampling.engine import Term, looks_at_means, num_looked_at, replica
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import check_sampling
-from gmmjax._validate import check_function, keyed
+from gmmjax._validate import check_function, given_points, keyed
 
 
 @keyed
@@ -84,7 +84,8 @@ def expectation(
 
 def _trace(fn, count, p):
     shape = jax.ShapeDtypeStruct((count, p.dim), p.means.dtype)
-    closed, result = jax.make_jaxpr(fn, return_shape=True)(shape)
+    with given_points("fn"):
+        closed, result = jax.make_jaxpr(fn, return_shape=True)(shape)
     if getattr(result, "shape", None) != (count,):
         raise ValueError(
             f"fn: expected values of shape ({count},) for points {shape.shape}, got {result}"

@@ -47,7 +47,8 @@ def kl_divergence(
       points: `gmmjax.sobol` or `gmmjax.iid`.
       stick_the_landing: leave out of the gradient the score of `p`, whose mean is zero: less noise,
         none at all for `p` where p = q. With False the gradient is the derivative of the returned
-        value for this key, as line searches and second derivatives need.
+        value for this key, as line searches and second derivatives need, but for p = q to the bit,
+        where the value with its control has a kink.
       control_variate: subtract what has a mean in closed form, with coefficients fitted around each
         mean. Not beyond 2²¹ pairs of components, about 1,000 on each side, where nothing of K²
         numbers is made.

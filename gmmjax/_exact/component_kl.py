@@ -13,8 +13,8 @@ def component_kl(p: GMM, q: GMM) -> jax.Array:
 
     .. math:: \mathrm{KL}(p_a \| q_b) = \mathbb E_{p_a}[\log p_a - \log q_b]
 
-    Weights play no part in it; rows and columns of absent components are those of the Gaussians
-    that they would be.
+    Weights play no part in it. Absent components may hold anything: their rows and columns are
+    those of the heaviest component.
 
     Args:
       p: a mixture of K_p components.

@@ -67,9 +67,8 @@ def check_dims(dims, dim):
             f"dims: expected ints, got booleans {dims!r}; np.flatnonzero makes ints of a mask"
         )
     if not kept or not all(-dim <= d < dim for d in kept):
-        raise ValueError(
-            f"dims: expected at least one of the coordinates {-dim} … {dim - 1}, got {list(kept)}"
-        )
+        found = list(kept) if kept else "none"
+        raise ValueError(f"dims: expected some of the coordinates {-dim} … {dim - 1}, got {found}")
     kept = tuple(d % dim for d in kept)
     if len(set(kept)) < len(kept):
         raise ValueError(f"dims: names a coordinate twice: {list(kept)}")

@@ -38,7 +38,8 @@ def covariances(g: GMM) -> jax.Array:
       g: a mixture of K components in D dimensions.
 
     Returns:
-      `(K, D, D)`, also for diagonal, spherical and tied scales.
+      `(K, D, D)`, also for diagonal, spherical and tied scales; of absent components, which may
+      hold anything, that of the heaviest one.
 
     Raises:
       TypeError: `g` is not a `GMM`.

@@ -86,7 +86,8 @@ def reduce_mixture(
 
     Raises:
       TypeError: `key` is not a key, `p` is not a `GMM`, or a count is not an int.
-      ValueError: shapes disagree, values are not finite, a count is below 1, or `p` is traced.
+      ValueError: shapes disagree, values are not finite, a count is below 1, no count is given, or
+        `p` is traced.
       ImportError: `progress` without tqdm, or more than 1,024 components without SciPy.
 
     Reference:
@@ -107,12 +108,14 @@ def reduce_mixture(
     p = _checked_target(p)
     several = isinstance(num_components, Iterable)
     counts = list(num_components) if several else [num_components]
+    if not counts:
+        raise ValueError("num_components: expected a number or several, got none")
     counts = [check_count("num_components", count) for count in counts]
     frame = parts.frame(p)
     if isinstance(init, GMM):
         init = parts.into(frame, _checked_start(init, p, counts))
     white = drop_absent(parts.into(frame, p))
-    task = _Task(white, p.means.dtype, divergence, max(counts, default=1))
+    task = _Task(white, p.means.dtype, divergence, max(counts))
 
     def reduce(count, rounds):
         result = _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments)

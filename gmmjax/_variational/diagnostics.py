@@ -11,7 +11,7 @@ from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._sampling.sample import sample
-from gmmjax._validate import check_count, check_function, keyed
+from gmmjax._validate import check_count, check_function, given_points, keyed
 
 
 class ImportanceDiagnostics(NamedTuple):
@@ -93,7 +93,8 @@ def importance_diagnostics(
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _diagnose(key, q, log_density, num_samples, args):
     x = sample(key, q, num_samples)
-    log_p = jnp.asarray(log_density(x, *args)).astype(x.dtype)
+    with given_points("log_density"):
+        log_p = jnp.asarray(log_density(x, *args)).astype(x.dtype)
     if log_p.shape != (num_samples,):
         raise ValueError(
             f"log_density: expected values of shape ({num_samples},), one for each point, "

@@ -10,6 +10,7 @@ from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._trees import choose
+from gmmjax._validate import given_points
 from gmmjax._variational import own_points, quadratic
 from gmmjax._variational.fit_state import Method, Problem
 
@@ -53,7 +54,8 @@ def evaluate(method: Method, args: tuple, points, active):
     """Log p at the points of active components, `(K, S)`, and its gradients in x, `(K, D, S)`."""
 
     def target(x):
-        values = jnp.asarray(method.log_density(x, *args))
+        with given_points("log_density"):
+            values = jnp.asarray(method.log_density(x, *args))
         if values.shape != x.shape[:1]:
             raise ValueError(
                 f"log_density: expected values of shape ({len(x)},), one for each point, "

@@ -18,6 +18,7 @@ from cases import random_mixture
 import gmmjax
 from gmmjax._cli import commands
 from gmmjax._cli.main import main
+from gmmjax._cli.output import print_table
 
 
 def _run(*arguments, timeout=60, environment=None, **options):
@@ -240,6 +241,15 @@ def test_condition(tmp_path, capsys):
     for known, words in (("0", "expected DIM=VALUE such as 0=1.5, got '0'"), ("9=1", "dims: ")):
         assert main(["condition", source, known, "-o", target]) == 2
         _assert_one_line(capsys.readouterr().err, words)
+
+
+def test_entries_of_all_sizes_keep_their_digits(capsys):
+    print_table(["a", "b", "far"], np.array([[0, 0.004, 5e7], [0.57, 0, 4e7], [3e7, 1, 0]]))
+    rows = [line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows[0] == ["0.0000", "0.0040000", "5.0000e+07"]
+    print_table(["a", "b"], np.array([[0, 0.004], [0.57, np.inf]]))
+    rows = [line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [["0.00000", "0.00400"], ["0.57000", "inf"]]
 
 
 def test_matrix_says_how_it_was_found_and_draws(files, tmp_path, capsys):

@@ -206,7 +206,7 @@ def test_many_components_are_clustered_without_a_search(key, monkeypatch):
     assert np.isnan(result.losses).all()
 
 
-@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (2.5, TypeError)])
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (2.5, TypeError), ([], ValueError)])
 def test_refuses_what_is_no_count(count, error, key, planar):
     with pytest.raises(error, match="num_components: expected"):
         reduce(key, planar, count)

@@ -258,6 +258,7 @@ def test_log_q_is_that_of_the_density(kind, key):
     ("options", "message"),
     [
         ({"log_density": lambda x: x}, r"log_density: expected values of shape \(20,\)"),
+        ({"log_density": lambda x: -jnp.dot(x, x)}, "log_density: is given points of shape"),
         ({"log_density": 3}, "log_density: expected a function"),
         ({"num_steps": 0}, "num_steps: expected at least 1"),
         ({"max_components": 0}, "max_components: expected at least 1"),

@@ -153,7 +153,7 @@ def test_factors_have_derivatives_in_both_modes():
 @pytest.mark.parametrize(
     ("dims", "error", "message"),
     [
-        ([], ValueError, "at least one"),
+        ([], ValueError, "got none"),
         ([3], ValueError, r"-3 … 2, got \[3\]"),
         ([0, -3], ValueError, r"twice: \[0, 0\]"),
         ([0.5], TypeError, r"sequence of ints, got \[0.5\]"),
