@@ -1,5 +1,6 @@
 """Fitting a mixture to anything that a loss can say, by gradient."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -86,7 +87,8 @@ def fit(
     Returns:
       A `FitResult`; its `loss` is in the units of `loss`, nats for a divergence of this package. A
       step whose loss or gradient is not finite, or whose error explodes, is taken back by halves
-      and counted in `num_skipped`; outside `jit` and `vmap` a warning says if a tenth of them were.
+      and counted in `num_skipped`; outside `jit` and `vmap` a warning says if a tenth of them were,
+      and if the fit converged where it began.
 
     Raises:
       TypeError: `key` is not a key, `init` or `trainable` is not a `GMM`, a count is not an int,
@@ -193,7 +195,9 @@ def _best(losses: Estimate, sound: jax.Array) -> jax.Array:
 
 
 def _told(result: FitResult, senseless) -> FitResult:
-    """The result, after a word about steps that were skipped, where values are concrete."""
+    """The result, after a word about steps that were skipped or led nowhere, where values are
+    concrete.
+    """
     if is_traced(result):
         return result
     skipped, taken = int(result.num_skipped), int(result.num_steps)
@@ -202,4 +206,16 @@ def _told(result: FitResult, senseless) -> FitResult:
             f"fit: {skipped} of {skipped + taken} steps were skipped, because the loss, its error "
             "or its gradient was not finite or exploded; a smaller learning rate may help"
         )
+    elif result.converged and _is_where_it_began(result.loss, result.start):
+        warn(
+            f"fit: converged where it began, at a loss of {float(result.loss.value):.4g}; the "
+            "start is a minimum, or so far away that the loss is flat there: try another one, or KL"
+        )
     return result
+
+
+def _is_where_it_began(loss: Estimate, start: Estimate) -> bool:
+    """Whether a loss that is not 0 is that of the start, by their errors."""
+    fallen = float(start.value - loss.value)
+    errors = [0.0 if math.isinf(e.stderr) else float(e.stderr) for e in (loss, start)]
+    return fallen <= 2 * math.hypot(*errors) < abs(float(loss.value))

@@ -168,6 +168,17 @@ def test_the_average_beats_the_last_iterate(key):
     assert np.sqrt(np.mean(result.gmm.means**2)) < 0.6 * last
 
 
+def test_a_loss_that_is_flat_at_the_start_is_told(key):
+    """JS of mixtures a hundred deviations apart; not where a fit gets anywhere, nor at p itself."""
+    p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones((1, 1)))
+    js = lambda key, q, p: gmmjax.js_divergence(key, p, q, num_samples=512)
+    away = lambda distance: p._replace(means=p.means + distance)
+    with pytest.warns(UserWarning, match="converged where it began, at a loss of 0.6931"):
+        assert fit(key, js, away(100.0), args=(p,)).converged
+    assert fit(key, js, away(2.0), args=(p,)).loss.value < 1e-3
+    assert fit(key, js, p, args=(p,)).loss.value < 1e-3
+
+
 def test_steps_that_are_not_finite_are_skipped_and_counted(key, pair):
     p, q = pair
     unlucky = lambda key, q, p: (
