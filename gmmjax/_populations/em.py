@@ -9,7 +9,7 @@ from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
 from gmmjax._mixture.structure import is_tied
 from gmmjax._populations import fixed_point, rows
-from gmmjax._populations.fixed_point import Run, is_least, least_variances
+from gmmjax._populations.fixed_point import Run, has_least_variance, least_variances
 from gmmjax._populations.moments import Cloud
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, on_any_mesh, warn
@@ -134,7 +134,8 @@ def _em(x, init, weights, tol, num_steps):
     run = maximise(start, cloud, tol, num_steps, num_steps)
     found = rows.out_of(frame, run.gmm)
     volume = jnp.sum(jnp.log(frame.size))
-    shrunk = is_least(run.gmm, least_variances(run.gmm, cloud)) & (run.gmm.logits > -jnp.inf)
+    least = least_variances(run.gmm, cloud)
+    shrunk = has_least_variance(run.gmm, least) & (run.gmm.logits > -jnp.inf)
     result = FitResult(
         gmm=_absent_as_before(found, init),
         loss=_loss(run.gmm, cloud, volume),

@@ -71,8 +71,8 @@ def least_variances(g: GMM, c: Cloud) -> jax.Array:
     return LEAST_VARIANCE * (jnp.mean(variances) if is_spherical(g) else variances)
 
 
-def is_least(g: GMM, least: jax.Array) -> jax.Array:
-    """Which components have such a variance, `(K or 1,)`."""
+def has_least_variance(g: GMM, least: jax.Array) -> jax.Array:
+    """Which components have a variance that is the least there may be, `(K or 1,)`."""
     variances = linalg.pivots(g.scale, g.means) ** 2
     if is_spherical(g):
         return variances < 1.01 * least

@@ -10,7 +10,7 @@ from gmmjax._mixture.gmm import GMM, as_float, float_of, in_dtype
 from gmmjax._mixture.structure import is_full, is_tied
 from gmmjax._populations import rows
 from gmmjax._populations.em import maximise
-from gmmjax._populations.fixed_point import is_least, least_variances
+from gmmjax._populations.fixed_point import has_least_variance, least_variances
 from gmmjax._validate import check_count, keyed, warn
 
 # The last step brings less than this to the likelihood of all rows, in nats. What is missing is of
@@ -130,4 +130,4 @@ def _is_collapsed(g, num_rows, least):
     needed = 0 if tied else g.dim + 1 if is_full(g) else 2
     weights = jax.nn.softmax(g.logits)
     starved = (weights > 0) & (weights * num_rows < needed)
-    return jnp.any(starved) | jnp.any(is_least(g, least))
+    return jnp.any(starved) | jnp.any(has_least_variance(g, least))
