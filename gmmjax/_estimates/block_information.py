@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from gmmjax._compile import WIDE, jit_with
 from gmmjax._estimates.recipes import Options
 from gmmjax._mixture import density
 from gmmjax._mixture.affine import marginal
@@ -16,9 +15,10 @@ from gmmjax._mixture.moments import recentred
 from gmmjax._pairs import components
 from gmmjax._sampling import spikes, unseen
 from gmmjax._sampling.control_variates import Control
-from gmmjax._sampling.engine import Term, replicates
+from gmmjax._sampling.engine import Term, add_up, begin
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
+from gmmjax._sampling.stages import estimate_in_stages
 
 
 class _Densities(NamedTuple):
@@ -29,31 +29,65 @@ class _Densities(NamedTuple):
     rest: Density
 
 
-@jit_with(WIDE, static_argnums=(2, 3, 4))
+class _Problem(NamedTuple):
+    """What is static: the coordinates of the block, and what to do with the points."""
+
+    block: tuple[int, ...]
+    dim: int
+    sampling: Sampling
+    options: Options
+
+    @property
+    def rest(self):
+        """The other coordinates."""
+        return tuple(d for d in range(self.dim) if d not in self.block)
+
+    def integrand(self, with_features):
+        """The logarithm of the ratio, with what a control needs or without."""
+        return functools.partial(_integrand, self.block, self.rest, with_features)
+
+
 def estimate_block_information(
     key, p: GMM, block: tuple[int, ...], sampling: Sampling, options: Options
 ) -> Estimate:
     """E_p[log p(x) − log p(x_A) − log p(x_B)] with A a block of coordinates and B the rest."""
-    (p,) = recentred(p)
-    rest = tuple(d for d in range(p.dim) if d not in block)
-    sides = [p, marginal(p, block), marginal(p, rest)]
+    return _estimate((key, (p,)), _Problem(block, p.dim, sampling, options))
+
+
+def _prepare(arrays, problem):
+    """The mixture, and its marginals, about the mean."""
+    key, mixtures = arrays
+    (p,) = recentred(*mixtures)
+    return key, (p, marginal(p, problem.block), marginal(p, problem.rest))
+
+
+def _begin(prepared, problem):
+    key, sides = prepared
+    options = problem.options
     # Each logarithm is that of the density that its own argument is drawn from: all three scores
     # have mean zero.
     held = jax.lax.stop_gradient(sides) if options.stick_the_landing else sides
     prepared = [density.prepare(side) for side in held]
-    relations = None
-    if not components.are_many(p, p):
+    relations, control = None, None
+    if not components.are_many(sides[0], sides[0]):
         relations = [components.relate(*pair) for pair in zip(sides, prepared, strict=True)]
-    control = None
     if options.control_variate and relations is not None:
         expected = tuple(relation.expected_distances for relation in relations)
         control = Control(expected, _values)
-    integrand = functools.partial(_integrand, block, rest, control is not None)
     narrow = spikes.spikes(held[:1], relations and relations[:1])
-    term = Term(p, integrand, narrow, control)
+    term = Term(sides[0], problem.integrand(control is not None), narrow, control)
     params = _Densities(*(side.density for side in prepared))
-    found = replicates(key, [term], params, sampling, options.stick_the_landing)
-    return conclude(found, unseen.rounding(prepared))
+    begun = begin(key, [term], params, problem.sampling, options.stick_the_landing)
+    return begun._replace(hidden=begun.hidden + unseen.rounding(prepared))
+
+
+def _end(begun, problem):
+    (subtracted,) = begun.arguments.baselines
+    integrand = problem.integrand(bool(subtracted.slopes))
+    return conclude(add_up(begun, (integrand,), problem.sampling))
+
+
+_estimate = estimate_in_stages(_prepare, _begin, _end)
 
 
 def _integrand(block, rest, with_features, params, x):

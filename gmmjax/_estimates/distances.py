@@ -109,7 +109,7 @@ def _bounded_by_one(key, p, q, function, num_samples, num_replicates, points) ->
     """E[function(t)] of the log-ratio t under ½(p + q), for a function with values in [0, 1]."""
     p, q = common_float(p=p, q=q)
     sampling = check_sampling(num_samples, num_replicates, points)
-    return _estimate((key, p, q), Problem(function, sampling))
+    return _estimate((key, (p, q)), Problem(function, sampling))
 
 
 def _before(p, q, problem):

@@ -1,19 +1,20 @@
 """The expectation of any function under a mixture."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
-from gmmjax._compile import WIDE, jit_with
 from gmmjax._jax import evaluate, is_traced
 from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._pairs import components
 from gmmjax._sampling import blocks, spikes
-from gmmjax._sampling.engine import Term, looks_at_means, num_looked_at, replicates
+from gmmjax._sampling.engine import Term, add_up, begin, looks_at_means, num_looked_at
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
-from gmmjax._sampling.settings import check_sampling
+from gmmjax._sampling.settings import Sampling, check_sampling
+from gmmjax._sampling.stages import estimate_in_stages
 from gmmjax._validate import check_function, given_points, keyed
 
 
@@ -70,7 +71,7 @@ def expectation(
     traced = {count: _trace(fn, count, p) for count in counts}
     constants = {count: closed.consts for count, closed in traced.items()}
     if not is_traced(constants):
-        return _expectation(key, p, {}, fn, sampling)
+        return _estimate((key, (p,), {}), _Problem(fn, sampling))
 
     # What fn closes over becomes an argument, so that it can be differentiated and batched. The
     # programs alone are kept, or tracers would outlive their trace.
@@ -79,7 +80,7 @@ def expectation(
     def converted(x, constants):
         return evaluate(programs[len(x)], constants[len(x)], x)
 
-    return _expectation(key, p, constants, converted, sampling)
+    return _estimate((key, (p,), constants), _Problem(converted, sampling))
 
 
 def _trace(fn, count, p):
@@ -93,12 +94,31 @@ def _trace(fn, count, p):
     return closed
 
 
-@jit_with(WIDE, static_argnums=(3, 4))
-def _expectation(key, p, constants, fn, sampling):
-    def integrand(constants, x):
-        values = fn(x.T, constants) if constants else fn(x.T)
+class _Problem(NamedTuple):
+    """What is static."""
+
+    fn: Callable
+    sampling: Sampling
+
+    def integrand(self, constants, x):
+        """Values at points `(D, n)`; no features."""
+        values = self.fn(x.T, constants) if constants else self.fn(x.T)
         return values.astype(x.dtype), ()
 
+
+def _prepare(arrays, problem):
+    return arrays
+
+
+def _begin(arrays, problem):
+    key, (p,), constants = arrays
     relations = components.relate_all(p, [density.prepare(p)])
-    term = Term(p, integrand, spikes.spikes([p], relations))
-    return conclude(replicates(key, [term], constants, sampling))
+    term = Term(p, problem.integrand, spikes.spikes([p], relations))
+    return begin(key, [term], constants, problem.sampling, fixed_fit=True)
+
+
+def _end(begun, problem):
+    return conclude(add_up(begun, (problem.integrand,), problem.sampling))
+
+
+_estimate = estimate_in_stages(_prepare, _begin, _end)

@@ -84,7 +84,7 @@ def f_divergence(
     found = jax.eval_shape(generator, shape)
     if getattr(found, "shape", None) != (7,):
         raise ValueError(f"generator: expected one value for each log-ratio, {shape}, got {found}")
-    return _estimate((key, p, q), Problem(_perspective(generator), sampling, generator))
+    return _estimate((key, (p, q)), Problem(_perspective(generator), sampling, generator))
 
 
 def _before(p, q, problem):

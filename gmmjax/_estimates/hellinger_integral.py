@@ -185,5 +185,5 @@ def _after(found, order, known, problem):
     return conclude(found, few, tails, transform=transform)
 
 
-# Of `((key, p, q, alpha), problem)`.
+# Of `((key, (p, q), alpha), problem)`.
 estimate = balanced_estimate(_before, _after)

@@ -10,10 +10,9 @@ from gmmjax._mixture import density
 from gmmjax._mixture.density import Density
 from gmmjax._mixture.moments import recentred
 from gmmjax._pairs import components
-from gmmjax._sampling import blocks, engine, spikes
-from gmmjax._sampling.estimate import Replicates
+from gmmjax._sampling import engine, spikes
 from gmmjax._sampling.settings import Sampling
-from gmmjax._sampling.stages import in_stages
+from gmmjax._sampling.stages import estimate_in_stages
 
 
 class _Params(NamedTuple):
@@ -33,7 +32,7 @@ class Problem(NamedTuple):
 
 
 def balanced_estimate(before: Callable, after: Callable) -> Callable:
-    """An estimate `((key, p, q, *more), problem)` of what is made of E[function(t, extra)].
+    """An estimate `((key, (p, q), *more), problem)` of what is made of E[function(t, extra)].
 
     Args:
       before: `(p, q, *more, problem) -> (extra, known)` of prepared mixtures, without any points;
@@ -41,37 +40,22 @@ def balanced_estimate(before: Callable, after: Callable) -> Callable:
       after: `(replicates, extra, known, problem) -> Estimate`.
     """
 
-    def prepared(arrays, problem):
-        key, p, q, *more = arrays
-        p, q = map(density.prepare, recentred(p, q))
-        extra, known = before(p, q, *more, problem)
-        return (key, p, q, extra), known
+    def prepare(arrays, problem):
+        key, mixtures, *more = arrays
+        p, q = map(density.prepare, recentred(*mixtures))
+        return key, p, q, *before(p, q, *more, problem)
 
-    def whole(arrays, problem):
-        arguments, known = prepared(arrays, problem)
-        _, p, q, extra = arguments
+    def end(begun, problem):
+        sums, extra, known = begun
+        integrand = functools.partial(_half, problem.function)
+        found = engine.add_up(sums, (integrand, integrand), problem.sampling)
+        return after(found, extra, known, problem)
 
-        def finish(arguments):
-            value, *rest = _last(_first(arguments, problem), problem)
-            return value, rest
-
-        finish = blocks.in_bounded_memory(finish, problem.sampling, (p.mixture, q.mixture))
-        value, rest = finish(arguments)
-        return after(Replicates(value, *rest), extra, known, problem)
-
-    def first(arrays, problem):
-        arguments, known = prepared(arrays, problem)
-        return _first(arguments, problem), arguments[-1], known
-
-    def last(begun, problem):
-        begun, extra, known = begun
-        return after(_last(begun, problem), extra, known, problem)
-
-    return in_stages(whole, first, last)
+    return estimate_in_stages(prepare, _begin, end)
 
 
-def _first(arguments, problem):
-    key, p, q, extra = arguments
+def _begin(prepared, problem):
+    key, p, q, extra, known = prepared
     integrand = functools.partial(_half, problem.function)
     terms = []
     for sampled in (p, q):
@@ -79,12 +63,8 @@ def _first(arguments, problem):
         narrow = spikes.spikes([p.mixture, q.mixture], relations)
         terms.append(engine.Term(sampled.mixture, integrand, narrow))
     params = _Params(p.density, q.density, extra)
-    return engine.begin(key, terms, params, problem.sampling, fixed_fit=True)
-
-
-def _last(begun, problem):
-    integrand = functools.partial(_half, problem.function)
-    return engine.add_up(begun, (integrand, integrand), problem.sampling)
+    sums = engine.begin(key, terms, params, problem.sampling, fixed_fit=True)
+    return sums, extra, known
 
 
 def _half(function, params, x):

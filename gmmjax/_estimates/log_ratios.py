@@ -14,12 +14,12 @@ from gmmjax._mixture.density import Density, Prepared
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
 from gmmjax._pairs import components
-from gmmjax._sampling import blocks, spikes, unseen
+from gmmjax._sampling import spikes, unseen
 from gmmjax._sampling.control_variates import Control
 from gmmjax._sampling.engine import Begun, Term, add_up, begin
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
-from gmmjax._sampling.stages import in_stages
+from gmmjax._sampling.stages import estimate_in_stages
 
 
 class Params(NamedTuple):
@@ -59,28 +59,14 @@ def estimate_log_ratios(
     return _estimate((key, tuple(mixtures), scales, blend), problem)
 
 
-class _First(NamedTuple):
+class _Begun(NamedTuple):
     """An estimate before its points."""
 
     sums: Begun
     ceiling: jax.Array | None  # the largest divergence from a blend
 
 
-def _whole(arrays, problem):
-    """The estimate, in bounded memory when there is a batch of them."""
-
-    def finish(arguments):
-        return tuple(_end(_begin(arguments, problem), problem))
-
-    finish = blocks.in_bounded_memory(finish, problem.sampling, arrays[1])
-    return Estimate(*finish(_densities(arrays, problem)))
-
-
-def _first(arrays, problem):
-    return _begin(_densities(arrays, problem), problem)
-
-
-def _densities(arrays, problem):
+def _prepare(arrays, problem):
     """The sampled mixtures, about the common mean, and all densities."""
     key, mixtures, scales, blend = arrays
     dtype = mixtures[0].means.dtype
@@ -114,7 +100,7 @@ def _begin(arguments, problem):
         hidden += _scaled(params, recipe.index, jnp.ones_like(hidden)) ** 2 * rounding
     blended = all(ratio.over == BLEND for ratio in problem.ratios)
     ceiling = _ceiling(problem.ratios, params) if blended else None
-    return _First(begun._replace(hidden=hidden), ceiling)
+    return _Begun(begun._replace(hidden=hidden), ceiling)
 
 
 def _end(begun, problem):
@@ -133,7 +119,7 @@ def _end(begun, problem):
     return conclude(found, missed, bound=ceiling)
 
 
-_estimate = in_stages(_whole, _first, _end)
+_estimate = estimate_in_stages(_prepare, _begin, _end)
 
 
 def _heaviest_normaliser(g):

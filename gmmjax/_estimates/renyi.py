@@ -229,4 +229,4 @@ def _estimate_power(key, p, q, alpha, transform, sampling):
     sides = (True, True) if is_traced(alpha) else (bool(alpha < 1), bool(alpha > 1))
     alpha = jnp.asarray(alpha, p.means.dtype)
     problem = hellinger_integral.problem(transform, *sides, sampling)
-    return hellinger_integral.estimate((key, p, q, alpha), problem)
+    return hellinger_integral.estimate((key, (p, q), alpha), problem)

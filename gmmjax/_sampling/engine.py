@@ -59,20 +59,8 @@ class Begun(NamedTuple):
     hidden: jax.Array  # the variance that the replicates cannot show
 
 
-def replicates(
-    key,
-    terms: Sequence[Term],
-    params: Any,
-    sampling: Sampling,
-    fixed_fit: bool = True,
-) -> Replicates:
-    """Σ_j E_{p_j}[f_j(params, x)] with its independent means."""
-    begun = begin(key, terms, params, sampling, fixed_fit)
-    return add_up(begun, tuple(term.integrand for term in terms), sampling)
-
-
 def begin(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit: bool) -> Begun:
-    """All but the points.
+    """All but the points of Σ_j E_{p_j}[f_j(params, x)].
 
     With `fixed_fit` how much of a control is subtracted is a constant of differentiation, which
     leaves the gradient unbiased; without, the gradient is that of the returned value.
@@ -92,7 +80,7 @@ def begin(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit
 
 
 def add_up(begun: Begun, integrands: tuple[Callable, ...], sampling: Sampling) -> Replicates:
-    """The points, block by block."""
+    """The points, block by block: the sum with its independent means."""
     arguments, known, hidden = begun
     layout = blocks.layout(sampling, arguments.mixtures)
     block = functools.partial(_block, integrands, sampling.points, layout)

@@ -15,9 +15,33 @@ import numpy as np
 
 from gmmjax._compile import SOON, WIDE, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import evaluated, is_alone, is_traced
+from gmmjax._sampling.blocks import in_bounded_memory
+from gmmjax._sampling.estimate import Estimate
 from gmmjax._trees import moving, replaced, slope
 
 _slope = jax.jit(slope)
+
+
+def estimate_in_stages(prepare: Callable, begin: Callable, end: Callable) -> Callable:
+    """A compiled estimate `((key, mixtures, *more), problem)`, in bounded memory where batched.
+
+    Args:
+      prepare: `(arrays, problem) -> tree`, of the mixtures alone.
+      begin: `(tree, problem) -> tree`, all before the points; `problem.sampling` says which.
+      end: `(tree, problem) -> Estimate`.
+    """
+
+    def whole(arrays, problem):
+        def finish(prepared):
+            return tuple(end(begin(prepared, problem), problem))
+
+        finish = in_bounded_memory(finish, problem.sampling, arrays[1])
+        return Estimate(*finish(prepare(arrays, problem)))
+
+    def first(arrays, problem):
+        return begin(prepare(arrays, problem), problem)
+
+    return in_stages(whole, first, end)
 
 
 def in_stages(whole: Callable, first: Callable, last: Callable) -> Callable:

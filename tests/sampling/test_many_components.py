@@ -20,7 +20,7 @@ Q = Q._replace(scale=Q.scale.at[1].multiply(1e-4))  # a mode that no point meets
 def forget():
     for module in (
         gmmjax._estimates.log_ratios._estimate,
-        gmmjax._estimates.expectation._expectation,
+        gmmjax._estimates.expectation._estimate,
     ):
         module.clear_cache()
 

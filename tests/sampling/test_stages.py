@@ -120,6 +120,10 @@ def test_derivatives_alone_are_told_from_programs_and_batches():
     assert seen == [True, True, True, False, False, False, False]
 
 
+def cubes(x):
+    return jnp.sum(x**3, axis=1)
+
+
 ESTIMATES = {
     "kl": gmmjax.kl_divergence,
     "js": gmmjax.js_divergence,
@@ -128,6 +132,8 @@ ESTIMATES = {
     "chi2": gmmjax.chi2_divergence,
     "hellinger": gmmjax.squared_hellinger,
     "f": functools.partial(gmmjax.f_divergence, generator=lambda t: jnp.expm1(t) * jnp.tanh(t / 2)),
+    "information": lambda key, p, _, **options: gmmjax.mutual_information(key, p, [0], **options),
+    "expectation": lambda key, p, _, **options: gmmjax.expectation(key, cubes, p, **options),
 }
 
 
