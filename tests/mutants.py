@@ -26,6 +26,10 @@ PLACES = {
         "_matrices/linalg.py",
         ["matrices/test_linalg.py", "mixture/test_density.py", "sampling/test_many_components.py"],
     ),
+    "scales": (
+        "_matrices/scales.py",
+        ["matrices/test_linalg.py", "mixture/test_density.py", "mixture/test_affine.py"],
+    ),
     "allocation": (
         "_sampling/allocation.py",
         [

@@ -8,7 +8,7 @@ import numpy as np
 
 from gmmjax._algebra.far import Square, image, log_weights
 from gmmjax._jax import is_traced
-from gmmjax._matrices import linalg, triangular, whitening
+from gmmjax._matrices import scales, triangular, whitening
 from gmmjax._mixture.affine import check_dims
 from gmmjax._mixture.gmm import GMM, as_float, as_real
 from gmmjax._mixture.structure import is_full
@@ -81,13 +81,13 @@ def _condition(g, values, known):
     else:
         known_scale, scale = _choose(g.scale, known), _choose(g.scale, rest)
         rows = jnp.broadcast_to(known_scale.reshape(len(known_scale), -1), known_means.shape)
-    inverse = linalg.inverse_scale(known_scale, known_means)
+    inverse = scales.inverse(known_scale, known_means)
     white = whitening.whiten(inverse, known_means, values[:, None])[:, :, 0]
     if full:
-        means += linalg.apply(cross, white)
-    solved = linalg.apply(inverse.mT if full else inverse, white)
+        means += scales.apply(cross, white)
+    solved = scales.apply(inverse.mT if full else inverse, white)
     square = Square(values[None], known_means, solved, image(rows, solved))
-    log_dets = linalg.log_abs_det(known_scale, known_means)
+    log_dets = scales.log_abs_det(known_scale, known_means)
     return GMM(log_weights(g.logits, log_dets, square), means, scale)
 
 

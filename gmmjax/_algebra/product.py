@@ -6,7 +6,7 @@ import numpy as np
 
 from gmmjax._algebra import far
 from gmmjax._logs import log_softmax
-from gmmjax._matrices import linalg, triangular
+from gmmjax._matrices import linalg, scales, triangular
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.structure import is_full
 from gmmjax._pairs import components
@@ -142,7 +142,7 @@ def _diagonal_product(p, q):
 
 def _full_product(p, q):
     """Means `(K_p, K_q, D)` and lower factors `(K_p or 1, K_q or 1, D, D)` of products."""
-    inverse = linalg.inverse_scale(q.scale, q.means)
+    inverse = scales.inverse(q.scale, q.means)
     ratio = components.relative_scale(p.scale, p.means, inverse, q.means)  # R = L_b⁻¹L_a
     shift = components.shifts(p, q, inverse)
     # The precision is L_a⁻ᵀ(1 + RᵀR)L_a⁻¹ = NᵀN with N = G L_a⁻¹ and 1 + RᵀR = GᵀG, G lower: it
@@ -151,7 +151,7 @@ def _full_product(p, q):
     rows = jnp.concatenate([identity, ratio.mT], axis=-1)
     core = triangular.lower_factor(rows[..., ::-1, :])[..., ::-1, ::-1].mT
     inner = triangular.tril_inverse(core)
-    scale = linalg.matmul(linalg.dense_factors(p.scale, p.means)[:, None], inner)
+    scale = linalg.matmul(scales.dense_factors(p.scale, p.means)[:, None], inner)
     pull = linalg.matvec(ratio.mT, shift)
     means = p.means[:, None] - linalg.matvec(scale, linalg.matvec(inner.mT, pull))
     return means, scale
@@ -171,7 +171,7 @@ def _pair_factors(p, q):
     if not is_full(p, q):
         a, b = (g.scale.reshape(len(g.scale), -1) for g in (p, q))
         return a[:, None], b[None]
-    a, b = (linalg.dense_factors(g.scale, g.means) for g in (p, q))
+    a, b = (scales.dense_factors(g.scale, g.means) for g in (p, q))
     pairs = (len(a), len(b), *a.shape[1:])
     return jnp.broadcast_to(a[:, None], pairs), jnp.broadcast_to(b[None], pairs)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._logs import log_softmax
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._mixture.moments import checked_mean, covariance_factor, recentred
@@ -187,7 +187,7 @@ def kl_unscented(p: GMM, q: GMM) -> jax.Array:
 @jax.jit
 def _kl_unscented(p, q):
     p, q = recentred(p, q)
-    columns = linalg.dense_factors(p.scale, p.means).mT
+    columns = scales.dense_factors(p.scale, p.means).mT
     reach = jnp.sqrt(p.dim).astype(p.means.dtype)
     steps = reach * jnp.concatenate([columns, -columns], axis=1)
     points = (p.means[:, None] + steps).reshape(-1, p.dim).T

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import recentred
 
@@ -66,6 +66,6 @@ def _most_distant(mixtures):
 
 
 def _distances(g):
-    factors = linalg.dense_factors(g.scale, g.means)
+    factors = scales.dense_factors(g.scale, g.means)
     extents = 6 * jnp.sqrt(jnp.sum(factors * factors, axis=2))
     return (jnp.abs(g.means) + extents) / jnp.abs(linalg.diagonal(factors))

@@ -15,7 +15,7 @@ from gmmjax._bounds.variational import variational_upper
 from gmmjax._compile import SOON, SOONER, compile_side_by_side, is_new, jit_with
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_softmax, log_sum_exp
-from gmmjax._matrices import linalg
+from gmmjax._matrices import scales
 from gmmjax._mixture.gmm import GMM, index
 from gmmjax._mixture.join import concatenate, stack_checked
 from gmmjax._pairs import components
@@ -124,7 +124,7 @@ def _widened(lower, upper, p, q):
 
 
 def _largest_log_det(g):
-    return jnp.max(jnp.abs(linalg.log_abs_det(g.scale, g.means)))
+    return jnp.max(jnp.abs(scales.log_abs_det(g.scale, g.means)))
 
 
 def _slack(value, size):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gmmjax._bounds.variational import mean_log_sum
 from gmmjax._logs import log_softmax, log_sum_exp
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance_factor
 from gmmjax._pairs.ratios import Ratios, log_integral_table, tilted_table
@@ -39,7 +39,7 @@ def mutual_information_bounds(p: GMM, own: Ratios, kl: jax.Array, integrals: jax
 
 def relative_entropies(p: GMM) -> jax.Array:
     """H_a, `(K,)`, less ½ D log 2π, which the products lack."""
-    entropies = 0.5 * p.dim + linalg.log_abs_det(p.scale, p.means)
+    entropies = 0.5 * p.dim + scales.log_abs_det(p.scale, p.means)
     return jnp.broadcast_to(entropies, p.logits.shape)
 
 
@@ -80,7 +80,7 @@ def _from_moments(p: GMM, own: Ratios) -> jax.Array:
     means = own.shift[:, heaviest]
     factor, rounding = covariance_factor(GMM(p.logits, means, scale))
     log_det = jnp.sum(jnp.log(linalg.diagonal(factor) + rounding))
-    return log_det - weighted(p, linalg.log_abs_det(scale, means))
+    return log_det - weighted(p, scales.log_abs_det(scale, means))
 
 
 def weighted(p: GMM, values: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.gmm import GMM, common_float, common_singular
 from gmmjax._mixture.structure import is_full
 from gmmjax._pairs import components, ratios
@@ -198,7 +198,7 @@ def _kl(p, q):
 
 def _is_singular(g):
     """Whether a Gaussian has all its mass in a part of the space that has no volume."""
-    return jnp.any(linalg.pivots(g.scale, g.means) == 0)
+    return jnp.any(scales.pivots(g.scale, g.means) == 0)
 
 
 def _regular(g, singular):
@@ -225,7 +225,7 @@ def _renyi(p: GMM, q: GMM, alpha: jax.Array) -> jax.Array:
 
 def _is_infinite(p, q, alpha):
     """Whether α Σ_q + (1 − α) Σ_p is not positive definite, which makes ∫ p^α q^(1−α) infinite."""
-    inverse = linalg.inverse_scale(q.scale, q.means)
+    inverse = scales.inverse(q.scale, q.means)
     ratio = components.relative_scale(p.scale, p.means, inverse, q.means)[0, 0]
     if ratio.ndim == 1:
         return jnp.any((1 - alpha) * ratio * ratio + alpha <= 0)

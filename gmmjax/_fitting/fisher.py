@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.unconstrained import Unconstrained, constrain
 
 
@@ -39,7 +39,7 @@ def frame(params: Unconstrained) -> Frame:
 
 def pull_back(at: Frame, gradient: Unconstrained) -> Step:
     """The gradient with respect to a step, from that with respect to parameters."""
-    means = linalg.apply(_transposed(at), gradient.means)
+    means = scales.apply(_transposed(at), gradient.means)
     if not _is_full(at):
         return Step(gradient.logits, means, gradient.scale)
     on_diagonal = linalg.diagonal(gradient.scale) / linalg.diagonal(at.scale)
@@ -49,7 +49,7 @@ def pull_back(at: Frame, gradient: Unconstrained) -> Step:
 
 def push_forward(at: Frame, step: Step) -> Unconstrained:
     """The change of parameters that a step is; exact however long the step."""
-    means = linalg.apply(at.scale, step.means)
+    means = scales.apply(at.scale, step.means)
     if not _is_full(at):
         return Unconstrained(step.logits, means, step.scale)
     logs = linalg.diagonal(step.scale)

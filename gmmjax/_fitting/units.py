@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full
 from gmmjax._mixture.unconstrained import Unconstrained, constrain, unconstrain
@@ -36,7 +36,7 @@ def resolved(params: Unconstrained) -> jax.Array:
     if params.scale.ndim <= params.means.ndim:
         return jnp.all(jnp.isfinite(params.scale))
     factor = constrain(params).scale
-    inverse = linalg.inverse_scale(factor, params.means)
+    inverse = scales.inverse(factor, params.means)
     # Skeel's condition number bounds the error of L⁻¹(L z), whatever the units of the rows.
     growth = jnp.sum(linalg.matmul(jnp.abs(inverse), jnp.abs(factor)), axis=-1)
     return jnp.all(jnp.finfo(factor.dtype).eps * growth < _LARGEST_ERROR)

@@ -1,20 +1,39 @@
-"""Linear algebra of scale factors: everything that depends on the shape of a scale lives here.
-
-A scale is stored as small as its structure allows, and its rank tells which it is: `(K, D, D)`
-lower Cholesky factors, `(K, D)` standard deviations, `(K,)` one standard deviation per component,
-each with a leading axis 1 instead of K when all components share it.
-"""
+"""Products of many small matrices at full precision, and roots and quotients safe at 0."""
 
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import triangular
+HIGHEST = jax.lax.Precision.HIGHEST
 
-HIGHEST = triangular.HIGHEST
-matmul = triangular.matmul
-flat_product = triangular.flat_product
-matvec = triangular.matvec
-diagonal = triangular.diagonal
+
+def matmul(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> jax.Array:
+    """A product of matrices; GPUs would otherwise round its factors to TF32."""
+    return jnp.matmul(a, b, precision=HIGHEST)
+
+
+def flat_product(matrices, x):
+    """M_k x_i for `(K, E, D)` as `(K, E, n)` through one `(K·E, D) @ (D, n)` product."""
+    product = matmul(matrices.reshape(-1, matrices.shape[2]), x)
+    return product.reshape(*matrices.shape[:2], x.shape[1])
+
+
+def matvec(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Products of matrices `(…, E, D)` with vectors `(…, D)`, one by one."""
+    return matmul(matrices, vectors[..., None])[..., 0]
+
+
+def diagonal(matrices: jax.Array) -> jax.Array:
+    """Diagonals `(…, D)` of matrices `(…, D, D)`."""
+    # A slice: `jnp.diagonal` gathers, and its gradient scatters, which compiles and runs slowly.
+    dim = matrices.shape[-1]
+    return matrices.reshape(*matrices.shape[:-2], dim * dim)[..., :: dim + 1]
+
+
+def diagonal_matrices(diagonals: jax.Array) -> jax.Array:
+    """Matrices `(…, D, D)` with these diagonals `(…, D)`, and zeros elsewhere."""
+    dim = diagonals.shape[-1]
+    unit = jnp.eye(dim, dtype=diagonals.dtype).reshape(*[1] * (diagonals.ndim - 1), dim, dim)
+    return diagonals[..., None] * unit
 
 
 def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -29,42 +48,6 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
-def inverse_scale(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """The inverse of each factor, in the same structure."""
-    return triangular.tril_inverse(scale) if scale.ndim > means.ndim else 1.0 / scale
-
-
-def log_abs_det(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """log|det L_k| of each factor, `(K,)` or `(1,)`; the sign of the diagonal does not matter."""
-    if scale.ndim < means.ndim:
-        return means.shape[-1] * jnp.log(jnp.abs(scale))
-    return jnp.sum(jnp.log(jnp.abs(pivots(scale, means))), axis=-1)
-
-
-def diagonal_matrices(diagonals: jax.Array) -> jax.Array:
-    """Matrices `(…, D, D)` with these diagonals `(…, D)`, and zeros elsewhere."""
-    dim = diagonals.shape[-1]
-    unit = jnp.eye(dim, dtype=diagonals.dtype).reshape(*[1] * (diagonals.ndim - 1), dim, dim)
-    return diagonals[..., None] * unit
-
-
-def pivots(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """The diagonals of factors, or deviations as they are."""
-    return diagonal(scale) if scale.ndim > means.ndim else scale
-
-
-def apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
-    """A_k v_k for factors of any structure and `(K, D)` vectors."""
-    if matrices.ndim > vectors.ndim:
-        return matvec(matrices, vectors)
-    return rates(matrices)[:, :, 0] * vectors
-
-
-def rates(scale: jax.Array) -> jax.Array:
-    """Diagonal factors as `(K or 1, D or 1, 1)`."""
-    return scale.reshape(scale.shape[0], -1, 1)
-
-
 def least(table: jax.Array, axis: int) -> jax.Array:
     """The minimum along an axis, with the gradient of its first place.
 
@@ -73,23 +56,3 @@ def least(table: jax.Array, axis: int) -> jax.Array:
     return jnp.take_along_axis(
         table, jnp.argmin(table, axis=axis, keepdims=True), axis=axis
     ).squeeze(axis)
-
-
-def dense_covariances(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """Covariance matrices `(K, D, D)` of any scale."""
-    count, dim = means.shape
-    if scale.ndim > means.ndim:
-        dense = matmul(scale, scale.mT)
-    else:
-        variances = jnp.broadcast_to(
-            (scale * scale).reshape(scale.shape[0], -1), (scale.shape[0], dim)
-        )
-        dense = variances[:, :, None] * jnp.eye(dim, dtype=scale.dtype)[None]
-    return jnp.broadcast_to(dense, (count, dim, dim))
-
-
-def dense_factors(scale: jax.Array, means: jax.Array) -> jax.Array:
-    """Lower factors `(K or 1, D, D)` of any scale."""
-    if scale.ndim > means.ndim:
-        return scale
-    return scale.reshape(scale.shape[0], -1, 1) * jnp.eye(means.shape[-1], dtype=scale.dtype)[None]

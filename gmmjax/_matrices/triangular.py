@@ -8,30 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-HIGHEST = jax.lax.Precision.HIGHEST
-
-
-def matmul(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> jax.Array:
-    """A product of matrices; GPUs would otherwise round its factors to TF32."""
-    return jnp.matmul(a, b, precision=HIGHEST)
-
-
-def flat_product(matrices, x):
-    """M_k x_i for `(K, E, D)` as `(K, E, n)` through one `(K·E, D) @ (D, n)` product."""
-    product = matmul(matrices.reshape(-1, matrices.shape[2]), x)
-    return product.reshape(*matrices.shape[:2], x.shape[1])
-
-
-def matvec(matrices: jax.Array, vectors: jax.Array) -> jax.Array:
-    """Products of matrices `(…, E, D)` with vectors `(…, D)`, one by one."""
-    return matmul(matrices, vectors[..., None])[..., 0]
-
-
-def diagonal(matrices: jax.Array) -> jax.Array:
-    """Diagonals `(…, D)` of matrices `(…, D, D)`."""
-    # A slice: `jnp.diagonal` gathers, and its gradient scatters, which compiles and runs slowly.
-    dim = matrices.shape[-1]
-    return matrices.reshape(*matrices.shape[:-2], dim * dim)[..., :: dim + 1]
+from gmmjax._matrices import linalg
 
 
 @jax.custom_jvp
@@ -55,8 +32,8 @@ def tril_inverse(lower: jax.Array) -> jax.Array:
 @tril_inverse.defjvp
 def _tril_inverse_jvp(primals, tangents):
     inverse = tril_inverse(*primals)
-    product = matmul(jnp.tril(tangents[0]), inverse)
-    return inverse, -matmul(inverse, product)
+    product = linalg.matmul(jnp.tril(tangents[0]), inverse)
+    return inverse, -linalg.matmul(inverse, product)
 
 
 @jax.custom_jvp
@@ -99,7 +76,7 @@ def _cholesky(matrix: jax.Array, least: jax.Array | None) -> jax.Array:
 def _cholesky_jvp(primals, tangents):
     lower = cholesky(*primals)
     inverse = tril_inverse(lower)
-    half = matmul(matmul(inverse, tangents[0] / 2), inverse.mT)
+    half = linalg.matmul(linalg.matmul(inverse, tangents[0] / 2), inverse.mT)
     return lower, _factor_tangent(lower, half)
 
 
@@ -129,8 +106,8 @@ def lower_factor(rows: jax.Array) -> jax.Array:
 def _lower_factor_jvp(primals, tangents):
     lower = lower_factor(*primals)
     inverse = tril_inverse(lower)
-    orthogonal = matmul(inverse, primals[0])
-    half = matmul(matmul(inverse, tangents[0]), orthogonal.mT)
+    orthogonal = linalg.matmul(inverse, primals[0])
+    half = linalg.matmul(linalg.matmul(inverse, tangents[0]), orthogonal.mT)
     return lower, _factor_tangent(lower, half)
 
 
@@ -138,4 +115,4 @@ def _factor_tangent(lower, half):
     """The tangent of L where that of L Lᵀ is L (H + Hᵀ) Lᵀ."""
     inner = jnp.tril(half + half.mT)
     diagonal = np.eye(inner.shape[-1]).reshape((1,) * (inner.ndim - 2) + inner.shape[-2:])
-    return matmul(lower, inner * (1 - 0.5 * diagonal).astype(inner.dtype))
+    return linalg.matmul(lower, inner * (1 - 0.5 * diagonal).astype(inner.dtype))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._trees import is_zero
 
 # From so many numbers on, parameters of diagonal components are worth a product of matrices,
@@ -24,7 +24,7 @@ def whiten(inverse: jax.Array, means: jax.Array, x: jax.Array) -> jax.Array:
     """L_k⁻¹(x − μ_k) for points `(D, n)`, as `(K, D, n)`."""
     if inverse.ndim > means.ndim:
         return _whiten(inverse, means, x)
-    return (x[None] - means[:, :, None]) * linalg.rates(inverse)
+    return (x[None] - means[:, :, None]) * scales.rates(inverse)
 
 
 @jax.custom_jvp

@@ -8,7 +8,7 @@ import numpy as np
 
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_softmax
-from gmmjax._matrices import linalg, tiles, whitening
+from gmmjax._matrices import scales, tiles, whitening
 from gmmjax._mixture import values
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
 
@@ -35,8 +35,8 @@ def prepare(g: GMM, reference: jax.typing.ArrayLike = 0.0) -> Prepared:
     Log-densities come out as they are plus `reference`: in ratios it cancels, and near that of
     normalisers it leaves float32 its digits for the weights.
     """
-    inverse = linalg.inverse_scale(g.scale, g.means)
-    shift = linalg.apply(inverse, g.means)
+    inverse = scales.inverse(g.scale, g.means)
+    shift = scales.apply(inverse, g.means)
     rows = whitening.row_blocks(inverse, shift)
     peaks = log_softmax(g.logits) - (log_normalisers(g) - reference)
     return Prepared(g, inverse, Density(peaks, rows, shift))
@@ -57,7 +57,7 @@ def unpacked(g: Prepared) -> Prepared:
 
 def log_normalisers(g: GMM) -> jax.Array:
     """½ log|2π Σ_k| of each component, `(K,)`."""
-    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + linalg.log_abs_det(g.scale, g.means)
+    normaliser = 0.5 * g.dim * float(np.log(2 * np.pi)) + scales.log_abs_det(g.scale, g.means)
     return jnp.broadcast_to(normaliser, g.logits.shape)
 
 
@@ -177,7 +177,7 @@ def _checked(g, x):
 def _table(g, x):
     """Log w_k N(x; μ_k, Σ_k) at points `(n, D)`, `(K, n)`."""
     # Points of a user are exact, however far from 0, and stay so.
-    inverse = linalg.inverse_scale(g.scale, g.means)
+    inverse = scales.inverse(g.scale, g.means)
     return log_peaks(g)[:, None] - 0.5 * whitening.squared_distances(inverse, g.means, x.T)
 
 
@@ -190,7 +190,7 @@ def _sums(g, x):
         inverse, means = parts
         return whitening.squared_distances(inverse, means, x)
 
-    inverse = linalg.inverse_scale(g.scale, g.means)
+    inverse = scales.inverse(g.scale, g.means)
     return tiles.log_sum(log_peaks(g), distances, (inverse, g.means), g.dim, x.T)
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg, triangular
+from gmmjax._matrices import linalg, scales, triangular
 from gmmjax._mixture.gmm import GMM, as_float
 
 
@@ -104,7 +104,7 @@ def covariance(g: GMM) -> jax.Array:
 
 # Compiled as a whole, for outside `jit` every operation would be a program of its own.
 _weights = jax.jit(jax.nn.softmax)
-_covariances = jax.jit(linalg.dense_covariances)
+_covariances = jax.jit(scales.dense_covariances)
 
 
 @jax.jit
@@ -124,7 +124,7 @@ def checked_covariance(g: GMM) -> jax.Array:
 @jax.jit
 def covariance_factor(g: GMM) -> tuple[jax.Array, jax.Array]:
     """A lower factor of `covariance`, `(D, D)`, and what rounding may have done to its entries."""
-    factors = linalg.dense_factors(g.scale, g.means)
+    factors = scales.dense_factors(g.scale, g.means)
     return factor_of_spread(_weights(g.logits), g.means - checked_mean(g)[None], factors)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._matrices import linalg, triangular
+from gmmjax._matrices import linalg, scales, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import factor_of_spread
 
@@ -111,5 +111,5 @@ def pooled(p: GMM, labels: jax.Array, count: int) -> GMM:
 def as_full(g: GMM) -> GMM:
     """The mixture with a lower factor for each component."""
     shape = g.num_components, g.dim, g.dim
-    factors = linalg.dense_factors(g.scale, g.means)
+    factors = scales.dense_factors(g.scale, g.means)
     return g._replace(scale=jnp.broadcast_to(factors, shape))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg, whitening
+from gmmjax._matrices import linalg, scales, whitening
 from gmmjax._mixture import density
 from gmmjax._mixture.density import Prepared
 from gmmjax._mixture.gmm import GMM
@@ -78,7 +78,7 @@ def _full_variances(scale, inverse):
 def entropies(p: GMM) -> jax.Array:
     """Differential entropy of each component, `(K,)`."""
     constant = 0.5 * p.dim * jnp.log(2 * jnp.pi * jnp.e).astype(p.means.dtype)
-    return jnp.broadcast_to(constant + linalg.log_abs_det(p.scale, p.means), p.logits.shape)
+    return jnp.broadcast_to(constant + scales.log_abs_det(p.scale, p.means), p.logits.shape)
 
 
 def shifts(p: GMM, q: GMM, inverse: jax.Array) -> jax.Array:
@@ -89,8 +89,8 @@ def shifts(p: GMM, q: GMM, inverse: jax.Array) -> jax.Array:
 def pairwise_kl(p: GMM, q: GMM) -> jax.Array:
     """KL(p_a ‖ q_b) of the components of two checked mixtures, `(K_p, K_q)`, without weights."""
     distances = relate(p, density.prepare(q)).expected_distances
-    of_p = linalg.log_abs_det(p.scale, p.means)[:, None]
-    return linalg.log_abs_det(q.scale, q.means)[None] - of_p + 0.5 * (distances - p.dim)
+    of_p = scales.log_abs_det(p.scale, p.means)[:, None]
+    return scales.log_abs_det(q.scale, q.means)[None] - of_p + 0.5 * (distances - p.dim)
 
 
 def relative_scale(scale, means, inverse, other_means):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._logs import log_softmax
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._matrices.tiles import cut
 from gmmjax._mixture.gmm import GMM
 from gmmjax._pairs.ratios import pairwise_log_integral
@@ -81,13 +81,13 @@ def _packed(p, q, lowest, size):
 
     Log-weights, log-determinants, means, and the lower triangles of L_a and of L_b⁻¹.
     """
-    inverse = linalg.inverse_scale(q.scale, q.means)
+    inverse = scales.inverse(q.scale, q.means)
     lower = np.tril_indices(p.dim)
     sides = []
     for g, scale in ((p, p.scale), (q, inverse)):
         count = g.num_components
-        factors = linalg.dense_factors(scale, g.means)[:, lower[0], lower[1]]
-        log_dets = linalg.log_abs_det(g.scale, g.means)[:, None]
+        factors = scales.dense_factors(scale, g.means)[:, lower[0], lower[1]]
+        log_dets = scales.log_abs_det(g.scale, g.means)[:, None]
         factors, log_dets = (
             jnp.broadcast_to(leaf, (count, leaf.shape[1])) for leaf in (factors, log_dets)
         )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._matrices import linalg, triangular
+from gmmjax._matrices import linalg, scales, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._pairs.components import relative_scale, shifts, sum_coordinates
 
@@ -34,12 +34,12 @@ class Ratios(NamedTuple):
 
 def factor_ratios(p: GMM, q: GMM) -> Ratios:
     """Every component of p in the coordinates of every one of q; all tables may share them."""
-    inverse = linalg.inverse_scale(q.scale, q.means)
+    inverse = scales.inverse(q.scale, q.means)
     return Ratios(
         shifts(p, q, inverse),
         relative_scale(p.scale, p.means, inverse, q.means),
-        linalg.log_abs_det(p.scale, p.means)[:, None],
-        linalg.log_abs_det(q.scale, q.means)[None],
+        scales.log_abs_det(p.scale, p.means)[:, None],
+        scales.log_abs_det(q.scale, q.means)[None],
     )
 
 

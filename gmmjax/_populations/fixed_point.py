@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg, triangular
+from gmmjax._matrices import scales, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full, is_spherical, is_tied
 from gmmjax._mixture.unconstrained import constrain, unconstrain
@@ -73,7 +73,7 @@ def least_variances(g: GMM, c: Cloud) -> jax.Array:
 
 def has_least_variance(g: GMM, least: jax.Array) -> jax.Array:
     """Which components have a variance that is the least there may be, `(K or 1,)`."""
-    variances = linalg.pivots(g.scale, g.means) ** 2
+    variances = scales.pivots(g.scale, g.means) ** 2
     if is_spherical(g):
         return variances < 1.01 * least
     return jnp.any(variances < 1.01 * least[None], axis=1)

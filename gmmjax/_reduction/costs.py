@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.moments import covariance_factor
 from gmmjax._pairs.as_one import Join, squared_norm
@@ -39,11 +39,11 @@ def runnalls(p: GMM, i) -> jax.Array:
     p = as_float("p", p)
     join = Join.of(p, i)
     within = join.factors(join.rest, join.share)
-    both = 2 * linalg.log_abs_det(within, p.means) + jnp.log1p(
+    both = 2 * scales.log_abs_det(within, p.means) + jnp.log1p(
         join.spread * squared_norm(within, join.apart)
     )
     w = jax.nn.softmax(p.logits)
-    alone = 2 * w * linalg.log_abs_det(p.scale, p.means)
+    alone = 2 * w * scales.log_abs_det(p.scale, p.means)
     return 0.5 * ((w[i] + w) * both - alone - alone[i])
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._logs import log_softmax
-from gmmjax._matrices import linalg, tiles
+from gmmjax._matrices import scales, tiles
 from gmmjax._mixture import density
 from gmmjax._mixture.gmm import GMM, take
 from gmmjax._pairs import components
@@ -130,7 +130,7 @@ def narrowest(g: GMM, log_masses: jax.Array, count: int) -> tuple[GMM, jax.Array
     """So many of the components, those of the least volume, and their masses."""
     if count >= g.num_components:
         return g, log_masses
-    volumes = jnp.broadcast_to(linalg.log_abs_det(g.scale, g.means), g.logits.shape)
+    volumes = jnp.broadcast_to(scales.log_abs_det(g.scale, g.means), g.logits.shape)
     volumes = jnp.where(g.logits > -jnp.inf, volumes, jnp.inf)
     _, chosen = jax.lax.top_k(-jax.lax.stop_gradient(volumes), count)
     return take(g, chosen), log_masses[chosen]

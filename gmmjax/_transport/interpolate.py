@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._jax import is_traced
-from gmmjax._matrices import linalg, triangular, whitening
+from gmmjax._matrices import linalg, scales, triangular, whitening
 from gmmjax._mixture.density import responsibilities
 from gmmjax._mixture.gmm import GMM, as_real, common_float
 from gmmjax._mixture.structure import is_full, is_spherical
@@ -167,8 +167,8 @@ def _full_slopes(p, q, share):
 
 def _factors(p, q):
     """Dense factors of either side, `(K or 1, D, D)`, and the inverses of the second."""
-    factors_q = linalg.dense_factors(q.scale, q.means)
-    return linalg.dense_factors(p.scale, p.means), factors_q, triangular.tril_inverse(factors_q)
+    factors_q = scales.dense_factors(q.scale, q.means)
+    return scales.dense_factors(p.scale, p.means), factors_q, triangular.tril_inverse(factors_q)
 
 
 def _deviations(g):

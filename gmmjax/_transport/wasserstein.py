@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gmmjax._matrices import linalg, triangular, whitening
+from gmmjax._matrices import linalg, scales, triangular, whitening
 from gmmjax._mixture.gmm import GMM, common_singular
 from gmmjax._mixture.structure import is_full
 from gmmjax._properties import divergence
@@ -187,8 +187,8 @@ def _bures_diagonal(p, q):
 
 def _bures_full(p, q):
     """‖L_a U_ab − L_b‖² where at least one covariance is full, `(K_p or 1, K_q or 1)`."""
-    factors_p = linalg.dense_factors(p.scale, p.means)
-    factors_q = linalg.dense_factors(q.scale, q.means)
+    factors_p = scales.dense_factors(p.scale, p.means)
+    factors_q = scales.dense_factors(q.scale, q.means)
     inverses_q = triangular.tril_inverse(factors_q)
 
     def row(factor):

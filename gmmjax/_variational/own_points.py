@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._matrices import linalg
+from gmmjax._matrices import linalg, scales
 from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full
@@ -31,7 +31,7 @@ def place(q: GMM, half: jax.Array, active: jax.Array) -> OwnPoints:
     """Points at normals and their opposites, with log q where the component is `active`."""
     z = jnp.concatenate([half, -half], axis=2)
     x = (q.means[:, :, None] + _spread(q, z)).mT
-    inverse = linalg.inverse_scale(q.scale, q.means)
+    inverse = scales.inverse(q.scale, q.means)
     peaks = log_peaks(q)
 
     def own(i):
@@ -74,7 +74,7 @@ def _relative(q, inverse, i):
     factor = relative_scale(one.scale, one.means, inverse, q.means)[0]
     identity = np.eye(q.dim, dtype=factor.dtype)[None] if factor.ndim == 3 else 1.0
     factor = jnp.where(own.reshape(-1, *[1] * (factor.ndim - 1)), identity, factor)
-    shift = linalg.apply(inverse, one.means - q.means)
+    shift = scales.apply(inverse, one.means - q.means)
     return factor, jnp.where(own[:, None], 0.0, shift)
 
 

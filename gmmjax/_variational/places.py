@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._matrices import linalg, whitening
+from gmmjax._matrices import scales, whitening
 from gmmjax._mixture.density import component_log_prob, log_prob
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.moments import covariance_factor
@@ -66,7 +66,7 @@ def _missed(key, q, init, memory, level, turn):
     share = jax.random.uniform(key, dtype=q.means.dtype)
     own = Place(x, _between(share, q, _broad(init)), wanted)
     near = jnp.argmax(component_log_prob(q, x))
-    white = whitening.whiten(linalg.inverse_scale(q.scale, q.means), q.means, x[:, None])[near]
+    white = whitening.whiten(scales.inverse(q.scale, q.means), q.means, x[:, None])[near]
     stretch = jnp.sqrt(jnp.mean(white * white))
     wide = Place(q.means[near], stretch * q.scale[near], wanted)
     return jax.tree.map(lambda a, b: jnp.where(stretch > STRETCH, a, b), wide, own), own
@@ -88,7 +88,7 @@ def _broad(init):
 def _between(share, q, broad):
     """The scale of the start, as small as the mean component, or as it is, or between the two."""
     # A multiple of the start's own covariance, so that a map of the space maps it, too.
-    start = linalg.log_abs_det(broad, q.means[:1])[0]
-    sizes = linalg.log_abs_det(q.scale, q.means)
+    start = scales.log_abs_det(broad, q.means[:1])[0]
+    sizes = scales.log_abs_det(q.scale, q.means)
     mean_size = jnp.sum(jax.nn.softmax(q.logits) * sizes)
     return broad[0] * jnp.exp(share * jnp.minimum(mean_size - start, 0.0) / np.float32(q.dim))

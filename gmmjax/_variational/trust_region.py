@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._logs import log_softmax
-from gmmjax._matrices import linalg, triangular
+from gmmjax._matrices import linalg, scales, triangular
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full
 from gmmjax._variational.quadratic import Quadratic
@@ -30,7 +30,7 @@ def move(found: Quadratic, step: jax.Array) -> Move:
     if found.curvature.ndim == 3:
         identity = np.eye(dim, dtype=slope.dtype)[None]
         factor = _inverse_factor(identity - step[:, None, None] * found.curvature)
-        shift = linalg.apply(factor, linalg.apply(factor.mT, slope))
+        shift = scales.apply(factor, scales.apply(factor.mT, slope))
         trace = jnp.sum(factor * factor, axis=(1, 2))
         log_det = jnp.sum(jnp.log(linalg.diagonal(factor)), axis=1)
     else:
@@ -68,7 +68,7 @@ def _largest_inside(found: Quadratic, radius: jax.Array, steps: jax.Array) -> ja
 def moved(q: GMM, change: Move) -> GMM:
     """The mixture after its components have moved."""
     if is_full(q):
-        shift = linalg.apply(q.scale, change.shift)
+        shift = scales.apply(q.scale, change.shift)
         return q._replace(means=q.means + shift, scale=linalg.matmul(q.scale, change.factor))
     scale = q.scale.reshape(q.num_components, -1)
     new = (scale * change.factor).reshape(q.scale.shape)

@@ -2,7 +2,7 @@
 
 import jax
 
-from gmmjax._matrices import linalg
+from gmmjax._matrices import scales
 from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import belongs_to, describe, load, untied
 
@@ -64,6 +64,6 @@ def to_ott(g: GMM):
     def unconstrained(factor):
         return scale_tril.ScaleTriL.from_cholesky(factor).params
 
-    free = jax.vmap(unconstrained)(linalg.dense_factors(scale, means))
+    free = jax.vmap(unconstrained)(scales.dense_factors(scale, means))
     weights = probabilities.Probabilities(logits[:-1] - logits[-1])  # softmax of these and a 0
     return mixture.GaussianMixture(loc=means, scale_params=free, component_weight_ob=weights)

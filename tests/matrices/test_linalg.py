@@ -9,7 +9,7 @@ from cases import KINDS, densified, random_mixture
 from jax.test_util import check_grads
 
 import gmmjax
-from gmmjax._matrices import linalg, triangular, whitening
+from gmmjax._matrices import scales, triangular, whitening
 from gmmjax._pairs import components
 from gmmjax._sampling import allocation
 
@@ -65,8 +65,8 @@ def test_points_are_placed_where_their_component_is(kind):
 def test_squared_norms_are_squared_distances(kind, dim):
     g = random_mixture(1, 3, dim, kind=kind)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(dim, 7)))
-    inverse = linalg.inverse_scale(g.scale, g.means)
-    shift = linalg.apply(inverse, g.means)
+    inverse = scales.inverse(g.scale, g.means)
+    shift = scales.apply(inverse, g.means)
     norms = whitening.squared_norms(whitening.row_blocks(inverse, shift), shift, x)
     np.testing.assert_allclose(norms, whitening.squared_distances(inverse, g.means, x), rtol=1e-11)
 
@@ -100,9 +100,9 @@ def test_dense_forms_are_those_of_numpy(kind):
     if factors.ndim < 3:
         deviations = np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), 4))
         factors = np.stack([np.diag(row) for row in deviations])
-    np.testing.assert_array_equal(linalg.dense_factors(g.scale, g.means), factors)
+    np.testing.assert_array_equal(scales.dense_factors(g.scale, g.means), factors)
     covariances = np.broadcast_to(factors @ np.swapaxes(factors, 1, 2), (3, 4, 4))
-    np.testing.assert_allclose(linalg.dense_covariances(g.scale, g.means), covariances)
+    np.testing.assert_allclose(scales.dense_covariances(g.scale, g.means), covariances)
 
 
 def test_one_component_far_from_0_is_told_from_many_near():
