@@ -1,6 +1,5 @@
 """A long computation as a Python loop over compiled segments: a bar, Ctrl-C, and checkpoints."""
 
-import contextlib
 import os
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._mixture.files import read_arrays, write_arrays
-from gmmjax._progress import bar
+from gmmjax._progress import watched
 from gmmjax._validate import warn
 
 # Parameters in the units of the start; before there was a number, in those of x.
@@ -27,7 +26,8 @@ def run(name: str, advance, state, problem, num_steps: int, progress: bool, chec
     done = 0
     if checkpoint is not None and os.path.exists(checkpoint):
         done, state, records = _resume(checkpoint, identity, state, records)
-    with _shown(name, progress, num_steps, done) as shown:
+    bar = {"total": num_steps, "initial": done, "desc": name, "unit": "step"}
+    with watched(None, progress, **bar) as shown:
         try:
             pending = None
             while done < num_steps and not state.stopped:
@@ -46,13 +46,6 @@ def run(name: str, advance, state, problem, num_steps: int, progress: bool, chec
         except KeyboardInterrupt:
             warn(f"{name}: interrupted after {done} of {num_steps} steps; this is the best so far")
     return state, records
-
-
-def _shown(name, progress, num_steps, done):
-    """A bar, or nothing."""
-    if not progress:
-        return contextlib.nullcontext()
-    return bar(total=num_steps, initial=done, desc=name, unit="step")
 
 
 def _contents(done, identity, state, records):

@@ -1,6 +1,5 @@
 """Mixture reduction: merge, move, search, descend, and choose on common noise."""
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, overload
 
@@ -13,7 +12,7 @@ from gmmjax._jax import is_traced
 from gmmjax._kept import kept_quickly
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.join import drop_absent
-from gmmjax._progress import bar
+from gmmjax._progress import watched
 from gmmjax._reduction import costs, descent, partitions, parts, search
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._validate import check_count, keyed, warn
@@ -115,23 +114,23 @@ def reduce_mixture(
     if isinstance(init, GMM):
         init = parts.into(frame, _checked_start(init, p, counts))
     white = drop_absent(parts.into(frame, p))
-    task = _Task(white, p.means.dtype, divergence, max(counts))
+    options = divergence, max(counts), cost, num_restarts, num_steps, preserve_moments
+    task = _Task(white, p.means.dtype, *options)
 
-    def reduce(count, rounds):
-        result = _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments)
+    def reduce(count, progress):
+        result = _reduce(key, task, count, init, progress)
         gmm = parts.to_jax(parts.out_of(frame, result.gmm), task.dtype)
         return result._replace(gmm=gmm)
 
     if several:
-        return _each(lambda count: reduce(count, range(num_restarts)), counts, progress)
-    with _shown(range(num_restarts), progress, "round") as rounds:
-        return reduce(counts[0], rounds)
+        return _each(lambda count: reduce(count, False), counts, progress)
+    return reduce(counts[0], progress)
 
 
 def _each(reduce, counts, progress):
     """The reductions to several numbers of components, or to those that were done at Ctrl-C."""
     results = {}
-    with _shown(counts, progress, "reduction") as shown:
+    with watched(counts, progress, desc="reduce", unit="reduction") as shown:
         try:
             for count in shown:
                 results[count] = reduce(count)
@@ -141,13 +140,6 @@ def _each(reduce, counts, progress):
             done = f"{len(results)} of {len(counts)}"
             warn(f"reduce_mixture: interrupted, {done} reductions are done")
     return results
-
-
-def _shown(items, progress, unit):
-    """The items under a bar, or as they are."""
-    if not progress:
-        return contextlib.nullcontext(items)
-    return bar(items, desc="reduce", unit=unit)
 
 
 def _checked_target(p):
@@ -178,6 +170,10 @@ class _Task(NamedTuple):
     dtype: jax.typing.DTypeLike
     divergence: Callable
     capacity: int  # the largest number of components
+    cost: Callable
+    num_restarts: int
+    num_steps: int
+    preserve_moments: bool
 
     def target(self) -> GMM:
         """The mixture as divergences take it."""
@@ -203,18 +199,20 @@ def _four_keys(key):
     return tuple(jax.random.split(key, 4))
 
 
-def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
+def _reduce(key, task, count, init, progress):
     """The reduction in coordinates where the covariance of p is 1."""
     p = task.p
     key_starts, key_search, key_descent, key_choice = _four_keys(key)
-    greedy, starts = partitions.starts(key_starts, task.target(), count, cost, init, len(rounds))
+    greedy, starts = partitions.starts(
+        key_starts, task.target(), count, task.cost, init, task.num_restarts
+    )
     fits = []
     if partitions.is_searched(p, greedy.num_components):
-        fits += _found(key_search, key_descent, task, starts, rounds, num_steps)
+        fits += _found(key_search, key_descent, task, starts, progress)
     if partitions.is_large(p):
-        fits += [descent.kept(q, num_steps) for q in starts[:MAX_KEPT]]
+        fits += [descent.kept(q, task.num_steps) for q in starts[:MAX_KEPT]]
     candidates = [greedy, *(result.gmm for result in fits)]
-    if preserve_moments:
+    if task.preserve_moments:
         candidates = [_with_moments_of(p, q) for q in candidates]
     losses = [task.loss(key_choice, q) for q in candidates]
     values = np.array([loss.value for loss in losses])
@@ -226,22 +224,18 @@ def _reduce(key, task, count, cost, init, rounds, num_steps, preserve_moments):
     return record._replace(gmm=drop_absent(candidates[best]), loss=losses[best], start=losses[0])
 
 
-def _found(key_search, key_descent, task, starts, rounds, num_steps):
+def _found(key_search, key_descent, task, starts, progress):
     """Where descents from what a search finds end."""
-    found, blocks = search.search(key_search, task.p, starts, rounds)
+    found, blocks = search.search(key_search, task.p, starts, task.num_restarts, progress)
     if task.divergence is kl_divergence:
         # On the line and in the plane that is so far off that the best may not be the first, and
         # steps are cheap.
         found = found if task.p.dim <= 2 else found[:1]
-        fits = [descent.on_points(q, blocks, num_steps) for q in found]
+        fits = [descent.on_points(q, blocks, task.num_steps) for q in found]
         # On the line the points are nearly exact, and estimates tell less. Losses end in NaN.
         return [min(fits, key=lambda fit: np.fmin.reduce(fit.losses))] if task.p.dim == 1 else fits
-    return [
-        descent.in_any(
-            key_descent, task.target(), parts.to_jax(q, task.dtype), task.divergence, num_steps
-        )
-        for q in found
-    ]
+    target, starts = task.target(), [parts.to_jax(q, task.dtype) for q in found]
+    return [descent.in_any(key_descent, target, q, task.divergence, task.num_steps) for q in starts]
 
 
 def _with_moments_of(p, q):

@@ -4,13 +4,13 @@ Mixtures are concrete, without absent components, and in coordinates where p has
 """
 
 import functools
-from collections.abc import Iterable
 
 import jax
 import numpy as np
 
 from gmmjax._mixture.gmm import GMM, index
 from gmmjax._mixture.structure import is_full
+from gmmjax._progress import watched
 from gmmjax._reduction import changes, cloud, descent, em, parts
 from gmmjax._reduction.partitions import numpy_rng
 from gmmjax._reduction.parts import Parts
@@ -44,7 +44,7 @@ NUM_FIRST = 5  # partitions that are among these
 
 
 def search(
-    key, p: GMM, starts: list[GMM], rounds: Iterable[int]
+    key, p: GMM, starts: list[GMM], num_rounds: int, progress: bool
 ) -> tuple[list[GMM], list[cloud.Block]]:
     """Run EM from all starts, perturb the best few for some rounds, and return them best first.
 
@@ -64,7 +64,10 @@ def search(
     candidates = index(runs, _order(runs)[:NUM_CANDIDATES])
     if starts[0].num_components > 1:
         rng = numpy_rng(key)
-        candidates = _perturb(rng, parts.to_numpy(p), blocks[0], screen, candidates, rounds)
+        perturb = functools.partial(_changed, rng, parts.to_numpy(p), blocks[0], screen)
+        max_idle = MAX_IDLE_ROUNDS_1D if p.dim == 1 else MAX_IDLE_ROUNDS
+        with watched(range(num_rounds), progress, desc="reduce", unit="round") as rounds:
+            candidates = _until_idle(perturb, candidates, rounds, max_idle, progress)
     # The first starts are partitions, which no points have misled: in many dimensions they may be
     # the best on all points, if not on few.
     last = _batch([*_unstacked(candidates)[: NUM_CANDIDATES - 1], *starts[:NUM_FIRST]])
@@ -87,20 +90,22 @@ def _screen_on_line(blocks, floor, starts):
     return em.Run(_batch([g for g, _ in ends]), np.array([loss for _, loss in ends]))
 
 
-def _perturb(rng, p: Parts, block, screen, candidates, rounds):
-    """Change the candidates until it brings nothing for some rounds."""
+def _until_idle(change, candidates, rounds, max_idle, progress):
+    """Change the candidates until it brings nothing for some rounds, or somebody has seen enough.
+
+    Without a bar there is nobody who has: Ctrl-C then is meant for the program around this.
+    """
     idle = 0
-    max_idle = MAX_IDLE_ROUNDS_1D if p.means.shape[1] == 1 else MAX_IDLE_ROUNDS
     try:
         for _ in rounds:
             before = np.min(_losses(candidates))
-            candidates = _changed(rng, p, block, screen, candidates)
+            candidates = change(candidates)
             gained = np.min(_losses(candidates)) < (1 - MIN_GAIN) * before
             idle = 0 if gained else idle + 1
             if idle == max_idle:
                 break
     except KeyboardInterrupt:
-        if isinstance(rounds, range):  # no bar, and nobody who has seen enough
+        if not progress:
             raise
         warn("reduce_mixture: interrupted; this is the best so far")
     return candidates
