@@ -11,7 +11,8 @@ from gmmjax._sampling.estimate import Estimate, is_scalar
 class FitResult(NamedTuple):
     """What a fit found, and how it went there; a tree of arrays, also under `jit` and `vmap`.
 
-    `print` shows one line: the loss of the start, the loss, and how many steps lie between them.
+    `print` shows one line: the loss of the start, the loss, how many steps lie between them, and
+    whether they converged, or of a fit to a density what they cost.
 
     Attributes:
       gmm: the fitted mixture.
@@ -48,8 +49,15 @@ class FitResult(NamedTuple):
     def __str__(self):
         if not is_scalar(self.loss):  # under jit, or a batch
             return _as_tuple(self)
-        ending = "converged" if self.converged else "not converged"
-        return f"{self.start.value:.3g} → {self.loss}, {int(self.num_steps)} steps, {ending}"
+        steps = f"{self.start.value:.3g} → {self.loss}, {int(self.num_steps)} steps"
+        return f"{steps}, {self._ending}"
+
+    @property
+    def _ending(self):
+        # A fit to a density takes all of its steps: it has no rule to stop by, but a price.
+        if self.num_evaluations:
+            return f"{int(self.num_evaluations):,} evaluations"
+        return "converged" if self.converged else "not converged"
 
     def __repr__(self):
         return f"FitResult({self})" if is_scalar(self.loss) else _as_tuple(self)

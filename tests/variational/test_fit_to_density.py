@@ -144,6 +144,7 @@ def test_evaluations_are_counted(key):
         result = fit(key, counting, broad(2), num_steps=20, num_samples=64, **options)
         jax.effects_barrier()
         assert sum(seen) == result.num_evaluations
+        assert str(result).endswith(f" steps, {sum(seen):,} evaluations")
     assert fit(key, gaussian, broad(3), num_samples=64).num_evaluations == 40 * 20 + 2 * 64
 
 
