@@ -150,15 +150,22 @@ def _term(recipe, mixtures, prepared, params, options):
     narrow = _spikes(recipe, prepared, relations, params)
     if relations is None:
         return Term(p, functools.partial(_integrand, recipe), narrow)
-    # An entropy is all of what components overlap; in a divergence it all but cancels.
-    own = None
-    if len(recipe.logarithms) == 1 and recipe.logarithms[0].mixtures == (recipe.under,):
-        own = relations[0]
     if not options.control_variate:
-        return Term(p, functools.partial(_integrand, recipe), narrow, None, own)
+        return Term(p, functools.partial(_integrand, recipe), narrow)
     expected = tuple(relation.expected_distances for relation in relations)
     control = Control(expected, functools.partial(_values, recipe))
-    return Term(p, functools.partial(_with_features, recipe), narrow, control, own)
+    integrand = functools.partial(_with_features, recipe)
+    return Term(p, integrand, narrow, control, _logarithms(recipe, prepared, relations))
+
+
+def _logarithms(recipe, prepared, relations):
+    """Each density once, as the sampled components see it; none where densities are blended."""
+    if any(len(log.mixtures) > 1 for log in recipe.logarithms):
+        return ()
+    return tuple(
+        (prepared[name].density.log_peaks, relation)
+        for name, relation in zip(recipe.densities, relations, strict=True)
+    )
 
 
 def _spikes(recipe, prepared, relations, params):

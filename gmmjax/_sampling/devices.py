@@ -53,6 +53,11 @@ def sharded(mesh: jax.sharding.Mesh, points: Callable = sobol) -> ShardedPoints:
     return ShardedPoints(points, jax.sharding.Mesh(mesh.devices, mesh.axis_names))
 
 
+def are_stratified(points: Callable) -> bool:
+    """Whether points are those of Sobol, which fill space evenly, on one device or several."""
+    return (points.points if isinstance(points, ShardedPoints) else points) is sobol
+
+
 def num_devices(points: Callable) -> int:
     """Over how many devices a point set is dealt."""
     return points.mesh.size if isinstance(points, ShardedPoints) else 1

@@ -14,6 +14,7 @@ from gmmjax._mixture.gmm import GMM
 from gmmjax._pairs.components import Relation
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
+from gmmjax._sampling.devices import are_stratified
 from gmmjax._sampling.estimate import Replicates
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.spikes import (
@@ -37,7 +38,9 @@ class Term(NamedTuple):
     integrand: Callable
     spikes: Spikes | ManySpikes  # components that f may show
     control: Control | None = None
-    own: Relation | None = None  # of the mixture to itself where f is −log of it
+    # Of the mixture to each density of whose logarithms f is made, in the order of the spikes; none
+    # without a control, for then all that f does shows.
+    logarithms: Sequence[tuple[jax.Array, Relation]] = ()
 
 
 class _Arguments(NamedTuple):
@@ -75,7 +78,7 @@ def begin(key, terms: Sequence[Term], params: Any, sampling: Sampling, fixed_fit
     arguments = _Arguments(mixtures, params, baselines, allocations, shifts, key_points)
     hidden = jnp.zeros((), known.dtype)
     for term, subtracted, owned in zip(terms, baselines, allocations, strict=True):
-        hidden += _hidden(term, params, subtracted, owned.share, layout.num_points)
+        hidden += _hidden(term, params, subtracted, owned.share, layout.num_points, sampling.points)
     return Begun(arguments, known, hidden)
 
 
@@ -114,19 +117,35 @@ def _baseline(term, params, num_points, fixed_fit):
     )
 
 
-def _hidden(term, params, subtracted, share, total):
+def _hidden(term, params, subtracted, share, total, points):
     """The variance that the replicates of one term cannot show."""
-    p, spikes, params, subtracted, num_points = jax.tree.map(
-        jax.lax.stop_gradient, (term.mixture, term.spikes, params, subtracted, share * total)
+    p, spikes, logarithms, params, subtracted, num_points = jax.tree.map(
+        jax.lax.stop_gradient,
+        (term.mixture, term.spikes, term.logarithms, params, subtracted, share * total),
     )
     if isinstance(spikes, ManySpikes):
         return _hidden_of_many(p, spikes, term.integrand, params, subtracted, num_points, total)
-    count = num_looked_at(total, len(spikes.present))
-    spikes = most_hidden(p, num_points, spikes, count)
-    residuals = subtracted.residuals(*term.integrand(params, spikes.means.T))
-    variance = narrow_modes(log_softmax(p.logits), num_points, spikes, residuals)
-    if term.own is not None:
-        variance += unseen.hidden_overlaps(p, num_points, term.own)
+    log_weights, num_modes = log_softmax(p.logits), len(spikes.present)
+    count = num_looked_at(total, num_modes)
+    chosen = most_hidden(p, num_points, spikes, count)
+    residuals = subtracted.residuals(*term.integrand(params, chosen.means.T))
+    variance = narrow_modes(log_weights, num_points, chosen, residuals)
+    if count < num_modes:  # nothing is known of the others
+        residuals = jnp.ones((p.num_components, num_modes), variance.dtype)
+    return variance + _hidden_overlaps(p, logarithms, residuals, num_points, points)
+
+
+def _hidden_overlaps(p, logarithms, residuals, num_points, points):
+    """The same of where components of the densities take over from one another."""
+    variance = jnp.zeros((), residuals.dtype)
+    least = unseen.min_overlaps(p.dim, num_points, len(logarithms), are_stratified(points))
+    first = 0
+    for log_peaks, relation in logarithms:
+        last = first + len(log_peaks)
+        variance += unseen.hidden_overlaps(
+            log_softmax(p.logits), num_points, log_peaks, relation, residuals[:, first:last], least
+        )
+        first = last
     return variance
 
 

@@ -65,7 +65,10 @@ class Estimate(NamedTuple):
 
 def is_scalar(estimate: Estimate) -> bool:
     """Whether an estimate is one concrete number with its error, which can be shown as such."""
-    return not is_traced(estimate) and all(jnp.shape(leaf) == () for leaf in estimate)
+    leaves = list(estimate)  # trees where it is a gradient
+    return not is_traced(leaves) and all(
+        not isinstance(leaf, tuple | list | dict) and jnp.shape(leaf) == () for leaf in leaves
+    )
 
 
 def show(estimate: Estimate, spec: str = "") -> str:

@@ -205,9 +205,34 @@ def test_entropy_of_components_apart_is_never_far_off(monkeypatch):
     p = beside_a_normal([0.3, 0.7], [-4.0, 4.0])
     truth = gmmjax.entropy_quadrature(on_a_line(p)) + 0.5 * np.log(2 * np.pi * np.e)
     assert largest_error(gmmjax.entropy, truth, p) < 6
-    monkeypatch.setattr(gmmjax._sampling.unseen, "MIN_OVERLAPS", 0)
-    gmmjax._estimates.log_ratios._estimate.clear_cache()
+    without_overlaps(monkeypatch)
     assert largest_error(gmmjax.entropy, truth, p) > 20
+    gmmjax._estimates.log_ratios._estimate.clear_cache()
+
+
+def without_overlaps(monkeypatch):
+    monkeypatch.setattr(gmmjax._sampling.unseen, "hidden_overlaps", lambda *_: 0.0)
+    gmmjax._estimates.log_ratios._estimate.clear_cache()
+
+
+@pytest.mark.parametrize(("points", "dim"), [(gmmjax.iid, 1), (gmmjax.sobol, 4)])
+def test_kl_of_clusters_apart_is_never_far_off(points, dim, monkeypatch):
+    """Both have two clusters: what the control leaves of either logarithm lies between them."""
+    along = np.ones(dim) / np.sqrt(dim)
+    p, q = (
+        gmmjax.from_covariances([0.5, 0.5], np.outer([-s, s], along), np.full((2, dim), v))
+        for s, v in [(5.0, 1.0), (4.0, 2.0)]
+    )
+    p1, q1 = (
+        gmmjax.from_covariances([0.5, 0.5], [[-s], [s]], np.full((2, 1), v))
+        for s, v in [(5.0, 1.0), (4.0, 2.0)]
+    )
+    across = 0.5 * (0.5 - 1 + np.log(2))  # of each other direction
+    truth = gmmjax.kl_quadrature(p1, q1) + (dim - 1) * across
+    kl = functools.partial(gmmjax.kl_divergence, points=points)
+    assert largest_error(kl, truth, p, q) < 6
+    without_overlaps(monkeypatch)
+    assert largest_error(kl, truth, p, q) > 12
     gmmjax._estimates.log_ratios._estimate.clear_cache()
 
 

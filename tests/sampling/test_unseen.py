@@ -113,15 +113,36 @@ def pair_apart(distance):
     return g, Relation(shift, jnp.ones((2, 2, 1)))
 
 
-def test_hidden_overlaps_are_counted_below_sixteen_points():
+def test_hidden_overlaps_are_counted_below_so_many_points():
     from scipy.special import erfc
 
     g, relation = pair_apart(6.0)
     hit = 0.5 * erfc(np.sqrt(36 / 8))
-    few = unseen.hidden_overlaps(g, jnp.full(2, 100.0), relation)
-    np.testing.assert_allclose(few, 2 * 0.25 * hit / 100)
-    most = turns(lambda n: unseen.hidden_overlaps(g, jnp.full(2, n), relation), 1.0, 1e9)
-    np.testing.assert_allclose(most * hit, 16, rtol=1e-6)
+
+    def hidden(n, residual=5.0, least=16.0):
+        log_weights, least = jnp.log(jnp.full(2, 0.5)), jnp.full(2, least)
+        residuals = jnp.full((2, 2), residual)
+        points = jnp.full(2, n)
+        return unseen.hidden_overlaps(log_weights, points, g.logits, relation, residuals, least)
+
+    np.testing.assert_allclose(hidden(100.0), 2 * 0.25 * hit / 100)
+    np.testing.assert_allclose(turns(hidden, 1.0, 1e9) * hit, 16, rtol=1e-6)
+    most = turns(lambda n: hidden(n, least=4.0), 1.0, 1e9)
+    np.testing.assert_allclose(most * hit, 4, rtol=1e-6)
+    # Where the integrand is known there, nothing is hidden.
+    np.testing.assert_allclose(hidden(100.0, -0.1), 0.01 * hidden(100.0), rtol=1e-12)
+    assert hidden(100.0, 0.0) == 0
+
+
+def test_a_larger_component_takes_over_sooner():
+    """At 6 deviations with weights of 1 to e¹⁸ the middle lies at 0 for the smaller one."""
+    g, relation = pair_apart(6.0)
+    log_weights = jnp.asarray([-18.0, 0.0])
+    arguments = relation, jnp.ones((2, 2)), jnp.full(2, jnp.inf)
+    found = unseen.hidden_overlaps(log_weights, jnp.full(2, 100.0), log_weights, *arguments)
+    # Half of the points of the smaller one, and of the larger one those beyond 6 deviations.
+    expected = (np.exp(-36.0) * 0.5 + 9.865876e-10) / 100
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_replicate_that_carries_four_shares_is_the_mark_of_a_tail():
