@@ -81,6 +81,7 @@ def em(x, init: GMM, *, weights=None, num_steps: int = 1000, tol: float = 1e-13)
     x = rows.check_rows("x", x, init)
     dtype = float_of(x, init.means)
     weights = rows.check_row_weights(weights, len(x), dtype)
+    rows.check_counted("x", x, weights)
     num_steps = check_count("num_steps", num_steps)
     if num_steps > MOST_STEPS:
         raise ValueError(f"num_steps: expected at most {MOST_STEPS}, got {num_steps}")
@@ -127,6 +128,7 @@ def _refused(*_):
 
 @jax.jit(static_argnums=4)
 def _em(x, init, weights, tol, num_steps):
+    x = rows.without_absent(x, weights)
     frame = rows.frame(x, init)
     cloud = rows.cloud(frame, x)
     cloud = cloud._replace(weight=rows.in_blocks(weights, len(cloud.x)))

@@ -69,8 +69,8 @@ def refits(key, g: GMM, x, *, num_resamples: int = 200) -> GMM:
       >>> x = jax.random.normal(jax.random.key(0), (400, 1))
       >>> g = gmmjax.em(x, gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))).gmm
       >>> means = gmmjax.refits(jax.random.key(1), g, x).means
-      >>> print(means.shape, f"{jnp.std(means):.2f}")  # 1/√400
-      (200, 1, 1) 0.05
+      >>> print(means.shape, bool(jnp.std(means) < 0.1))  # about 1/√400
+      (200, 1, 1) True
     """
     g = as_float("g", g)
     x = rows.check_rows("x", x, g)

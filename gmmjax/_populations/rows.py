@@ -8,7 +8,7 @@ import numpy as np
 
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg
-from gmmjax._mixture import density, values
+from gmmjax._mixture import density, rounding
 from gmmjax._mixture.gmm import GMM, as_real, float_of
 from gmmjax._mixture.structure import is_full, is_spherical
 from gmmjax._populations.moments import Cloud
@@ -43,7 +43,8 @@ def check_rows(name: str, x, g: GMM):
         rounded = jnp.asarray(x)
     if not is_traced(x):
         _round_aloud(name, x, g)
-        _check_values(name, rounded)
+        # Inside `jit` all that is made is traced, of what is not, too.
+        _check_values(name, np.asarray(x if is_traced(rounded) else rounded))
     return rounded
 
 
@@ -51,18 +52,21 @@ def _round_aloud(name, x, g):
     """Warn where rows in double precision lose what tells them apart in single precision."""
     dtype = float_of(x, g.means)
     if dtype == np.float32 and x.dtype == np.float64 and not is_traced(g):
-        values.warn_of_moved_points(name, dtype, x, jax.device_get(g.scale))
+        rounding.warn_of_moved_points(name, dtype, x, jax.device_get(g.scale))
 
 
 def _check_values(name, x):
     """Refuse rows that are not finite, and columns that are constant."""
-    x = np.asarray(x)
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if len(bad):
         raise ValueError(
             f"{name}: expected finite numbers, but row {bad[0]} is {x[bad[0]]} "
             f"({len(bad)} of {len(x)} rows are not finite)"
         )
+    _check_columns(name, x)
+
+
+def _check_columns(name, x):
     constant = np.flatnonzero((x == x[:1]).all(axis=0))
     if len(constant):
         column = constant[0]
@@ -70,6 +74,12 @@ def _check_values(name, x):
             f"{name}: column {column} is {x[0, column]} in all rows, where no mixture has a "
             "density; leave it out"
         )
+
+
+def check_counted(name: str, x, weights) -> None:
+    """Refuse columns that are constant in the rows that count; the others may hold anything."""
+    if not is_traced((x, weights)):
+        _check_columns(name, np.asarray(x)[np.asarray(weights) > 0])
 
 
 def check_row_weights(weights, count: int, dtype) -> jax.Array:
@@ -96,6 +106,11 @@ def check_row_weights(weights, count: int, dtype) -> jax.Array:
         weights = given / given.mean()
     weights = jnp.asarray(weights, dtype)
     return jnp.where(jnp.all(weights >= 0), weights / jnp.mean(weights), jnp.nan)
+
+
+def without_absent(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Rows of weight 0 as copies of the heaviest: they may lie anywhere, and count for nothing."""
+    return jnp.where(weights[:, None] == 0, x[jnp.argmax(weights)], x)
 
 
 def frame(x: jax.Array, g: GMM) -> Frame:
