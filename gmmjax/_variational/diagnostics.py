@@ -7,15 +7,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gmmjax._jax import is_traced
 from gmmjax._mixture.density import log_prob
 from gmmjax._mixture.gmm import GMM, as_float
-from gmmjax._sampling.estimate import Estimate
+from gmmjax._sampling.estimate import Estimate, is_scalar
 from gmmjax._sampling.sample import sample
-from gmmjax._validate import check_count, check_function, given_points, keyed
+from gmmjax._validate import check_count, check_function, check_values, given_points, keyed, warn
 
 
 class ImportanceDiagnostics(NamedTuple):
     r"""What importance weights :math:`w = \tilde\pi / q` at draws from q say of q.
+
+    `print` shows one line. All of it is NaN where the density is NaN at a draw.
 
     Attributes:
       ess: effective sample size :math:`(\sum w)^2 / \sum w^2` of the draws; all of them where q is
@@ -40,6 +43,12 @@ class ImportanceDiagnostics(NamedTuple):
     log_z: Estimate
     elbo: Estimate
     eubo: Estimate
+
+    def __str__(self):
+        if not is_scalar(self.log_z):  # under jit, or a batch
+            return repr(self)
+        bounds = f"ELBO {self.elbo}, log Z {self.log_z}, EUBO {self.eubo}"
+        return f"ESS {self.ess:,.0f}, k̂ {self.khat:.2f}, {bounds}, all as seen from q"
 
 
 @keyed
@@ -87,7 +96,13 @@ def importance_diagnostics(
     check_function("log_density", log_density)
     if (num_samples := check_count("num_samples", num_samples)) < 25:
         raise ValueError(f"num_samples: expected at least 25, got {num_samples}")
-    return _diagnose(key, as_float("q", q), log_density, num_samples, tuple(args))
+    found, num_undefined = _diagnose(key, as_float("q", q), log_density, num_samples, tuple(args))
+    if not is_traced(num_undefined) and num_undefined:
+        warn(
+            f"importance_diagnostics: log_density is NaN at {int(num_undefined)} of {num_samples} "
+            "draws, and so is all that follows; where there is no density it is -inf"
+        )
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -95,26 +110,27 @@ def _diagnose(key, q, log_density, num_samples, args):
     x = sample(key, q, num_samples)
     with given_points("log_density"):
         log_p = jnp.asarray(log_density(x, *args)).astype(x.dtype)
-    if log_p.shape != (num_samples,):
-        raise ValueError(
-            f"log_density: expected values of shape ({num_samples},), one for each point, "
-            f"got {log_p.shape}"
-        )
+    check_values("log_density", log_p, num_samples)
     log_w = log_p - log_prob(q, x)
     total = jax.nn.logsumexp(log_w)
     shares = jnp.exp(log_w - total)
+    of_present = jnp.where(shares == 0, 0.0, log_w)
     ess = 1 / jnp.sum(shares**2)
     # The relative variance of a mean weight, which is that of its logarithm.
     spread = jnp.sqrt(jnp.maximum(1 / ess - 1 / num_samples, 0.0) * num_samples / (num_samples - 1))
-    upper = jnp.sum(jnp.where(shares > 0, shares * log_w, 0.0))
-    off = jnp.where(shares > 0, shares * (log_w - upper), 0.0)
-    return ImportanceDiagnostics(
+    upper = jnp.sum(shares * of_present)
+    off = shares * (of_present - upper)
+    found = ImportanceDiagnostics(
         ess,
-        _pareto_shape(log_w),
+        jnp.where(jnp.isfinite(total), _pareto_shape(log_w), jnp.nan),
         _estimate(total - jnp.log(num_samples).astype(total.dtype), spread),
         _estimate(jnp.mean(log_w), jnp.std(log_w, ddof=1) / num_samples**0.5),
         _estimate(upper, jnp.sqrt(jnp.sum(off**2))),
     )
+    num_undefined = jnp.sum(jnp.isnan(log_p))
+    # XLA's exponentials of a NaN that it knows in advance may be finite.
+    found = jax.tree.map(lambda leaf: jnp.where(num_undefined > 0, jnp.nan, leaf), found)
+    return found, num_undefined
 
 
 def _estimate(value, stderr):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmmjax._fitting import checkpoints
 from gmmjax._fitting.descent import Record
@@ -96,8 +97,8 @@ def fit_to_density(
       >>> log_density = lambda x: -0.5 * jnp.sum((x - 3.0) ** 2, axis=1) / 0.25
       >>> broad = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.full((1, 2), 5.0))
       >>> result = gmmjax.fit_to_density(jax.random.key(0), log_density, broad, num_steps=40)
-      >>> print(result.gmm.means.round(3), result.gmm.scale.round(3))
-      [[3. 3.]] [[0.5 0.5]]
+      >>> print(abs(result.gmm.means - 3).max() < 1e-3, abs(result.gmm.scale - 0.5).max() < 1e-3)
+      True True
     """
     check_function("log_density", log_density)
     method = Method(
@@ -158,6 +159,13 @@ def _told(result):
         warn(
             f"fit_to_density: in {skipped} steps log_density or its gradient was not finite; "
             "the components that met it went halfway back"
+        )
+    if not np.isfinite(result.loss.value):
+        warn(
+            f"fit_to_density: the loss is {float(result.loss.value)}, for log_density is not "
+            "finite at all points of the mixture: begin where it is, and fit in coordinates "
+            "without borders (logarithms of what is positive, with the log-determinant of that "
+            "map in log_density)"
         )
     return result
 

@@ -10,7 +10,7 @@ from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._sampling.estimate import Estimate
 from gmmjax._trees import choose
-from gmmjax._validate import given_points
+from gmmjax._validate import check_values, given_points
 from gmmjax._variational import own_points, quadratic
 from gmmjax._variational.fit_state import Method, Problem
 
@@ -56,11 +56,7 @@ def evaluate(method: Method, args: tuple, points, active):
     def target(x):
         with given_points("log_density"):
             values = jnp.asarray(method.log_density(x, *args))
-        if values.shape != x.shape[:1]:
-            raise ValueError(
-                f"log_density: expected values of shape ({len(x)},), one for each point, "
-                f"got {values.shape}"
-            )
+        check_values("log_density", values, len(x))
         return values.astype(x.dtype)
 
     def of(x):

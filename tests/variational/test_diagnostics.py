@@ -68,3 +68,31 @@ def test_bad_arguments_are_named(options, message, key):
         gmmjax.importance_diagnostics(
             **{"key": key, "q": Q, "log_density": lambda x: x[:, 0], **options}
         )
+
+
+def test_one_line_says_what_was_seen(key):
+    found = gmmjax.importance_diagnostics(key, Q, normal, args=(1.2,))
+    assert str(found).startswith(f"ESS {found.ess:,.0f}, k̂ {found.khat:.2f}, ELBO {found.elbo}, ")
+    assert str(found).endswith(", all as seen from q")
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), found)
+    assert str(batch).startswith("ImportanceDiagnostics(ess=")
+
+
+@pytest.mark.parametrize(
+    "undefined", [lambda x: jnp.nan * x[:, 0], lambda x: jnp.full(len(x), jnp.nan)]
+)
+def test_a_density_that_is_no_number_is_no_good_sign(undefined, key):
+    def partly(x):
+        return jnp.where(x[:, 0] > 0.5, undefined(x), normal(x, 1.0))
+
+    for density, count in ((undefined, "1000"), (partly, r"\d\d\d")):
+        with pytest.warns(UserWarning, match=f"log_density is NaN at {count} of 1000 draws"):
+            found = gmmjax.importance_diagnostics(key, Q, density, num_samples=1000)
+        assert all(np.isnan(leaf) for leaf in jax.tree.leaves(found))
+
+
+def test_a_density_that_is_nowhere_has_no_shape(key):
+    found = gmmjax.importance_diagnostics(key, Q, lambda x: x[:, 0] - jnp.inf)
+    assert np.isnan(found.khat)
+    assert np.isnan(found.eubo.value)
+    assert found.log_z.value == -jnp.inf
