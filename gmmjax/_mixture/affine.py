@@ -9,7 +9,7 @@ import numpy as np
 
 from gmmjax._jax import is_traced
 from gmmjax._matrices import linalg, triangular
-from gmmjax._mixture import values
+from gmmjax._mixture import rounding
 from gmmjax._mixture.gmm import GMM, as_float, as_real
 
 
@@ -125,7 +125,7 @@ def affine(g: GMM, A, b=0.0) -> GMM:
     rank = _rank_of_image(A, g)
     image = _affine(g, jnp.asarray(A, g.means.dtype), jnp.asarray(b, g.means.dtype), rank)
     if image.means.dtype == jnp.float32 and not is_traced(image):
-        values.warn_of_moved_image(A, b, g.means, image)
+        rounding.warn_of_moved_image(A, b, g.means, image)
     return image
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_softmax
-from gmmjax._mixture import values
+from gmmjax._mixture import rounding, values
 from gmmjax._mixture.gmm import GMM, as_real, check_shapes, float_of, of_present
 from gmmjax._validate import warn
 
@@ -62,7 +62,7 @@ def build(weights, means, covariances) -> GMM:
     means, covariances = (values.of_present(value, weights) for value in (means, covariances))
     values.check_finite(means=means, covariances=covariances)
     # factorised in double precision: rounding to float32 first can lose definiteness
-    rounded = values.round_to(dtype, means, values.checked_factor(covariances))
+    rounded = rounding.round_to(dtype, means, values.checked_factor(covariances))
     return GMM(*(jnp.asarray(leaf, dtype) for leaf in (logits, *rounded)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from gmmjax._jax import is_traced
 from gmmjax._logs import log_softmax
 from gmmjax._matrices import scales, tiles, whitening
-from gmmjax._mixture import values
+from gmmjax._mixture import rounding
 from gmmjax._mixture.gmm import GMM, as_float, as_real, float_of, in_dtype
 
 
@@ -170,7 +170,7 @@ def _checked(g, x):
         raise ValueError(f"x: expected points of shape (…, {g.dim}), got {x.shape}")
     dtype = float_of(g.means, x)
     if dtype == jnp.float32 and not is_traced(g) and x.dtype == np.float64:
-        values.warn_of_moved_points("x", dtype, x, jax.device_get(g.scale))
+        rounding.warn_of_moved_points("x", dtype, x, jax.device_get(g.scale))
     return in_dtype(g, dtype), jnp.asarray(x, dtype)
 
 

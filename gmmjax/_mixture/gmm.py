@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._jax import is_traced
-from gmmjax._mixture import values
+from gmmjax._mixture import rounding, values
 
 MOST_SEEN = 1 << 18  # numbers in the scales of a mixture, of which NumPy takes a millisecond
 
@@ -75,13 +75,13 @@ def as_float(name: str, g: GMM, *, singular: bool = False) -> GMM:
     try:
         dtype = float_of(*g)
     except TypeError as error:
-        raise TypeError(f"{name}: expected arrays of numbers; {error}") from None
+        raise TypeError(f"{name}: expected arrays of numbers, not lists; {error}") from None
     if dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {dtype}; convert it first")
     names = [f"{name}.{leaf}" for leaf in GMM._fields]
     check_shapes(names, *map(jnp.shape, g))
     if dtype == jnp.float32 and not is_traced(g) and not all(isinstance(x, jax.Array) for x in g):
-        values.warn_of_rounding(dtype, *g, names[1:])
+        rounding.warn_of_rounding(dtype, *g, names[1:])
     g = in_dtype(g, dtype)
     if _is_at_hand(g) and values.is_usable(*map(np.asarray, g)):
         return g

@@ -1,4 +1,4 @@
-"""Values that are at hand: refused where they are not those of a mixture, and rounded aloud.
+"""Values that are at hand, refused where they are not those of a mixture.
 
 All of it is NumPy in float64, whatever JAX is set to.
 """
@@ -8,14 +8,6 @@ import numpy as np
 from gmmjax._validate import warn
 
 ASYMMETRY = 1e-5  # of the largest entry: what rounding may have done to a covariance
-# Of a standard deviation: by how much rounding may move a mean before somebody must hear of it.
-MOVED = 1e-3
-# By how much, as a part of it, rounding may change the variance along some direction.
-CHANGED = 0.01
-REMEDY = (
-    "switch on jax_enable_x64, or subtract a common origin from the means of all mixtures (and "
-    "from points), which changes no divergence"
-)
 
 
 def check_weights(weights):
@@ -57,8 +49,28 @@ def is_usable(logits, means, scale):
     return bool(pivots.all()) and not np.triu(scale, 1).any()
 
 
+def _warn_of_other_matrices(name, scale):
+    """Warn of a full scale that was hardly meant as lower factors: of covariances, and of upper."""
+    if scale.ndim < 3 or not scale.is_fully_addressable:
+        return
+    lower, upper = np.tril(scale, -1), np.triu(scale, 1)
+    if not upper.any() or not np.isfinite(scale).all():
+        return
+    if (lower == upper.swapaxes(1, 2)).all():
+        seen = "symmetric, as covariances are: gmmjax.from_covariances takes those"
+    elif not lower.any():
+        seen = "upper factors: transpose them"
+    else:
+        return
+    warn(
+        f"{name}: expected lower Cholesky factors, got matrices that look {seen}; "
+        "what stands above the diagonal is not read"
+    )
+
+
 def refuse(names, given, checked, verdict, singular):
-    """Raise for concrete values that no function could use, and show them."""
+    """Raise for concrete values that no function could use, and warn of those it would misread."""
+    _warn_of_other_matrices(names[2], given.scale)
     bad_logits, bad_means, bad_scale, has_zero = verdict
     if bad_logits:
         raise ValueError(
@@ -72,8 +84,14 @@ def refuse(names, given, checked, verdict, singular):
         raise ValueError(f"{names[i]}: expected finite values, got {seen} for component {k}")
     if has_zero and not singular:
         raise ValueError(
-            f"{names[2]}: a standard deviation is 0, and there is no density, got {given.scale}"
+            f"{names[2]}: a standard deviation is 0, and there is no density, "
+            f"of component {_first_without_density(np.asarray(checked.scale))}"
         )
+
+
+def _first_without_density(scale):
+    pivots = np.diagonal(scale, axis1=1, axis2=2) if scale.ndim == 3 else scale
+    return np.argwhere(pivots == 0)[0][0]
 
 
 def check_finite(**arrays):
@@ -122,118 +140,3 @@ def could_be_tied(covariances):
     if not np.isfinite(size) or skew > ASYMMETRY * size:
         return False
     return bool((np.linalg.eigvalsh(covariances) > 0).all())
-
-
-def round_to(dtype, means, factor, names=("means", "covariances")):
-    """Means and factors of present components in a dtype, aloud where rounding does harm."""
-    if dtype == np.float64:
-        return means, factor
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = means.astype(dtype), factor.astype(dtype)
-    _check_range(dtype, factor, rounded, names)
-    _warn_of_moved_means(dtype, means, factor, rounded[0], names[0])
-    _warn_of_lost_variances(dtype, factor, rounded[1], names[1])
-    return rounded
-
-
-def warn_of_rounding(dtype, logits, means, scale, names):
-    """Warn where leaves of a mixture in double precision lose what matters in a dtype."""
-    logits, means, scale = (np.asarray(leaf, np.float64) for leaf in (logits, means, scale))
-    with np.errstate(over="ignore", invalid="ignore"):
-        weights = np.exp(logits - logits.max())
-    means, scale = (of_present(leaf, weights) for leaf in (means, scale))
-    scale = np.tril(scale) if scale.ndim > means.ndim else scale
-    if np.isfinite(means).all() and np.isfinite(scale).all() and is_regular(scale):
-        round_to(dtype, means, scale, names)
-
-
-def _check_range(dtype, factor, rounded, names):
-    """Refuse means and deviations that the dtype cannot hold."""
-    lost = [k for k, mean in enumerate(rounded[0]) if not np.isfinite(mean).all()]
-    if lost:
-        raise ValueError(f"{names[0]}: that of component {lost[0]} is too large for {dtype}")
-    deviations = np.abs(_pivots(rounded[1]))
-    # What is smaller than normal numbers is 0 on processors that flush it.
-    bad = ~np.isfinite(deviations) | (deviations < np.finfo(dtype).tiny)
-    bad &= _pivots(factor) != 0
-    for k in np.flatnonzero(bad.any(axis=1)):
-        seen = _pivots(factor)[k][bad[k]][0]
-        raise ValueError(
-            f"{names[1]}: a standard deviation of {seen:.3g}, of component {k}, is out of the "
-            f"range of {dtype}; switch on jax_enable_x64 or change the unit"
-        )
-
-
-def _warn_of_moved_means(dtype, means, factor, rounded, name):
-    moved = rounded - means
-    if not moved.any():
-        return
-    distances = np.linalg.norm(_solve(factor, moved[..., None])[..., 0], axis=1)
-    k = int(np.argmax(distances))
-    if distances[k] > MOVED:
-        warn(
-            f"{name}: rounding to {dtype} moves that of component {k} by {distances[k]:.2g} "
-            f"standard deviations; {REMEDY}"
-        )
-
-
-def warn_of_moved_image(A, b, means, image):
-    """Warn where the means of A x + b, given and found in single precision, are not what they are.
-
-    Those of x are taken as they stand: it is the rounding of A, of b and of their image that moves.
-    """
-    means, A, b = (np.asarray(leaf, np.float64) for leaf in (means, A, b))
-    exact = (means @ A.T if A.ndim == 2 else means * A) + b
-    found, factor = (np.asarray(leaf, np.float64) for leaf in image[1:])
-    if np.isfinite(found).all() and np.isfinite(factor).all() and is_regular(factor):
-        _warn_of_moved_means(image.means.dtype, exact, factor, found, "means of A x + b")
-
-
-def warn_of_moved_points(name, dtype, x, scale):
-    """Warn where rounding moves points `(…, D)` by much of some component's deviation."""
-    deviations = np.linalg.norm(scale, axis=2) if scale.ndim == 3 else np.abs(scale)
-    x = np.asarray(x)
-    with np.errstate(over="ignore", invalid="ignore"):
-        moved = x.astype(dtype) - x
-    moved = np.abs(moved, out=moved).reshape(-1, x.shape[-1]).max(axis=0, initial=0.0)
-    part = np.max(moved / deviations.reshape(len(scale), -1).min(axis=0))
-    if part > MOVED:
-        warn(
-            f"{name}: rounding to {dtype} moves a point by {part:.2g} standard deviations; {REMEDY}"
-        )
-
-
-def _warn_of_lost_variances(dtype, factor, rounded, name):
-    """Only matrices can lose one: a deviation is rounded by itself."""
-    if factor.ndim < 3 or (rounded == factor).all():
-        return
-    change = _solve(factor, rounded - factor)
-    # The norm of Frobenius is above that of any direction, and cheap.
-    for k in np.flatnonzero(np.linalg.norm(change, axis=(1, 2)) > CHANGED / 2):
-        ratios = np.linalg.svd(np.eye(change.shape[-1]) + change[k], compute_uv=False) ** 2
-        if max(ratios[0] - 1, 1 - ratios[-1]) > CHANGED:
-            warn(
-                f"{name}: rounding to {dtype} changes the smallest eigenvalue of that of component "
-                f"{k} by a factor between {ratios[-1]:.2g} and {ratios[0]:.2g}; "
-                "switch on jax_enable_x64, or leave out what is all but constant"
-            )
-            return
-
-
-def is_regular(factor):
-    """Whether no deviation, or pivot of a factor, is 0."""
-    return bool((_pivots(factor) != 0).all())
-
-
-def _solve(factor, vectors):
-    """L⁻¹v for factors of any structure and `(K, D, n)`."""
-    if factor.ndim == 3:
-        return np.linalg.solve(factor, vectors)
-    return vectors / factor.reshape(len(factor), -1, 1)
-
-
-def _pivots(factor):
-    """Deviations, or the diagonal of each factor, `(K or 1, D or 1)`."""
-    if factor.ndim == 3:
-        return np.diagonal(factor, axis1=1, axis2=2)
-    return factor.reshape(len(factor), -1)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._mixture import values
+from gmmjax._mixture import rounding
 from gmmjax._mixture.gmm import GMM, float_of
 from gmmjax.interop._distributions import read
 from gmmjax.interop._partner import load, untied
@@ -42,7 +42,7 @@ def from_torch(distribution) -> GMM:
     dtype = float_of(logits, means, scale)
     if dtype == jnp.float32:
         names = "distribution: means", "distribution: scale"
-        values.warn_of_rounding(dtype, logits, means, scale, names)
+        rounding.warn_of_rounding(dtype, logits, means, scale, names)
     return GMM(*(jnp.asarray(leaf, dtype) for leaf in (logits, means, scale)))
 
 

@@ -9,7 +9,7 @@ import pytest
 from cases import cast, random_mixture
 
 import gmmjax
-from gmmjax._mixture import values
+from gmmjax._mixture import rounding
 from gmmjax._mixture.gmm import _judged, as_float
 
 
@@ -288,7 +288,7 @@ def test_rounding_that_harms_nobody_is_silent():
     rng = np.random.default_rng(0)
     means, factor = rng.normal(size=(3, 4)), np.linalg.cholesky(np.cov(rng.normal(size=(4, 9))))
     for scale in (np.ones(3), np.ones((3, 4)), np.broadcast_to(factor, (3, 4, 4))):
-        values.round_to(np.dtype("float32"), means, scale)
+        rounding.round_to(np.dtype("float32"), means, scale)
 
 
 def test_single_precision_is_what_it_was(single):
@@ -302,7 +302,7 @@ def test_numpy_looks_at_what_is_plain_and_a_program_at_the_rest():
     before = _judged._cache_size()
     assert as_float("g", plain) is plain
     assert _judged._cache_size() == before
-    above = plain._replace(scale=jnp.ones((7, 3, 3)))
+    above = plain._replace(scale=plain.scale + jnp.triu(jnp.full((7, 3, 3), 2.0), 1))
     np.testing.assert_array_equal(as_float("g", above).scale, plain.scale)
     absent = plain._replace(logits=plain.logits.at[0].set(-jnp.inf))
     assert as_float("g", absent) is not absent
@@ -313,3 +313,16 @@ def test_constants_of_a_program_may_have_absent_components():
     absent = gmmjax.GMM(jnp.array([0.0, -jnp.inf]), jnp.zeros((2, 1)), jnp.ones(2))
     found = jax.jit(lambda x: gmmjax.log_prob(absent, x))(jnp.ones((3, 1)))
     np.testing.assert_allclose(found, gmmjax.log_prob(absent, jnp.ones((3, 1))))
+
+
+@pytest.mark.parametrize("shown", ["symmetric, as covariances are", "upper factors"])
+def test_matrices_that_are_no_lower_factors_are_told(shown):
+    covariance = np.array([[2.0, 1.8], [1.8, 2.0]])
+    upper = np.linalg.cholesky(covariance).T
+    scale = jnp.asarray(covariance if shown.startswith("symmetric") else upper)[None]
+    g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), scale)
+    with pytest.warns(UserWarning, match=f"g.scale: expected lower .* look {shown}"):
+        gmmjax.log_prob(g, jnp.zeros(2))
+    # Anything else may stand above the diagonal.
+    anything = scale + jnp.tril(jnp.ones((1, 2, 2)), -1)
+    gmmjax.log_prob(g._replace(scale=anything), jnp.zeros(2))
