@@ -123,8 +123,13 @@ def check_function(name: str, value) -> None:
     """Refuse what cannot be called."""
     if not callable(value):
         raise TypeError(
-            f"{name}: expected a function, got {value!r} of type {type(value).__name__}"
+            f"{name}: expected a function, got {_shortened(repr(value))} of type "
+            f"{type(value).__name__}"
         )
+
+
+def _shortened(text, length=60):
+    return text if len(text) <= length else text[:length].split("\n")[0] + " …"
 
 
 @contextlib.contextmanager
@@ -138,6 +143,16 @@ def given_points(name: str):
             "point pass jax.vmap of it, and of one that is not made of JAX a jax.pure_callback"
         )
         raise
+
+
+def check_values(name: str, values, num_points: int) -> None:
+    """Refuse what a user's function gives for points, unless it is one value for each."""
+    if (shape := getattr(values, "shape", None)) != (num_points,):
+        got = type(values).__name__ if shape is None else shape
+        raise ValueError(
+            f"{name}: expected values of shape ({num_points},), one for each point, got {got}; "
+            "a function of one point is lifted with jax.vmap"
+        )
 
 
 def takes_key(divergence: Callable) -> bool:

@@ -214,7 +214,8 @@ def condition(arguments):
 def plot(arguments):
     """Draw some files."""
     mixtures = _load_all(arguments.files)
-    pictures.draw_mixtures(dict(zip(arguments.files, mixtures, strict=True)), arguments.output)
+    named = dict(zip(_names(arguments.files), mixtures, strict=True))
+    pictures.draw_mixtures(named, arguments.output)
 
 
 def _load_all(files):

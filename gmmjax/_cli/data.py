@@ -56,7 +56,10 @@ def _numbers(path, row, cells, width):
         raise ValueError(f"{path}: row {row} has {len(cells)} columns, the first has {width}")
     for column, cell in enumerate(cells, start=1):
         if not _is_number(cell):
-            raise ValueError(f"{path}: row {row}, column {column}: expected a number, got {cell!r}")
+            raise ValueError(
+                f"{path}: row {row}, column {column}: expected a number, got {cell!r}; "
+                "numbers stand between commas, with decimal points"
+            )
     return [float(cell) for cell in cells]
 
 

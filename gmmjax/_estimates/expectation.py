@@ -15,7 +15,7 @@ from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.points import sobol
 from gmmjax._sampling.settings import Sampling, check_sampling
 from gmmjax._sampling.stages import estimate_in_stages
-from gmmjax._validate import check_function, given_points, keyed
+from gmmjax._validate import check_function, check_values, given_points, keyed
 
 
 @keyed
@@ -87,10 +87,7 @@ def _trace(fn, count, p):
     shape = jax.ShapeDtypeStruct((count, p.dim), p.means.dtype)
     with given_points("fn"):
         closed, result = jax.make_jaxpr(fn, return_shape=True)(shape)
-    if getattr(result, "shape", None) != (count,):
-        raise ValueError(
-            f"fn: expected values of shape ({count},) for points {shape.shape}, got {result}"
-        )
+    check_values("fn", result, count)
     return closed
 
 

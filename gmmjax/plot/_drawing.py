@@ -11,6 +11,7 @@ from gmmjax._mixture.moments import covariances, weights
 
 try:
     import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Ellipse
     from matplotlib.ticker import MaxNLocator as MaxNLocator
@@ -23,7 +24,14 @@ NUM_GRID_POINTS = 240  # along each side
 
 def current_axes(ax=None):
     """The axes that were given, or matplotlib's current ones."""
-    return plt.gca() if ax is None else ax
+    if ax is None:
+        return plt.gca()
+    if not isinstance(ax, Axes):
+        raise TypeError(
+            f"ax: expected axes of matplotlib, got {type(ax).__name__}; what is drawn beside it "
+            "is drawn by a call of its own with the same ax"
+        )
+    return ax
 
 
 def density_on_line(g: GMM, ax, color, label, components: bool) -> None:

@@ -128,6 +128,11 @@ def _square(axes, dim):
     if axes is None:
         side = max(4.8, 1.7 * dim)
         axes = plt.figure(figsize=(side, side), layout="constrained").subplots(dim, dim)
+    if isinstance(axes, GMM):
+        raise TypeError(
+            "axes: expected an array of axes of matplotlib, got GMM; a second mixture is drawn by "
+            "a call of its own with the axes that the first one gives back"
+        )
     axes = np.asarray(axes)
     if axes.shape != (dim, dim):
         raise ValueError(f"axes: expected an array of shape ({dim}, {dim}), got {axes.shape}")

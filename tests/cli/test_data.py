@@ -67,7 +67,10 @@ def test_a_header_is_left_out_and_all_else_is_a_row(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3,x\n", "row 3, column 2: expected a number, got 'x'"),
+        (
+            "a,b\n1,2\n3,x\n",
+            "row 3, column 2: expected a number, got 'x'; numbers stand between commas",
+        ),
         ("a,b\n1,\n", "row 2, column 2: expected a number, got ''"),
         ("1,2\n3\n", "row 2 has 1 columns, the first has 2"),
         ("1,b\n", "row 1, column 2: expected a number, got 'b'"),

@@ -203,6 +203,11 @@ def test_near_models_stand_side_by_side():
     [
         (plot.density, "g: expected dimension 1 or 2, got 3; gmmjax.plot.marginals"),
         (lambda g: plot.density(None), "g: expected a gmmjax.GMM"),
+        (
+            lambda g: plot.density(gmmjax.marginal(g, [0]), g),
+            "ax: expected axes of matplotlib, got G",
+        ),
+        (lambda g: plot.marginals(g, g), "axes: expected an array of axes of matplotlib, got GMM"),
         (lambda g: plot.marginals(gmmjax.marginal(g, [0])), "g: expected dimension 2 or more"),
         (
             lambda g: plot.marginals(g, np.empty((2, 2))),
