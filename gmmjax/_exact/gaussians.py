@@ -144,7 +144,7 @@ def gaussian_squared_hellinger(p: GMM, q: GMM) -> jax.Array:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
       >>> q = p._replace(means=jnp.full((1, 1), 2.0))
-      >>> print(gmmjax.gaussian_squared_hellinger(p, q).round(4))
+      >>> print(f"{gmmjax.gaussian_squared_hellinger(p, q):.4f}")
       0.3935
     """
     return -jnp.expm1(-_bhattacharyya(*_one_component(*common_float(p=p, q=q))))
@@ -177,7 +177,7 @@ def gaussian_chi2(p: GMM, q: GMM) -> jax.Array:
     Example:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones(1))
-      >>> print(gmmjax.gaussian_chi2(p, p._replace(means=jnp.ones((1, 1)))).round(2))
+      >>> print(f"{gmmjax.gaussian_chi2(p, p._replace(means=jnp.ones((1, 1)))):.2f}")
       1.72
     """
     p, q = _one_component(*common_float(p=p, q=q))

@@ -43,7 +43,7 @@ def kl_quadrature(p: GMM, q: GMM) -> jax.Array:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
       >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
-      >>> print(gmmjax.kl_quadrature(p, q).round(4))
+      >>> print(f"{gmmjax.kl_quadrature(p, q):.4f}")
       0.1063
     """
     p, q = common_float(p=p, q=q)
@@ -90,7 +90,7 @@ def js_quadrature(p: GMM, q: GMM) -> jax.Array:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
       >>> q = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 1)), jnp.full(1, 2.0))
-      >>> print(gmmjax.js_quadrature(p, q).round(4))
+      >>> print(f"{gmmjax.js_quadrature(p, q):.4f}")
       0.0322
     """
     p, q = common_float(p=p, q=q)
@@ -136,7 +136,7 @@ def entropy_quadrature(p: GMM) -> jax.Array:
     Example:
       >>> import gmmjax, jax.numpy as jnp
       >>> p = gmmjax.GMM(jnp.zeros(2), jnp.array([[-1.0], [1.0]]), jnp.ones(2))
-      >>> print(gmmjax.entropy_quadrature(p).round(4))
+      >>> print(f"{gmmjax.entropy_quadrature(p):.4f}")
       1.7558
     """
     p = as_float("p", p)
