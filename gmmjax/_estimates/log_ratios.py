@@ -162,10 +162,12 @@ def _logarithms(recipe, prepared, relations):
     """Each density once, as the sampled components see it; none where densities are blended."""
     if any(len(log.mixtures) > 1 for log in recipe.logarithms):
         return ()
-    return tuple(
-        (prepared[name].density.log_peaks, relation)
-        for name, relation in zip(recipe.densities, relations, strict=True)
-    )
+    found, first = [], 0
+    for name, relation in zip(recipe.densities, relations, strict=True):
+        log_peaks = prepared[name].density.log_peaks
+        found.append((first, log_peaks, relation))
+        first += len(log_peaks)
+    return tuple(found)
 
 
 def _spikes(recipe, prepared, relations, params):

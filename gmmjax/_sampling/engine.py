@@ -38,9 +38,10 @@ class Term(NamedTuple):
     integrand: Callable
     spikes: Spikes | ManySpikes  # components that f may show
     control: Control | None = None
-    # Of the mixture to each density of whose logarithms f is made, in the order of the spikes; none
-    # without a control, for then all that f does shows.
-    logarithms: Sequence[tuple[jax.Array, Relation]] = ()
+    # The densities of whose logarithms f is made: where their components begin among the spikes, or
+    # None where f there says nothing of f between them; their peaks; and how the mixture lies to
+    # them. None of these without a control: then all that f does shows.
+    logarithms: Sequence[tuple[int | None, jax.Array, Relation]] = ()
 
 
 class _Arguments(NamedTuple):
@@ -119,9 +120,8 @@ def _baseline(term, params, num_points, fixed_fit):
 
 def _hidden(term, params, subtracted, share, total, points):
     """The variance that the replicates of one term cannot show."""
-    p, spikes, logarithms, params, subtracted, num_points = jax.tree.map(
-        jax.lax.stop_gradient,
-        (term.mixture, term.spikes, term.logarithms, params, subtracted, share * total),
+    p, spikes, params, subtracted, num_points = jax.tree.map(
+        jax.lax.stop_gradient, (term.mixture, term.spikes, params, subtracted, share * total)
     )
     if isinstance(spikes, ManySpikes):
         return _hidden_of_many(p, spikes, term.integrand, params, subtracted, num_points, total)
@@ -132,20 +132,22 @@ def _hidden(term, params, subtracted, share, total, points):
     variance = narrow_modes(log_weights, num_points, chosen, residuals)
     if count < num_modes:  # nothing is known of the others
         residuals = jnp.ones((p.num_components, num_modes), variance.dtype)
-    return variance + _hidden_overlaps(p, logarithms, residuals, num_points, points)
+    return variance + _hidden_overlaps(p, term.logarithms, residuals, num_points, points)
 
 
 def _hidden_overlaps(p, logarithms, residuals, num_points, points):
     """The same of where components of the densities take over from one another."""
     variance = jnp.zeros((), residuals.dtype)
     least = unseen.min_overlaps(p.dim, num_points, len(logarithms), are_stratified(points))
-    first = 0
-    for log_peaks, relation in logarithms:
-        last = first + len(log_peaks)
+    log_weights = log_softmax(p.logits)
+    for first, log_peaks, relation in logarithms:
+        log_peaks, relation = jax.lax.stop_gradient((log_peaks, relation))
+        seen = jnp.ones_like(relation.shift[..., 0])
+        if first is not None:
+            seen = residuals[:, first : first + len(log_peaks)]
         variance += unseen.hidden_overlaps(
-            log_softmax(p.logits), num_points, log_peaks, relation, residuals[:, first:last], least
+            log_weights, num_points, log_peaks, relation, seen, least
         )
-        first = last
     return variance
 
 

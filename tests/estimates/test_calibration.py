@@ -210,9 +210,25 @@ def test_entropy_of_components_apart_is_never_far_off(monkeypatch):
     gmmjax._estimates.log_ratios._estimate.clear_cache()
 
 
+def test_information_of_clusters_apart_is_never_far_off(monkeypatch):
+    """All three logarithms agree at the means, and the marginals overlap sooner than the whole."""
+    p = gmmjax.GMM(jnp.zeros(2), jnp.asarray([[-3.5, -3.5], [3.5, 3.5]]), jnp.ones((2, 2)))
+    whole, part = (
+        gmmjax.entropy_quadrature(gmmjax.GMM(jnp.zeros(2), jnp.asarray([[-s], [s]]), jnp.ones(2)))
+        for s in (3.5 * np.sqrt(2), 3.5)
+    )
+    truth = 2 * part - whole - 0.5 * np.log(2 * np.pi * np.e)
+    information = functools.partial(gmmjax.mutual_information, dims=[0])
+    assert largest_error(information, truth, p) < 6
+    without_overlaps(monkeypatch)
+    assert largest_error(information, truth, p) > 20
+    gmmjax._estimates.block_information._estimate.clear_cache()
+
+
 def without_overlaps(monkeypatch):
     monkeypatch.setattr(gmmjax._sampling.unseen, "hidden_overlaps", lambda *_: 0.0)
     gmmjax._estimates.log_ratios._estimate.clear_cache()
+    gmmjax._estimates.block_information._estimate.clear_cache()
 
 
 @pytest.mark.parametrize(("points", "dim"), [(gmmjax.iid, 1), (gmmjax.sobol, 4)])
