@@ -268,7 +268,7 @@ def test_files_of_one_name_are_told_by_their_folders():
 
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_plot_draws_all_files(dim, tmp_path, monkeypatch):
-    """Names of all of them stand in one legend, and what is drawn last hides none."""
+    """Names of all of them, without folder and ending, stand in one legend; none is hidden."""
     paths = [str(tmp_path / f"{name}.npz") for name in "abc"]
     for seed, path in enumerate(paths):
         gmmjax.save(path, random_mixture(seed, 2, dim))
@@ -277,7 +277,7 @@ def test_plot_draws_all_files(dim, tmp_path, monkeypatch):
     assert main(["plot", *paths, "-o", str(tmp_path / "out.png")]) == 0
     (figure,) = figures
     legends = figure.legends or [figure.axes[0].get_legend()]
-    assert [text.get_text() for text in legends[0].get_texts()] == paths
+    assert [text.get_text() for text in legends[0].get_texts()] == ["a", "b", "c"]
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
