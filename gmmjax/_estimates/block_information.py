@@ -19,6 +19,7 @@ from gmmjax._sampling.engine import Term, add_up, begin
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.stages import estimate_in_stages
+from gmmjax._sampling.unseen import Overlaps
 
 
 class _Densities(NamedTuple):
@@ -68,19 +69,19 @@ def _begin(prepared, problem):
     # have mean zero.
     held = jax.lax.stop_gradient(sides) if options.stick_the_landing else sides
     prepared = [density.prepare(side) for side in held]
-    relations, control, logarithms = None, None, ()
+    relations, control, overlaps = None, None, ()
     if not components.are_many(sides[0], sides[0]):
         relations = [components.relate(*pair) for pair in zip(sides, prepared, strict=True)]
     if options.control_variate and relations is not None:
         expected = tuple(relation.expected_distances for relation in relations)
         control = Control(expected, _values)
         # At the means all three agree, and not where their components take over from one another.
-        logarithms = tuple(
-            (None, side.density.log_peaks, relation)
+        overlaps = tuple(
+            Overlaps(side.density.log_peaks, relation, spikes=None)
             for side, relation in zip(prepared, relations, strict=True)
         )
     narrow = spikes.spikes(held[:1], relations and relations[:1])
-    term = Term(sides[0], problem.integrand(control is not None), narrow, control, logarithms)
+    term = Term(sides[0], problem.integrand(control is not None), narrow, control, overlaps)
     params = _Densities(*(side.density for side in prepared))
     begun = begin(key, [term], params, problem.sampling, options.stick_the_landing)
     return begun._replace(hidden=begun.hidden + unseen.rounding(prepared))

@@ -20,6 +20,7 @@ from gmmjax._sampling.engine import Begun, Term, add_up, begin
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.stages import estimate_in_stages
+from gmmjax._sampling.unseen import Overlaps
 
 
 class Params(NamedTuple):
@@ -155,18 +156,19 @@ def _term(recipe, mixtures, prepared, params, options):
     expected = tuple(relation.expected_distances for relation in relations)
     control = Control(expected, functools.partial(_values, recipe))
     integrand = functools.partial(_with_features, recipe)
-    return Term(p, integrand, narrow, control, _logarithms(recipe, prepared, relations))
+    return Term(p, integrand, narrow, control, _overlaps(recipe, prepared, relations))
 
 
-def _logarithms(recipe, prepared, relations):
+def _overlaps(recipe, prepared, relations):
     """Each density once, as the sampled components see it; none where densities are blended."""
     if any(len(log.mixtures) > 1 for log in recipe.logarithms):
         return ()
     found, first = [], 0
     for name, relation in zip(recipe.densities, relations, strict=True):
         log_peaks = prepared[name].density.log_peaks
-        found.append((first, log_peaks, relation))
-        first += len(log_peaks)
+        end = first + len(log_peaks)
+        found.append(Overlaps(log_peaks, relation, slice(first, end)))
+        first = end
     return tuple(found)
 
 

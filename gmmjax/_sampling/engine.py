@@ -11,7 +11,6 @@ import numpy as np
 from gmmjax._compile import computed_once
 from gmmjax._logs import log_softmax
 from gmmjax._mixture.gmm import GMM
-from gmmjax._pairs.components import Relation
 from gmmjax._sampling import allocation, blocks, control_variates, unseen
 from gmmjax._sampling.control_variates import Baseline, Control
 from gmmjax._sampling.devices import are_stratified
@@ -25,6 +24,7 @@ from gmmjax._sampling.spikes import (
     narrow_modes_of_many,
     narrowest,
 )
+from gmmjax._sampling.unseen import Overlaps
 
 
 class Term(NamedTuple):
@@ -38,10 +38,9 @@ class Term(NamedTuple):
     integrand: Callable
     spikes: Spikes | ManySpikes  # components that f may show
     control: Control | None = None
-    # The densities of whose logarithms f is made: where their components begin among the spikes, or
-    # None where f there says nothing of f between them; their peaks; and how the mixture lies to
-    # them. None of these without a control: then all that f does shows.
-    logarithms: Sequence[tuple[int | None, jax.Array, Relation]] = ()
+    # Of the densities of whose logarithms f is made; none without a control, for then all that f
+    # does shows.
+    overlaps: Sequence[Overlaps] = ()
 
 
 class _Arguments(NamedTuple):
@@ -132,22 +131,19 @@ def _hidden(term, params, subtracted, share, total, points):
     variance = narrow_modes(log_weights, num_points, chosen, residuals)
     if count < num_modes:  # nothing is known of the others
         residuals = jnp.ones((p.num_components, num_modes), variance.dtype)
-    return variance + _hidden_overlaps(p, term.logarithms, residuals, num_points, points)
+    return variance + _hidden_overlaps(p, term.overlaps, residuals, num_points, points)
 
 
-def _hidden_overlaps(p, logarithms, residuals, num_points, points):
+def _hidden_overlaps(p, densities, residuals, num_points, points):
     """The same of where components of the densities take over from one another."""
     variance = jnp.zeros((), residuals.dtype)
-    least = unseen.min_overlaps(p.dim, num_points, len(logarithms), are_stratified(points))
+    least = unseen.min_overlaps(p.dim, num_points, len(densities), are_stratified(points))
     log_weights = log_softmax(p.logits)
-    for first, log_peaks, relation in logarithms:
-        log_peaks, relation = jax.lax.stop_gradient((log_peaks, relation))
-        seen = jnp.ones_like(relation.shift[..., 0])
-        if first is not None:
-            seen = residuals[:, first : first + len(log_peaks)]
-        variance += unseen.hidden_overlaps(
-            log_weights, num_points, log_peaks, relation, seen, least
-        )
+    for overlaps in densities:
+        seen = jnp.ones_like(overlaps.relation.shift[..., 0])
+        if overlaps.spikes is not None:
+            seen = residuals[:, overlaps.spikes]
+        variance += unseen.hidden_overlaps(log_weights, num_points, overlaps, seen, least)
     return variance
 
 

@@ -1,6 +1,7 @@
 """What the replicates of an estimate cannot show: each guard returns a variance, 0, finite or ∞."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,18 @@ NUM_BROADEST = 32
 NUM_STEPS = 40
 
 
+class Overlaps(NamedTuple):
+    """A density whose logarithm an integrand has, as the components of a sampled mixture see it."""
+
+    log_peaks: jax.Array  # (M,) log w_c N(ν_c; ν_c, Σ_c) of its components
+    relation: Relation
+    # Where its components are among the spikes, or None where the integrand in their means says
+    # nothing of it between them.
+    spikes: slice | None
+
+
 def min_overlaps(
-    dim: int, num_points: jax.Array, num_logarithms: int, are_stratified: bool
+    dim: int, num_points: jax.Array, num_densities: int, are_stratified: bool
 ) -> jax.Array:
     """How many expected points where another component takes over show their error, `(K,)`.
 
@@ -33,7 +44,7 @@ def min_overlaps(
     more: of differences of logarithms, whose errors are smaller, in the plane, and above all on the
     line, where in every scramble the outermost of n has about 1/n of the tail beyond it.
     """
-    few = 4.0 if are_stratified and num_logarithms > 1 else 16.0
+    few = 4.0 if are_stratified and num_densities > 1 else 16.0
     if are_stratified and dim <= 2:
         few = 1.0
     least = jnp.full_like(num_points, few)
@@ -43,8 +54,7 @@ def min_overlaps(
 def hidden_overlaps(
     log_weights: jax.Array,
     num_points: jax.Array,
-    log_peaks: jax.Array,
-    relation: Relation,
+    overlaps: Overlaps,
     residuals: jax.Array,
     min_points: jax.Array,
 ) -> jax.Array:
@@ -60,11 +70,11 @@ def hidden_overlaps(
     Args:
       log_weights: `(K,)` of the components of the sampled mixture.
       num_points: `(K,)` points of each of them.
-      log_peaks: `(M,)` log w_c N(ν_c; ν_c, Σ_c) of the components of the density.
-      relation: of the sampled ones to these.
-      residuals: `(K, M)` of the integrand, under each component, in the means of these.
+      overlaps: of the density.
+      residuals: `(K, M)` of the integrand, under each component, in the means of the density's.
       min_points: `(K,)` how many such points show their error themselves.
     """
+    log_peaks, relation = jax.lax.stop_gradient(overlaps[:2])
     scores = log_peaks[None] - 0.5 * relation.expected_distances
     largest = jnp.argmax(scores, axis=1)[:, None]
     gap = jnp.take_along_axis(scores, largest, axis=1) - scores

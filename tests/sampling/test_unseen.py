@@ -123,7 +123,8 @@ def test_hidden_overlaps_are_counted_below_so_many_points():
         log_weights, least = jnp.log(jnp.full(2, 0.5)), jnp.full(2, least)
         residuals = jnp.full((2, 2), residual)
         points = jnp.full(2, n)
-        return unseen.hidden_overlaps(log_weights, points, g.logits, relation, residuals, least)
+        overlaps = unseen.Overlaps(g.logits, relation, spikes=None)
+        return unseen.hidden_overlaps(log_weights, points, overlaps, residuals, least)
 
     np.testing.assert_allclose(hidden(100.0), 2 * 0.25 * hit / 100)
     np.testing.assert_allclose(turns(hidden, 1.0, 1e9) * hit, 16, rtol=1e-6)
@@ -138,8 +139,9 @@ def test_a_larger_component_takes_over_sooner():
     """At 6 deviations with weights of 1 to e¹⁸ the middle lies at 0 for the smaller one."""
     g, relation = pair_apart(6.0)
     log_weights = jnp.asarray([-18.0, 0.0])
-    arguments = relation, jnp.ones((2, 2)), jnp.full(2, jnp.inf)
-    found = unseen.hidden_overlaps(log_weights, jnp.full(2, 100.0), log_weights, *arguments)
+    overlaps = unseen.Overlaps(log_weights, relation, spikes=None)
+    arguments = overlaps, jnp.ones((2, 2)), jnp.full(2, jnp.inf)
+    found = unseen.hidden_overlaps(log_weights, jnp.full(2, 100.0), *arguments)
     # Half of the points of the smaller one, and of the larger one those beyond 6 deviations.
     expected = (np.exp(-36.0) * 0.5 + 9.865876e-10) / 100
     np.testing.assert_allclose(found, expected, rtol=1e-6)
