@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gmmjax._compile import WIDE, jit_with
-from gmmjax._fitting import checkpoints, checks, descent
+from gmmjax._fitting import checks, descent
 from gmmjax._fitting.descent import Method, Problem, Record, State
 from gmmjax._fitting.natural import natural_gradient
 from gmmjax._fitting.result import FitResult
+from gmmjax._fitting.segments import compiled_fit
 from gmmjax._fitting.units import resolved, to_units
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float, index
@@ -120,35 +120,9 @@ def fit(
     checks.check_trainable(trainable, init)
     mask = descent.trainable_mask(init, trainable)
     problem = Problem(key, init, mask, checks.check_args(args))
-    if not progress and checkpoint is None:
-        return _told(*_run(method, problem))
-    if is_traced(problem):
-        raise ValueError(
-            "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
-        )
-
-    def segment(state, start):
-        return _run_steps(method, problem, state, start, interval)
-
-    state = _init_state(method, problem)
-    state, records = checkpoints.run(
-        "fit", segment, state, problem, num_steps, progress, checkpoint
-    )
-    return _told(*_finish(method, problem, state, Record(*map(jnp.asarray, records))))
+    return _told(*_descend(method, problem, interval, progress, checkpoint))
 
 
-@jit_with(WIDE, static_argnums=0)
-def _run(method, problem):
-    state = descent.init_state(method, problem)
-    state, records = descent.run_steps(method, problem, state, 0, method.num_steps)
-    return _finish(method, problem, state, records)
-
-
-_init_state = jax.jit(descent.init_state, static_argnums=0)
-_run_steps = jit_with(WIDE, static_argnums=(0, 4))(descent.run_steps)
-
-
-@jit_with(WIDE, static_argnums=0)
 def _finish(method: Method, problem: Problem, state: State, records: Record):
     """Compare what the descent found with its start, all with one key that no step has used.
 
@@ -178,6 +152,9 @@ def _finish(method: Method, problem: Problem, state: State, records: Record):
         gradient_norms=records.gradient_norm,
     )
     return result, ~jnp.all(sound)
+
+
+_descend = compiled_fit("fit", descent.init_state, descent.run_steps, _finish)
 
 
 def _best(losses: Estimate, sound: jax.Array) -> jax.Array:

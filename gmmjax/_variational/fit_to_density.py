@@ -1,15 +1,14 @@
 """Variational inference: fitting a mixture to an unnormalised density by natural gradients."""
 
-import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._fitting import checkpoints
 from gmmjax._fitting.descent import Record
-from gmmjax._fitting.fit import FitResult
+from gmmjax._fitting.result import FitResult
+from gmmjax._fitting.segments import compiled_fit
 from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, as_float
 from gmmjax._mixture.join import pad_checked
@@ -112,22 +111,7 @@ def fit_to_density(
     )
     interval = check_count("interval", interval)
     problem = Problem(key, _start(init, max_components), tuple(args))
-    traced = is_traced(problem)
-    if not progress and checkpoint is None:
-        return _run(method, problem) if traced else _told(_run(method, problem))
-    if traced:
-        raise ValueError(
-            "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
-        )
-
-    def segment(state, start):
-        return _advance(method, problem, state, start, interval)
-
-    state = _begin(method, problem)
-    state, records = checkpoints.run(
-        "fit_to_density", segment, state, problem, num_steps, progress, checkpoint
-    )
-    return _told(_finish(method, problem, state, Record(*map(jnp.asarray, records))))
+    return _told(_descend(method, problem, interval, progress, checkpoint))
 
 
 def _static_kl(max_kl):
@@ -154,7 +138,9 @@ def _start(init, max_components):
 
 
 def _told(result):
-    """The result, with a warning where a user should look at the density."""
+    """The result, after a word about the density where values are concrete."""
+    if is_traced(result):
+        return result
     if skipped := int(result.num_skipped):
         warn(
             f"fit_to_density: in {skipped} steps log_density or its gradient was not finite; "
@@ -170,18 +156,6 @@ def _told(result):
     return result
 
 
-@jax.jit(static_argnums=0)
-def _run(method, problem):
-    state = fit_state.begin(method, problem)
-    state, records = steps.advance(method, problem, state, 0, method.num_steps)
-    return _finish(method, problem, state, records)
-
-
-_begin = jax.jit(fit_state.begin, static_argnums=0)
-_advance = jax.jit(steps.advance, static_argnums=(0, 4))
-
-
-@functools.partial(jax.jit, static_argnums=0)
 def _finish(method: Method, problem: Problem, state: State, records: Record) -> FitResult:
     """What was found, or the start where that is no worse, at points that no step has used."""
     key = jax.random.fold_in(problem.key, method.num_steps)
@@ -202,3 +176,6 @@ def _finish(method: Method, problem: Problem, state: State, records: Record) -> 
         *records,
         state.num_evaluations + more + most,
     )
+
+
+_descend = compiled_fit("fit_to_density", fit_state.begin, steps.advance, _finish)
