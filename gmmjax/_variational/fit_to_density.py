@@ -10,8 +10,9 @@ from gmmjax._fitting.descent import Record
 from gmmjax._fitting.result import FitResult
 from gmmjax._fitting.segments import compiled_fit
 from gmmjax._jax import is_traced
-from gmmjax._mixture.gmm import GMM, as_float
+from gmmjax._mixture.gmm import GMM, as_float, index
 from gmmjax._mixture.join import pad_checked
+from gmmjax._trees import choose
 from gmmjax._validate import check_between, check_count, check_function, keyed, warn
 from gmmjax._variational import fit_state, sight, steps
 from gmmjax._variational.fit_state import Method, Problem, State
@@ -159,13 +160,12 @@ def _told(result):
 def _finish(method: Method, problem: Problem, state: State, records: Record) -> FitResult:
     """What was found, or the start where that is no worse, at points that no step has used."""
     key = jax.random.fold_in(problem.key, method.num_steps)
-    found, more = sight.loss(method, problem, key, state.q)
-    start, most = sight.loss(method, problem, key, problem.init)
+    candidates = jax.tree.map(lambda a, b: jnp.stack([a, b]), problem.init, state.q)
+    losses, counts = jax.lax.map(lambda q: sight.loss(method, problem, key, q), candidates)
+    start, found = index(losses, 0), index(losses, 1)
     sound = jnp.isfinite(found.value) & jnp.isfinite(found.stderr)
     better = sound & ~(start.value <= found.value)
-    gmm, best = jax.tree.map(
-        lambda a, b: jnp.where(better, a, b), (state.q, found), (problem.init, start)
-    )
+    gmm, best = choose(better, (state.q, found), (problem.init, start))
     return FitResult(
         gmm,
         best,
@@ -174,7 +174,7 @@ def _finish(method: Method, problem: Problem, state: State, records: Record) -> 
         state.num_skipped,
         state.stopped,
         *records,
-        state.num_evaluations + more + most,
+        state.num_evaluations + jnp.sum(counts),
     )
 
 
