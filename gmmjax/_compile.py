@@ -80,6 +80,7 @@ def jit_with(
 
         jitted: Any = call
         jitted.lower = lambda *args: chosen(args).lower(*args)
+        jitted.eval_shape = plain.eval_shape
         jitted.clear_cache = lambda: [program.clear_cache() for program in (plain, *ours.values())]
         return jitted
 

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmmjax._compile import WIDE, jit_with
+from gmmjax._compile import SOON, WIDE, compile_side_by_side, is_new, jit_with
 from gmmjax._fitting import checkpoints
 from gmmjax._fitting.descent import Record
-from gmmjax._jax import is_traced
+from gmmjax._jax import is_outermost, is_traced
 from gmmjax._progress import watched
 from gmmjax._validate import warn
 
@@ -17,8 +19,8 @@ from gmmjax._validate import warn
 def compiled_fit(name: str, begin: Callable, advance: Callable, finish: Callable) -> Callable:
     """A fit `(method, problem, interval, progress, checkpoint)`, to what `finish` returns.
 
-    It is one program, unless somebody watches or keeps it: then one of each segment of so many
-    steps.
+    Where somebody watches or keeps it, it goes in segments of so many steps. Where it is called by
+    itself its steps and its end, which takes the loss once more, are compiled side by side.
 
     Args:
       name: of the function which the user calls.
@@ -26,28 +28,33 @@ def compiled_fit(name: str, begin: Callable, advance: Callable, finish: Callable
       advance: `(method, problem, state, start, count) -> (state, Record)`, for `count` steps.
       finish: `(method, problem, state, records) -> result`.
     """
+    first: Any = jit_with(SOON, static_argnums=0)(begin)
+    steps: Any = jit_with(WIDE, static_argnums=(0, 4))(advance)
+    last: Any = jit_with(SOON, static_argnums=0)(finish)
 
-    @jit_with(WIDE, static_argnums=0)
-    def whole(method, problem):
-        state, records = advance(method, problem, begin(method, problem), 0, method.num_steps)
-        return finish(method, problem, state, records)
-
-    first = jit_with(WIDE, static_argnums=0)(begin)
-    steps = jit_with(WIDE, static_argnums=(0, 4))(advance)
-    last = jit_with(WIDE, static_argnums=0)(finish)
+    def programs(method, problem, count):
+        state = first.eval_shape(method, problem)
+        yield steps, method, problem, state, 0, count
+        of_steps = jax.ShapeDtypeStruct((method.num_steps,), problem.init.means.dtype)
+        yield last, method, problem, state, Record._make([of_steps] * 3)
+        yield first, method, problem
 
     def fit(method, problem, interval: int, progress: bool, checkpoint):
-        if not progress and checkpoint is None:
-            return whole(method, problem)
-        if is_traced(problem):
+        watched = progress or checkpoint is not None
+        if watched and is_traced(problem):
             raise ValueError(
                 "progress, checkpoint: are for concrete fits, not for those under jit or vmap"
             )
+        count = interval if watched else method.num_steps
+        if not is_traced(problem) and is_outermost() and is_new(advance, problem, method, count):
+            compile_side_by_side(programs(method, problem, count))
+        state = first(method, problem)
+        if not watched:
+            return last(method, problem, *steps(method, problem, state, 0, count))
 
         def segment(state, start):
             return steps(method, problem, state, start, interval)
 
-        state = first(method, problem)
         state, records = _run(name, segment, state, problem, method.num_steps, progress, checkpoint)
         return last(method, problem, state, Record(*map(jnp.asarray, records)))
 
