@@ -72,16 +72,16 @@ def _begin(prepared, problem):
     relations, control, overlaps = None, None, ()
     if not components.are_many(sides[0], sides[0]):
         relations = [components.relate(*pair) for pair in zip(sides, prepared, strict=True)]
-    if options.control_variate and relations is not None:
-        expected = tuple(relation.expected_distances for relation in relations)
-        control = Control(expected, _values)
         # At the means all three agree, and not where their components take over from one another.
         overlaps = tuple(
             Overlaps(side.density.log_peaks, relation, spikes=None)
             for side, relation in zip(prepared, relations, strict=True)
         )
+    if options.control_variate and relations is not None:
+        expected = tuple(relation.expected_distances for relation in relations)
+        control = Control(expected, _values)
     narrow = spikes.spikes(held[:1], relations and relations[:1])
-    term = Term(sides[0], problem.integrand(control is not None), narrow, control, overlaps)
+    term = Term(sides[0], problem.integrand(control is not None), narrow, overlaps, control)
     params = _Densities(*(side.density for side in prepared))
     begun = begin(key, [term], params, problem.sampling, options.stick_the_landing)
     return begun._replace(hidden=begun.hidden + unseen.rounding(prepared))

@@ -5,12 +5,13 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from gmmjax._mixture import density
 from gmmjax._mixture.density import Density
 from gmmjax._mixture.moments import recentred
 from gmmjax._pairs import components
-from gmmjax._sampling import engine, spikes
+from gmmjax._sampling import engine, spikes, unseen
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.stages import estimate_in_stages
 
@@ -58,10 +59,13 @@ def _begin(prepared, problem):
     key, p, q, extra, known = prepared
     integrand = functools.partial(_half, problem.function)
     terms = []
+    log_peaks = [one.density.log_peaks for one in (p, q)]
     for sampled in (p, q):
         relations = components.relate_all(sampled.mixture, (p, q))
         narrow = spikes.spikes([p.mixture, q.mixture], relations)
-        terms.append(engine.Term(sampled.mixture, integrand, narrow))
+        # A function of the ratio changes where the larger one of the two densities does.
+        between = unseen.overlaps([jnp.concatenate(log_peaks)], narrow)
+        terms.append(engine.Term(sampled.mixture, integrand, narrow, between))
     params = _Params(p.density, q.density, extra)
     sums = engine.begin(key, terms, params, problem.sampling, fixed_fit=True)
     return sums, extra, known

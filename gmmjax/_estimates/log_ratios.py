@@ -20,7 +20,6 @@ from gmmjax._sampling.engine import Begun, Term, add_up, begin
 from gmmjax._sampling.estimate import Estimate, conclude
 from gmmjax._sampling.settings import Sampling
 from gmmjax._sampling.stages import estimate_in_stages
-from gmmjax._sampling.unseen import Overlaps
 
 
 class Params(NamedTuple):
@@ -148,46 +147,39 @@ def _scaled(params, index, values):
 def _term(recipe, mixtures, prepared, params, options):
     p = mixtures[recipe.under]
     relations = components.relate_all(p, [prepared[name] for name in recipe.densities])
-    narrow = _spikes(recipe, prepared, relations, params)
-    if relations is None:
-        return Term(p, functools.partial(_integrand, recipe), narrow)
-    if not options.control_variate:
-        return Term(p, functools.partial(_integrand, recipe), narrow)
+    narrow, overlaps = _unseen(recipe, prepared, relations, params)
+    alone = len(recipe.logarithms) == 1
+    if relations is None or not options.control_variate:
+        integrand = functools.partial(_integrand, recipe)
+        return Term(p, integrand, narrow, overlaps, is_logarithm=alone)
     expected = tuple(relation.expected_distances for relation in relations)
     control = Control(expected, functools.partial(_values, recipe))
     integrand = functools.partial(_with_features, recipe)
-    return Term(p, integrand, narrow, control, _overlaps(recipe, prepared, relations))
+    return Term(p, integrand, narrow, overlaps, control, alone)
 
 
-def _overlaps(recipe, prepared, relations):
-    """Each density once, as the sampled components see it; none where densities are blended."""
-    if any(len(log.mixtures) > 1 for log in recipe.logarithms):
-        return ()
-    found, first = [], 0
-    for name, relation in zip(recipe.densities, relations, strict=True):
-        log_peaks = prepared[name].density.log_peaks
-        end = first + len(log_peaks)
-        found.append(Overlaps(log_peaks, relation, slice(first, end)))
-        first = end
-    return tuple(found)
-
-
-def _spikes(recipe, prepared, relations, params):
-    """All components that the integrand may show, each once, with their mass in what is subtracted.
-
-    It is known where log p is in the integrand too: then −log of it is all that can be low.
-    """
+def _unseen(recipe, prepared, relations, params):
+    """What points may miss of the integrand: components of each mixture, and what lies between."""
     once = {i: position for position, (i, _) in enumerate(recipe.densities)}
     others = {i: prepared[recipe.densities[position]] for i, position in once.items()}
     mixtures = [other.mixture for other in others.values()]
     log_masses = [_log_masses(recipe, i, other, params) for i, other in others.items()]
     if relations is not None:
         relations = [relations[position] for position in once.values()]
-    return spikes.spikes(mixtures, relations, log_masses)
+    narrow = spikes.spikes(mixtures, relations, log_masses)
+    log_peaks = [other.density.log_peaks for other in others.values()]
+    if any(len(log.mixtures) > 1 for log in recipe.logarithms):
+        # The blend changes wherever one of its densities matters.
+        parts = [params.log_blend[i] + peaks for i, peaks in zip(others, log_peaks, strict=True)]
+        log_peaks = [jnp.concatenate(parts)]
+    return narrow, unseen.overlaps(log_peaks, narrow)
 
 
 def _log_masses(recipe, index, other: Prepared, params):
-    """The logarithm of what each component of a mixture holds of the subtracted density."""
+    """The logarithm of what each component of a mixture holds of the subtracted density.
+
+    It is known where log p is in the integrand too: then −log of it is all that can be low.
+    """
     log_weights = log_softmax(other.mixture.logits)
     signs = {log.sign: log for log in recipe.logarithms}
     has_own = 1 in signs and recipe.under in signs[1].mixtures

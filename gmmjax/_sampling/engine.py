@@ -37,10 +37,9 @@ class Term(NamedTuple):
     mixture: GMM
     integrand: Callable
     spikes: Spikes | ManySpikes  # components that f may show
+    overlaps: Sequence[Overlaps] = ()  # of the densities of which f is made
     control: Control | None = None
-    # Of the densities of whose logarithms f is made; none without a control, for then all that f
-    # does shows.
-    overlaps: Sequence[Overlaps] = ()
+    is_logarithm: bool = False  # of one density; any other f is small where densities agree
 
 
 class _Arguments(NamedTuple):
@@ -131,15 +130,15 @@ def _hidden(term, params, subtracted, share, total, points):
     variance = narrow_modes(log_weights, num_points, chosen, residuals)
     if count < num_modes:  # nothing is known of the others
         residuals = jnp.ones((p.num_components, num_modes), variance.dtype)
-    return variance + _hidden_overlaps(p, term.overlaps, residuals, num_points, points)
+    return variance + _hidden_overlaps(p, term, residuals, num_points, points)
 
 
-def _hidden_overlaps(p, densities, residuals, num_points, points):
+def _hidden_overlaps(p, term, residuals, num_points, points):
     """The same of where components of the densities take over from one another."""
     variance = jnp.zeros((), residuals.dtype)
-    least = unseen.min_overlaps(p.dim, num_points, len(densities), are_stratified(points))
+    least = unseen.min_overlaps(p.dim, num_points, term.is_logarithm, are_stratified(points))
     log_weights = log_softmax(p.logits)
-    for overlaps in densities:
+    for overlaps in term.overlaps:
         seen = jnp.ones_like(overlaps.relation.shift[..., 0])
         if overlaps.spikes is not None:
             seen = residuals[:, overlaps.spikes]

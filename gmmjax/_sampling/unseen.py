@@ -14,6 +14,7 @@ from gmmjax._mixture.gmm import take
 from gmmjax._mixture.structure import is_full
 from gmmjax._pairs import components
 from gmmjax._pairs.components import Relation
+from gmmjax._sampling.spikes import ManySpikes, Spikes
 
 # One replicate of R that carries more of a sum, in shares of 1/R, is the mark of a tail.
 LARGEST_SHARE = 4.0
@@ -26,7 +27,7 @@ NUM_STEPS = 40
 
 
 class Overlaps(NamedTuple):
-    """A density whose logarithm an integrand has, as the components of a sampled mixture see it."""
+    """A density in an integrand, as the components of the sampled mixture see it."""
 
     log_peaks: jax.Array  # (M,) log w_c N(ν_c; ν_c, Σ_c) of its components
     relation: Relation
@@ -35,16 +36,30 @@ class Overlaps(NamedTuple):
     spikes: slice | None
 
 
+def overlaps(log_peaks: Sequence[jax.Array], spikes: Spikes | ManySpikes) -> tuple[Overlaps, ...]:
+    """Those of densities whose components are the spikes, in this order; none of too many pairs."""
+    if isinstance(spikes, ManySpikes):
+        return ()
+    found, first = [], 0
+    for peaks in log_peaks:
+        where = slice(first, first + len(peaks))
+        shift, variances = (leaf[:, where] for leaf in spikes.relation)
+        found.append(Overlaps(peaks, Relation(shift, variances), where))
+        first += len(peaks)
+    return tuple(found)
+
+
 def min_overlaps(
-    dim: int, num_points: jax.Array, num_densities: int, are_stratified: bool
+    dim: int, num_points: jax.Array, is_logarithm: bool, are_stratified: bool
 ) -> jax.Array:
     """How many expected points where another component takes over show their error, `(K,)`.
 
     Measured on two clusters 5 to 10 deviations apart, in 1 to 10 dimensions. Sobol points show
-    more: of differences of logarithms, whose errors are smaller, in the plane, and above all on the
-    line, where in every scramble the outermost of n has about 1/n of the tail beyond it.
+    more: of all but the logarithm of one density, for what is small where densities agree has
+    smaller errors; in the plane; and above all on the line, where in every scramble the outermost
+    of n has about 1/n of the tail beyond it.
     """
-    few = 4.0 if are_stratified and num_densities > 1 else 16.0
+    few = 4.0 if are_stratified and not is_logarithm else 16.0
     if are_stratified and dim <= 2:
         few = 1.0
     least = jnp.full_like(num_points, few)
@@ -58,7 +73,7 @@ def hidden_overlaps(
     residuals: jax.Array,
     min_points: jax.Array,
 ) -> jax.Array:
-    """The variance of a log-density where one of its components takes over from another unseen.
+    """The variance of what is made of a density where one component takes over from another unseen.
 
     Under component a the density is that of the component b which is largest on average, but for
     the points where another one is larger. Their fraction is h = ½ erfc(m/(s√2)), with m ≥ 0 the

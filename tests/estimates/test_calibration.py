@@ -225,10 +225,35 @@ def test_information_of_clusters_apart_is_never_far_off(monkeypatch):
     gmmjax._estimates.block_information._estimate.clear_cache()
 
 
+def half_squared_difference_of_roots(p, q):
+    x = np.linspace(-20, 20, 100_001)[:, None]
+    roots = [np.exp(0.5 * gmmjax.log_prob(g, jnp.asarray(x))) for g in (p, q)]
+    return 0.5 * np.trapezoid((roots[0] - roots[1]) ** 2, x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("function", "truth"),
+    [
+        (gmmjax.js_divergence, gmmjax.js_quadrature),
+        (gmmjax.squared_hellinger, half_squared_difference_of_roots),
+    ],
+    ids=["js", "hellinger"],
+)
+def test_divergences_of_clusters_apart_are_never_far_off(function, truth, monkeypatch):
+    """Inside of either cluster p and q differ by a factor, and the log-ratio is constant."""
+    p, q = (beside_a_normal(weights, [-4.0, 4.0]) for weights in [(0.5, 0.5), (0.1, 0.9)])
+    truth = truth(on_a_line(p), on_a_line(q))
+    assert largest_error(function, truth, p, q) < 6
+    without_overlaps(monkeypatch)
+    assert largest_error(function, truth, p, q) > 12
+    gmmjax._estimates.log_ratios._estimate.clear_cache()
+    gmmjax._estimates.distances._estimate.clear_cache()
+
+
 def without_overlaps(monkeypatch):
     monkeypatch.setattr(gmmjax._sampling.unseen, "hidden_overlaps", lambda *_: 0.0)
-    gmmjax._estimates.log_ratios._estimate.clear_cache()
-    gmmjax._estimates.block_information._estimate.clear_cache()
+    for module in ("log_ratios", "block_information", "distances"):
+        getattr(gmmjax._estimates, module)._estimate.clear_cache()
 
 
 @pytest.mark.parametrize(("points", "dim"), [(gmmjax.iid, 1), (gmmjax.sobol, 4)])
