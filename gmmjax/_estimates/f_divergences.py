@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmmjax._estimates.importance import Problem, balanced_estimate
+from gmmjax._jax import is_traced
 from gmmjax._mixture.gmm import GMM, common_float
 from gmmjax._properties import divergence
 from gmmjax._sampling import unseen
@@ -61,7 +62,7 @@ def f_divergence(
     Raises:
       TypeError: `key` is not a key, `p` or `q` is not a `GMM`, or a count is not an int.
       ValueError: shapes disagree, or a count is below 1; `generator` does not return one value per
-        log-ratio.
+        log-ratio, or is not 0 at 0.
 
     Reference:
       Csiszár (1967), "Information-type measures of difference of probability distributions"; Liese
@@ -84,7 +85,20 @@ def f_divergence(
     found = jax.eval_shape(generator, shape)
     if getattr(found, "shape", None) != (7,):
         raise ValueError(f"generator: expected one value for each log-ratio, {shape}, got {found}")
+    _check_equality(generator)
     return _estimate((key, (p, q)), Problem(_perspective(generator), sampling, generator))
+
+
+@functools.cache
+def _check_equality(generator):
+    """Refuse a function of the ratio itself, which is not 0 where the logarithm of the ratio is."""
+    with jax.ensure_compile_time_eval():
+        found = generator(jnp.zeros(1))
+    if not is_traced(found) and not abs(float(found[0])) <= 1e-3:
+        raise ValueError(
+            "generator: takes t = log p − log q, and f(1) = 0 at t = 0, but gives "
+            f"{float(found[0]):.3g} there; of a function of the ratio make lambda t: f(jnp.exp(t))"
+        )
 
 
 def _before(p, q, problem):

@@ -172,7 +172,8 @@ def _unseen(recipe, prepared, relations, params):
         # The blend changes wherever one of its densities matters.
         parts = [params.log_blend[i] + peaks for i, peaks in zip(others, log_peaks, strict=True)]
         log_peaks = [jnp.concatenate(parts)]
-    return narrow, unseen.overlaps(log_peaks, narrow)
+    unit = _scaled(params, recipe.index, 1.0)
+    return narrow, unseen.overlaps(log_peaks, narrow, unit)
 
 
 def _log_masses(recipe, index, other: Prepared, params):

@@ -24,7 +24,8 @@ def from_covariances(weights, means, covariances) -> GMM:
 
     Returns:
       A `GMM` in the dtype JAX gives the input (float32 unless `jax_enable_x64`), integers
-      converted. It is differentiable in all three arguments.
+      converted. It is differentiable in all three arguments; the derivative in a weight of 0 is 0,
+      that of an absent component, and in a tiny weight what it tends to.
 
     Raises:
       ValueError: shapes disagree; weights are negative, not finite or all 0; means are not finite;

@@ -65,7 +65,7 @@ def mix(mixtures: Sequence[GMM], weights) -> GMM:
 
     Returns:
       A `GMM` of :math:`\sum_j K_j` components, in the order given, differentiable in all leaves and
-      in `weights`.
+      in `weights`; the derivative in a weight of 0 is 0, that of an absent mixture.
 
     Raises:
       TypeError: one of the mixtures is not a `GMM`.

@@ -34,9 +34,12 @@ class Overlaps(NamedTuple):
     # Where its components are among the spikes, or None where the integrand in their means says
     # nothing of it between them.
     spikes: slice | None
+    unit: jax.typing.ArrayLike = 1.0  # by how much the integrand changes with one nat of it
 
 
-def overlaps(log_peaks: Sequence[jax.Array], spikes: Spikes | ManySpikes) -> tuple[Overlaps, ...]:
+def overlaps(
+    log_peaks: Sequence[jax.Array], spikes: Spikes | ManySpikes, unit: jax.typing.ArrayLike = 1.0
+) -> tuple[Overlaps, ...]:
     """Those of densities whose components are the spikes, in this order; none of too many pairs."""
     if isinstance(spikes, ManySpikes):
         return ()
@@ -44,7 +47,7 @@ def overlaps(log_peaks: Sequence[jax.Array], spikes: Spikes | ManySpikes) -> tup
     for peaks in log_peaks:
         where = slice(first, first + len(peaks))
         shift, variances = (leaf[:, where] for leaf in spikes.relation)
-        found.append(Overlaps(peaks, Relation(shift, variances), where))
+        found.append(Overlaps(peaks, Relation(shift, variances), where, unit))
         first += len(peaks)
     return tuple(found)
 
@@ -100,7 +103,8 @@ def hidden_overlaps(
     num_points = num_points[:, None]
     apart = (spread > 0) & (gap < jnp.inf) & (num_points > 0)
     few = apart & (hit * num_points < min_points[:, None])
-    size = jnp.minimum(jnp.abs(residuals), 1.0) * jnp.exp(log_weights)[:, None]
+    unit = jnp.abs(jax.lax.stop_gradient(overlaps.unit))
+    size = jnp.minimum(jnp.abs(residuals), unit) * jnp.exp(log_weights)[:, None]
     variance = jnp.where(few, size**2 * hit / jnp.where(few, num_points, 1.0), 0.0)
     return jax.lax.stop_gradient(jnp.sum(variance))
 

@@ -23,9 +23,9 @@ class ImportanceDiagnostics(NamedTuple):
     Attributes:
       ess: effective sample size :math:`(\sum w)^2 / \sum w^2` of the draws; all of them where q is
         the target.
-      khat: Pareto :math:`\hat k` of the largest weights. Below 0.5 their variance is finite, below
-        0.7 importance sampling from q is dependable, above it is not. −inf
-        where all weights are alike.
+      khat: Pareto :math:`\hat k` of the largest weights. Below 0.5 their variance is finite, above
+        0.7 importance sampling from q cannot be depended on. It sees tails that draws of q reach,
+        and no others. −inf where all weights are alike.
       log_z: an `Estimate` of log Z by importance sampling.
       elbo: an `Estimate` of the evidence lower bound, :math:`\mathbb E_q[\log w] \le \log Z`.
       eubo: an `Estimate` of the evidence upper bound, :math:`\mathbb E_\pi[\log w] \ge \log Z`, by
@@ -71,8 +71,10 @@ def importance_diagnostics(
       args: further arguments of `log_density`.
 
     Returns:
-      An `ImportanceDiagnostics`, everything in nats but `ess` and `khat`. Trust the errors of
-      `log_z` and `eubo` where `khat` is below 0.7.
+      An `ImportanceDiagnostics`, everything in nats but `ess` and `khat`. The errors of `log_z` and
+      `eubo` come from the draws, and are too small where these miss what weighs most: at `khat` of
+      0.2 two of them held log Z in 95 % of runs on a banana, at 0.4 in 89 %, with values that were
+      low on average, and those of `eubo` were a fifth of its spread. More components of q help.
 
     Raises:
       TypeError: `key` is not a key, `q` is not a `GMM`, or `num_samples` is not an int.

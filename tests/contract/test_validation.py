@@ -174,6 +174,14 @@ def test_a_component_at_infinity_is_nan(leaf, key):
             "generator: expected one value for each log-ratio",
         ),
         (
+            lambda k: gmmjax.f_divergence(k, G, G, lambda u: (u - 1) ** 2 / (u + 1)),
+            r"generator: takes t = log p − log q.*gives 1 there.*lambda t: f\(jnp.exp\(t\)\)",
+        ),
+        (
+            lambda k: gmmjax.f_divergence(k, G, G, lambda u: u * jnp.log(u)),
+            "generator: .*gives nan there",
+        ),
+        (
             lambda k: gmmjax.entropy(k, jax.tree.map(lambda x: x.astype(jnp.float16), G)),
             "p: .*float16",
         ),
