@@ -12,8 +12,8 @@ def from_distrax(distribution) -> GMM:
 
     Args:
       distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
-        `Independent` of `Normal`, or `MultivariateNormalTri`, `…FullCovariance` or `…Diag`. It may
-        not be a batch of mixtures.
+        `Independent` of `Normal`, or `MultivariateNormalTri`, `…FullCovariance` or `…Diag`. One
+        such by itself is a mixture of one. It may not be a batch.
 
     Returns:
       A `GMM` in the dtype of the distribution.

@@ -12,13 +12,19 @@ from gmmjax._mixture.gmm import GMM
 from gmmjax.interop._partner import as_array, belongs_to, describe
 
 _WRAPPERS = ("Independent", "ExpandedDistribution")
+_FULL = ("MultivariateNormal", "LowRankMultivariateNormal")
 _DIAGONAL = ("LinearOperatorDiag", "LinearOperatorScaledIdentity")
 
 
 def read(distribution, package: str) -> GMM:
-    """The mixture in a `MixtureSameFamily` of normal distributions."""
-    mixing, components = parts(distribution, package)
-    logits = as_array(mixing.logits if mixing.logits is not None else mixing.logits_parameter())
+    """The mixture in a `MixtureSameFamily` of normal distributions, or the one component of one."""
+    components = _unwrapped(distribution)
+    if belongs_to(distribution, package) and _is_normal(components):
+        shape = *distribution.batch_shape, 1
+        logits = jnp.zeros(shape, as_array(components.loc).dtype)
+    else:
+        mixing, components = parts(distribution, package)
+        logits = as_array(mixing.logits if mixing.logits is not None else mixing.logits_parameter())
     event = tuple(distribution.event_shape)
     if logits.ndim != 1:
         raise ValueError(
@@ -38,13 +44,23 @@ def parts(distribution, package: str):
     """What chooses a component of a `MixtureSameFamily`, and the components, without wrappers."""
     if not belongs_to(distribution, package, "MixtureSameFamily"):
         raise TypeError(
-            f"distribution: expected {package}'s MixtureSameFamily, got {describe(distribution)}"
+            f"distribution: expected {package}'s MixtureSameFamily, or a normal distribution, got "
+            f"{describe(distribution)}"
         )
     mixing = _first(distribution, "mixing_distribution", "mixture_distribution")
     components = _first(distribution, "component_distribution", "components_distribution")
-    while type(components).__name__ in _WRAPPERS:
-        components = _first(components, "base_dist", "distribution")
-    return mixing, components
+    return mixing, _unwrapped(components)
+
+
+def _unwrapped(distribution):
+    while type(distribution).__name__ in _WRAPPERS:
+        distribution = _first(distribution, "base_dist", "distribution")
+    return distribution
+
+
+def _is_normal(distribution):
+    kind = type(distribution).__name__
+    return kind == "Normal" or kind.startswith(_FULL)
 
 
 def is_full(components) -> bool:
@@ -83,7 +99,7 @@ def scale_of(components) -> jax.Array:
         return _matrices(scale.to_dense())
     if getattr(components, "is_lower", False):
         return _matrices(components.scale_tri)
-    if kind.startswith(("MultivariateNormal", "LowRankMultivariateNormal")):
+    if kind.startswith(_FULL):
         return triangular.cholesky(_matrices(_covariance(components)))
     raise _unknown(components)
 

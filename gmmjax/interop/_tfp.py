@@ -13,8 +13,8 @@ def from_tfp(distribution) -> GMM:
 
     Args:
       distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
-        `Independent` of `Normal`, or `MultivariateNormalTriL`, `…Diag` or `…FullCovariance`. It may
-        not be a batch of mixtures.
+        `Independent` of `Normal`, or `MultivariateNormalTriL`, `…Diag` or `…FullCovariance`. One
+        such by itself is a mixture of one. It may not be a batch.
 
     Returns:
       A `GMM` in the dtype of the distribution.

@@ -17,8 +17,8 @@ def from_torch(distribution) -> GMM:
 
     Args:
       distribution: a `MixtureSameFamily` over a `Categorical` of K components that are `Normal`,
-        `Independent` of `Normal`, or `MultivariateNormal` (also of low rank). It may not be a batch
-        of mixtures.
+        `Independent` of `Normal`, or `MultivariateNormal` (also of low rank). One such by itself
+        is a mixture of one. It may not be a batch.
 
     Returns:
       A `GMM` in JAX's default dtype (float32 unless `jax_enable_x64`).

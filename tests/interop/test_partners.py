@@ -211,9 +211,42 @@ def test_other_families_are_refused():
     dist = partner("numpyro")
     mixing = dist.Categorical(probs=jnp.array([0.3, 0.7]))
     model = dist.MixtureGeneral(mixing, [dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)])
-    words = "expected numpyro's MixtureSameFamily, got numpyro's MixtureGeneral"
+    words = "MixtureSameFamily, or a normal distribution, got numpyro's MixtureGeneral"
     with pytest.raises(TypeError, match=words):
         interop.as_gmm(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_normal_distribution_is_a_mixture_of_one():
+    dist = partner("numpyro")
+    covariance = jnp.array([[2.0, 0.5], [0.5, 1.0]])
+    for model in (
+        dist.Normal(0.5, 2.0),
+        dist.Normal(1.0, jnp.array([2.0, 3.0])).to_event(1),
+        dist.MultivariateNormal(jnp.ones(2), covariance),
+    ):
+        g = interop.as_gmm(model)
+        assert g.num_components == 1
+        x = X[:, : g.dim]
+        expected = theirs("numpyro", model, x)
+        np.testing.assert_allclose(gmmjax.log_prob(g, x), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"is a batch of mixtures, of shape \(3,\)"):
+        interop.as_gmm(dist.Normal(jnp.zeros(3), 1.0))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["distrax", "tfp", "torch"])
+def test_a_normal_distribution_of_others_is_one_too(name):
+    module = partner(name)
+    if name == "torch":
+        zeros = module.zeros(2)
+        one = module.distributions.MultivariateNormal(zeros, scale_tril=2 * module.eye(2))
+    else:
+        normals = module if name == "distrax" else module.distributions
+        one = normals.MultivariateNormalDiag(jnp.zeros(2), jnp.full(2, 2.0))
+    g = gmmjax.GMM(jnp.zeros(1), jnp.zeros((1, 2)), jnp.full(1, 2.0))
+    found = gmmjax.log_prob(interop.as_gmm(one), X)
+    np.testing.assert_allclose(found, gmmjax.log_prob(g, X), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
