@@ -93,11 +93,11 @@ def f_divergence(
 def _check_equality(generator):
     """Refuse a function of the ratio itself, which is not 0 where the logarithm of the ratio is."""
     with jax.ensure_compile_time_eval():
-        found = generator(jnp.zeros(1))
-    if not is_traced(found) and not abs(float(found[0])) <= 1e-3:
+        (found,) = generator(jnp.zeros(1))
+    if not is_traced(found) and not abs(float(found)) <= 1e-3:
         raise ValueError(
             "generator: takes t = log p − log q, and f(1) = 0 at t = 0, but gives "
-            f"{float(found[0]):.3g} there; of a function of the ratio make lambda t: f(jnp.exp(t))"
+            f"{float(found):.3g} there; of a function of the ratio make lambda t: f(jnp.exp(t))"
         )
 
 
