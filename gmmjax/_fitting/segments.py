@@ -1,4 +1,4 @@
-"""A fit as one compiled program, or as a Python loop over segments: a bar, Ctrl-C, checkpoints."""
+"""A fit, compiled in parts, and the loop over segments of it: a bar, Ctrl-C, checkpoints."""
 
 import os
 from collections.abc import Callable
