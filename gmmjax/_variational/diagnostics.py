@@ -136,8 +136,10 @@ def _diagnose(key, q, log_density, num_samples, args):
 
 
 def _estimate(value, stderr):
-    """With an error of a few units in the last place at least."""
-    return Estimate(value, jnp.maximum(stderr, 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)))
+    """With an error of a few units in the last place at least; that of an infinity is one."""
+    rounding = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    finite = jnp.maximum(jnp.where(jnp.isinf(value), 0, stderr), rounding)
+    return Estimate(value, finite)
 
 
 def _pareto_shape(log_w):

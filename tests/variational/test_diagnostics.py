@@ -96,3 +96,13 @@ def test_a_density_that_is_nowhere_has_no_shape(key):
     assert np.isnan(found.khat)
     assert np.isnan(found.eubo.value)
     assert found.log_z.value == -jnp.inf
+
+
+def test_a_target_with_an_edge(key):
+    def in_a_box(x):
+        return jnp.where(jnp.all(jnp.abs(x) < 2, axis=1), -jnp.log(16.0), -jnp.inf)
+
+    found = gmmjax.importance_diagnostics(key, Q._replace(scale=2 * Q.scale), in_a_box)
+    assert found.elbo == (-jnp.inf, jnp.inf)
+    assert abs(found.log_z.value) < 4 * found.log_z.stderr < 0.1
+    assert jnp.isfinite(found.eubo.stderr)
