@@ -153,9 +153,7 @@ def reduce(arguments):
     if len(counts) > 1:
         _print_curve(results, outputs)
     for count, result in results.items() if len(counts) == 1 else ():
-        print(f"{outputs[count]}  K = {result.gmm.num_components}\n")
-        print(header("KL(p||q)"))
-        print("\n".join(rows({"greedy": result.start, "refined": result.loss})))
+        _print_reduction(outputs[count], p, result)
     if arguments.plot and results:
         _draw_reduction(arguments, p, results, outputs)
 
@@ -177,6 +175,15 @@ def _output(path, count, num_counts):
         return path
     path = Path(path)
     return str(path.with_name(f"{path.stem}-{count}{path.suffix or '.npz'}"))
+
+
+def _print_reduction(output, p, result):
+    print(f"{output}  K = {result.gmm.num_components}")
+    if result.gmm.num_components == p.num_components:
+        print("\np has no more components than that: nothing was merged")
+        return
+    print(f"\n{header('KL(p||q)')}")
+    print("\n".join(rows({"greedy": result.start, "refined": result.loss})))
 
 
 def _print_curve(results, outputs):

@@ -138,8 +138,7 @@ def _diagnose(key, q, log_density, num_samples, args):
 def _estimate(value, stderr):
     """With an error of a few units in the last place at least; that of an infinity is one."""
     rounding = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
-    finite = jnp.maximum(jnp.where(jnp.isinf(value), 0, stderr), rounding)
-    return Estimate(value, finite)
+    return Estimate(value, jnp.where(jnp.isinf(rounding), rounding, jnp.maximum(stderr, rounding)))
 
 
 def _pareto_shape(log_w):

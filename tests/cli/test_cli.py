@@ -162,6 +162,18 @@ def test_reduce_writes_the_best_and_a_table(tmp_path, capsys):
     assert abs(after - kl) < 6 * stderr
 
 
+def test_nothing_to_reduce_is_said(tmp_path, capsys):
+    p = random_mixture(3, 4, 2)
+    source, target = str(tmp_path / "p.npz"), str(tmp_path / "q.npz")
+    gmmjax.save(source, p)
+    assert main(["reduce", source, "--components", "30", "-o", target]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert "no more components" in last
+    q = gmmjax.load(target)
+    assert q.num_components == 4
+    assert gmmjax.kl_divergence(jax.random.key(9), p, q).value < 1e-12
+
+
 def test_ctrl_c_leaves_a_reduction_on_disk(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **options):
         raise KeyboardInterrupt
