@@ -101,13 +101,13 @@ def narrow_modes(
       num_points: `(K,)` points of each of them.
       narrow: the modes.
       residuals: r at the mean of each mode, `(K, K_l)`. Where p meets a mode with the mass a = w_k
-        h and the subtracted density holds the mass m there, its logarithm is on average at most
-        log(m/a) above that of p, by Jensen's inequality: −r is not taken to be more.
+        h and the subtracted density holds the mass m beside that of p, its logarithm is on average
+        at most log(1 + m/a) above that of p (Jensen's inequality): −r is not taken to be more.
     """
     hit, hidden = _hits(num_points, narrow)
     log_weights = log_weights[:, None]
     log_hit = jnp.log(jnp.where(hidden, hit, 1.0))
-    lowest = -jnp.maximum(narrow.log_masses[None] - (log_weights + log_hit), 0.0)
+    lowest = -jnp.logaddexp(narrow.log_masses[None] - (log_weights + log_hit), 0.0)
     size = jnp.where(hidden, jnp.exp(log_weights) * jnp.maximum(residuals, lowest), 0.0)
     variance = jnp.sum(hit * size * size / jnp.where(hidden, num_points[:, None], 1.0))
     return jax.lax.stop_gradient(variance)

@@ -125,7 +125,7 @@ def test_coverage_of_a_rare_mode():
 
 SPIKES = [
     gmmjax.GMM(jnp.array([0.0, rare]), jnp.array([[0.0], [0.3]]), jnp.array([1, s]))
-    for rare, s in ((-3.0, 1e-4), (-4.0, 2e-4))
+    for rare, s in ((-3.0, 1e-4), (-4.0, 2e-4), (-8.5, 2e-4))
 ]
 BROAD = SPIKES[0]._replace(logits=jnp.array([0.0, -jnp.inf]))
 
@@ -135,7 +135,8 @@ def test_coverage_of_narrow_modes_inside_broad_ones(divergence, monkeypatch):
     """A point of the broad mode in ten thousand falls on the narrow one, and there are not that
     many.
     """
-    pairs = stacked([SPIKES, (BROAD, SPIKES[1])])  # on both sides, or on that of q
+    # On both sides, or on that of q, also with less mass than the broad one has there.
+    pairs = stacked([SPIKES[:2], (BROAD, SPIKES[1]), (BROAD, SPIKES[2])])
     truth = np.asarray(
         jax.lax.map(lambda g: getattr(gmmjax, f"{divergence}_quadrature")(*g), pairs)
     )

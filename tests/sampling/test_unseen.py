@@ -68,14 +68,16 @@ def test_a_mode_that_catches_a_64th_is_not_narrow():
 
 @pytest.mark.parametrize("lowest", [2.0, 0.5, -1.0])
 def test_a_spike_is_no_lower_than_its_mass_allows(lowest):
-    """By Jensen −r is at most log(m/a): a spike that is upward in −log q counts for no more."""
+    """By Jensen −r is at most log(1 + m/a), however low −log q is at the spike itself."""
     width = 1e-3
     log_hit = -0.5 * np.log(1 + 1 / (4 * width**2))
     residual = jnp.full((1, 1), -100.0)
     found = spikes.narrow_modes(
         jnp.zeros(1), jnp.full(1, 10.0), spike(1, width, log_mass=log_hit + lowest), residual
     )
-    np.testing.assert_allclose(found, np.exp(log_hit) * max(lowest, 0.0) ** 2 / 10, rtol=1e-9)
+    np.testing.assert_allclose(
+        found, np.exp(log_hit) * np.log1p(np.exp(lowest)) ** 2 / 10, rtol=1e-9
+    )
 
 
 def test_the_modes_of_which_least_is_known_are_looked_at():
