@@ -50,7 +50,7 @@ class Components(NamedTuple):
 
     radius: jax.Array  # of its trust region
     level: jax.Array  # E_k[log p − log q]
-    variance: jax.Array  # of that
+    stderr: jax.Array  # of that
     share: jax.Array  # its mean responsibility for its own points
     reward: jax.Array  # log w_k + level, when it was last visited
     best: jax.Array  # largest reward so far

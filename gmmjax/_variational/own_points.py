@@ -11,6 +11,7 @@ from gmmjax._mixture.density import log_peaks
 from gmmjax._mixture.gmm import GMM
 from gmmjax._mixture.structure import is_full
 from gmmjax._pairs.components import relative_scale
+from gmmjax._sampling.estimate import Estimate
 
 
 class OwnPoints(NamedTuple):
@@ -45,6 +46,17 @@ def pairs(values: jax.Array) -> jax.Array:
     """Means and half differences of opposite points, `(2, K, S / 2)` of `(K, S)` values."""
     first, second = jnp.split(values, 2, axis=1)
     return jnp.stack([0.5 * (first + second), 0.5 * (first - second)])
+
+
+def estimate(values: jax.Array) -> Estimate:
+    """Means over the last axis and their errors, of values whose squares may overflow."""
+    value = jnp.mean(values, axis=-1)
+    off = values - value[..., None]
+    largest = jnp.max(jnp.abs(off), axis=-1)
+    unit = jnp.where(largest > 0, largest, 1.0)
+    relative = jnp.sum((off / unit[..., None]) ** 2, axis=-1)
+    count = values.shape[-1]
+    return Estimate(value, unit * jnp.sqrt(relative / (count * (count - 1))))
 
 
 def where_active(function, active: jax.Array):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gmmjax._matrices import linalg, triangular
-from gmmjax._variational.own_points import pairs
+from gmmjax._variational.own_points import estimate, pairs
 
 _RIDGE = 0.02  # measured, where points are hardly more than numbers; it moves no fixed point
 _ITERATIONS = 40
@@ -16,7 +16,7 @@ class Quadratic(NamedTuple):
     """E_k[f], and the fit of f by a constant and mᵀz + ½ zᵀAz, in whitened coordinates."""
 
     level: jax.Array  # (K,)
-    variance: jax.Array  # (K,) of the level
+    stderr: jax.Array  # (K,) of the level
     slope: jax.Array  # (K, D)
     curvature: jax.Array  # (K, D, D) full, (K, D) diagonal, (K, 1) spherical
 
@@ -98,12 +98,10 @@ def _with_level(z, values, slope, curvature):
     trace = jnp.sum(_diagonal(curvature), axis=1) * (z.shape[1] // curvature.shape[1])
     fitted = jnp.sum(slope[:, :, None] * z, axis=1) + _square(curvature, z) - 0.5 * trace[:, None]
     # Where f is nothing like a quadratic the fit extrapolates, and its control is worse than none.
-    plain, controlled = pairs(values)[0], pairs(values - fitted)[0]
-    helps = jnp.var(controlled, axis=1) < jnp.var(plain, axis=1)
-    chosen = jnp.where(helps[:, None], controlled, plain)
-    return Quadratic(
-        jnp.mean(chosen, axis=1), jnp.var(chosen, axis=1) / chosen.shape[1], slope, curvature
-    )
+    plain, controlled = estimate(pairs(values)[0]), estimate(pairs(values - fitted)[0])
+    helps = controlled.stderr < plain.stderr
+    level, stderr = (jnp.where(helps, c, p) for c, p in zip(controlled, plain, strict=True))
+    return Quadratic(level, stderr, slope, curvature)
 
 
 def _square(curvature, z):

@@ -19,7 +19,7 @@ class Sight(NamedTuple):
     """Means over the points of each component, `(K,)`."""
 
     level: jax.Array  # E_k[log p − log q]
-    variance: jax.Array
+    stderr: jax.Array
     alone: jax.Array  # E_k[log p − log N_k]
     share: jax.Array  # responsibility of the component for its own points
 
@@ -80,7 +80,7 @@ def _look(q, journey, points, log_p, found):
     alone = jnp.mean(log_p - own, axis=1) + log_w
     share = jnp.mean(jnp.exp(own - points.log_q), axis=1)
     plain = Sight(*_level(log_p - points.log_q), alone, share)
-    return choose(journey.done, plain._replace(level=found.level, variance=found.variance), plain)
+    return choose(journey.done, plain._replace(level=found.level, stderr=found.stderr), plain)
 
 
 def _fit(method, q, journey, points, log_p, gradient):
@@ -101,23 +101,21 @@ def loss(method: Method, problem: Problem, key, q: GMM):
     count = max(2 * -(-method.num_samples // (2 * q.num_components)), 8)
     points = own_points.place(q, own_points.normals(key, q, count), present)
     log_p = evaluate(method._replace(differentiable=False), problem.args, points, present)[0]
-    level, variance = _level(log_p - points.log_q)
-    return loss_of(q, level, variance), count * num_visited(method, present)
+    level, stderr = _level(log_p - points.log_q)
+    return loss_of(q, level, stderr), count * num_visited(method, present)
 
 
-def loss_of(q: GMM, level: jax.Array, variance: jax.Array) -> Estimate:
+def loss_of(q: GMM, level: jax.Array, stderr: jax.Array) -> Estimate:
     """−ELBO and its error, from what is known of each component."""
     w = jax.nn.softmax(q.logits)
-    return Estimate(
-        -jnp.sum(jnp.where(w > 0, w * level, 0.0)),
-        jnp.sqrt(jnp.sum(jnp.where(w > 0, w * w * variance, 0.0))),
-    )
+    present = w > 0
+    errors = jnp.where(present, w * stderr, 0.0)
+    return Estimate(-jnp.sum(jnp.where(present, w * level, 0.0)), jnp.sqrt(jnp.sum(errors**2)))
 
 
 def _level(values):
-    """The mean of values at pairs of points, and its variance."""
-    mean = own_points.pairs(values)[0]
-    return jnp.mean(mean, axis=1), jnp.var(mean, axis=1, ddof=1) / mean.shape[1]
+    """The mean of values at pairs of points, and its error."""
+    return own_points.estimate(own_points.pairs(values)[0])
 
 
 def num_visited(method, active):

@@ -91,7 +91,7 @@ def _after(method, state, active, seen, tried, logits, known, key):
     halfway = choose(active, _halfway(state.good, q), q)
     back = choose(tried.verdict.worse, state.good, halfway)
     skipped = jnp.any(active & ~tried.sound)
-    level = sight.loss_of(q, known.level, known.variance)
+    level = sight.loss_of(q, known.level, known.stderr)
     memory = None
     if method.adaptive:
         memory = growth.remember(key, state, seen.points, seen.log_p, active)
@@ -130,7 +130,7 @@ def _learn(
     return Components(
         jnp.where(known.journey.done, radius, bold),
         level,
-        jnp.where(kept, seen.variance, known.variance),
+        jnp.where(kept, seen.stderr, known.stderr),
         jnp.where(kept, seen.share, known.share),
         reward,
         jnp.maximum(known.best, reward),
