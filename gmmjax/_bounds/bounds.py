@@ -57,7 +57,8 @@ def kl_bounds(p: GMM, q: GMM) -> Bounds:
     along one direction under a little noise, which the data-processing inequality says is no
     larger: a sum over 385 points, less what half of them would change; the direction is the best
     that a few steps uphill find, and is held in the gradient, which is therefore that of this bound
-    to a few thousandths.
+    to a few thousandths. Weights that were iterated to convergence are held as well: do not take
+    second derivatives in three or more dimensions.
 
     Either is widened by 8ε (D + its size + that of the largest log-determinants), so that it holds
     in floating-point arithmetic too, for covariances that are not themselves at the limit of the
@@ -152,7 +153,8 @@ def js_bounds(p: GMM, q: GMM) -> Bounds:
     of log 2, of :math:`H(m) - \tfrac12 (H(p) + H(q))` with `entropy_bounds`, and of half the sum of
     the variational upper bounds of both divergences. The lower bound is the largest of 0, of the
     same difference of entropies, of :math:`\log 2 - \log(1 + \sum_{ab} \sqrt{w_a v_b} \int
-    \sqrt{p_a q_b})`, and of the divergence of the marginals along one direction, as in `kl_bounds`.
+    \sqrt{p_a q_b})`, and of the divergence of the marginals along one direction, as in `kl_bounds`;
+    do not take second derivatives there.
 
     Either is widened by a few units in the last place of its terms, as in `kl_bounds`.
 
